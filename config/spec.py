@@ -1,0 +1,72 @@
+"""The result of configuration: one frozen Launch with a part for each package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from donjon.config.entry import Entry
+from donjon.hooks.spec import Hook
+from donjon.jail.spec import JailSpec
+from donjon.origin import Origin
+from donjon.server.spec import ServerSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmperorSpec:
+    """What was asked of an Emperor. Names follow the options; times in seconds unless said otherwise."""
+
+    sources: tuple[str, ...] = ()  # emperor = dir://X | glob://X | X
+    extra_extensions: tuple[str, ...] = ()
+    nofollow: bool = False
+    freq: int = 3
+    required_heartbeat: int = 30
+    curse_tolerance: int = 30
+    pidfile: str | None = None
+    procname: str | None = None
+    tyrant: bool = False
+    tyrant_nofollow: bool = False
+    stats: str | None = None
+    stats_http: bool = False
+    early: bool = False
+    broodlord: int = 0
+    throttle: int = 1000  # milliseconds
+    max_throttle: int = 180_000  # milliseconds
+    no_blacklist: bool = False
+    magic_exec: bool = False
+    on_demand_extension: str | None = None
+    on_demand_directory: str | None = None
+    on_demand_exec: str | None = None
+    graceful_shutdown: bool = False
+    use_clone: frozenset[str] = frozenset()
+    cap: frozenset[int] | None = None
+    wrapper: str | None = None
+    wrapper_override: tuple[str, ...] = ()
+    wrapper_fallback: tuple[str, ...] = ()
+    vassals_inherit: tuple[str, ...] = ()
+    vassals_include: tuple[str, ...] = ()
+    vassals_inherit_before: tuple[str, ...] = ()
+    vassals_include_before: tuple[str, ...] = ()
+    vassals_set: tuple[str, ...] = ()
+    vassals_start_hook: str | None = None
+    vassals_stop_hook: str | None = None
+    reload_mercy: int = 30  # Ragnarok's patience
+    spawn: str = "fork"  # emperor-spawn = fork | exec (ours)
+    spawner_preload: tuple[str, ...] = ()  # modules the zygote imports (ours)
+    log_directory: str | None = None  # vassals' logs, one file each (ours)
+    control: str | None = None  # control socket (ours); default /run/donjon/control.sock
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything needed to start one instance. Picklable; holds no descriptor."""
+
+    entries: tuple[Entry, ...] = ()  # effective options in order
+    jail: JailSpec = field(default_factory=JailSpec)
+    hooks: tuple[Hook, ...] = ()
+    server: ServerSpec = field(default_factory=ServerSpec)
+    emperor: EmperorSpec | None = None
+    fallback_config: str | None = None
+    spawn: str | None = None  # per vassal: fork | exec
+    strict: bool = False

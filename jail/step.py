@@ -1,0 +1,48 @@
+"""A step: one small thing that is done once, in one phase, and can say what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from donjon.jail.phase import Phase
+from donjon.origin import Origin
+
+
+@dataclass(slots=True)
+class Context:
+    """What steps of one start share while they run.
+
+    ``reload`` tells a reload from a first start. ``name`` is the vassal's, "" for a plain instance.
+    ``born_in`` are the words of the namespaces in which clone3 made this process, ``""``-free.
+    ``descriptors`` are descriptors that earlier steps opened for later ones, by a name; whoever takes
+    one out owns it.
+    """
+
+    name: str = ""
+    reload: bool = False
+    born_in: frozenset[str] = frozenset()
+    descriptors: dict[str, int] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """One value of a Plan. Frozen and picklable; all that can be checked was checked when it was made."""
+
+    @property
+    def phase(self) -> Phase:
+        """When it runs."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """Who asked for it."""
+        ...
+
+    def describe(self) -> str:
+        """Say in a few words what execute() will do, for ``donjon plan`` and ``--debug``."""
+        ...
+
+    def execute(self, context: Context) -> None:
+        """Do it. Raises OSError or DonjonError; the runner of the plan adds the origin."""
+        ...

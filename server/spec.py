@@ -1,0 +1,150 @@
+"""What was asked of the server: frozen, typed, with origins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from donjon.origin import DEFAULT, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket to serve. ``address`` as uWSGI writes it: ``/path``, ``@abstract``, ``host:port``, ``:port``, ``fd://N``.
+
+    ``protocol`` is ``uwsgi``, ``http`` (one request a connection, as http-socket) or ``http11``. ``shared``
+    sockets are bound before privileges are dropped.
+    """
+
+    address: str
+    protocol: str
+    origin: Origin = DEFAULT
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Something to load: ``kind`` is ``wsgi-file``, ``module``, ``mount`` (``target`` a file or module) or ``pyrun``/``eval``."""
+
+    kind: str
+    target: str
+    mountpoint: str = ""
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """``attach-daemon`` and kin: a program the master keeps running."""
+
+    command: str
+    kind: str  # attach-daemon, attach-control-daemon, smart-attach-daemon, smart-attach-daemon2, attach-daemon2
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """``alarm = NAME PLUGIN:ARGS``."""
+
+    name: str
+    target: str
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class TouchHook:
+    """``hook-touch = FILE ACTION``."""
+
+    path: str
+    action: str
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """Everything about serving. Names of fields follow the options; times are seconds, sizes bytes."""
+
+    # sockets
+    listeners: tuple[Listener, ...] = ()
+    http_routers: tuple[Listener, ...] = ()  # --http: a gateway; served as http listeners in the first cut
+    listen: int = 100
+    chmod_socket: int | None = None
+    chown_socket: str | None = None
+    umask: int | None = None
+    socket_timeout: int = 4
+    buffer_size: int = 4096
+    post_buffering: int = 0
+    limit_post: int = 0  # 0: no limit
+    reuse_port: bool = False
+    vacuum: bool = False
+
+    # processes
+    master: bool = False
+    processes: int = 1
+    threads: int = 1
+    enable_threads: bool = False
+    lazy_apps: bool = False
+    need_app: bool = False
+    no_server: bool = False
+    max_requests: int = 0
+    max_requests_delta: int = 0
+    min_worker_lifetime: int = 60
+    max_worker_lifetime: int = 0
+    harakiri: int = 0
+    reload_mercy: int = 60
+    worker_reload_mercy: int = 60
+    die_on_term: bool = False
+    exit_on_reload: bool = False
+    no_orphans: bool = False
+    idle: int = 0
+    die_on_idle: bool = False
+    heartbeat: int = 0
+    mules: tuple[str, ...] = ()  # "" for a plain mule, else the file to run
+    procname_prefix: str = ""
+    procname_prefix_spaced: str = ""
+    procname_append: str = ""
+    procname: str = ""
+    procname_master: str = ""
+    auto_procname: bool = False
+
+    # application
+    applications: tuple[Application, ...] = ()
+    callable: str = "application"
+    chdir: str | None = None
+    chdir2: str | None = None
+    pythonpath: tuple[str, ...] = ()
+    virtualenv: str | None = None
+    pyargv: str | None = None
+    python_import: tuple[str, ...] = ()
+    manage_script_name: bool = False
+    single_interpreter: bool = False
+    catch_exceptions: bool = False
+    environment: tuple[tuple[str, str], ...] = ()  # env = K=V, in order; unenv is (K, "\0")
+    options: tuple[tuple[str, str], ...] = ()  # the effective options, for uwsgi.opt
+
+    # files and logs
+    pidfile: str | None = None
+    pidfile2: str | None = None
+    safe_pidfile: str | None = None
+    safe_pidfile2: str | None = None
+    daemonize: str | None = None
+    daemonize2: str | None = None
+    logto: str | None = None
+    logto2: str | None = None
+    disable_logging: bool = False
+    log_format: str | None = None
+    log_master: bool = False
+    log_x_forwarded_for: bool = False
+    touch_reload: tuple[str, ...] = ()
+    touch_chain_reload: tuple[str, ...] = ()
+    touch_workers_reload: tuple[str, ...] = ()
+    touch_hooks: tuple[TouchHook, ...] = ()
+    master_fifo: tuple[str, ...] = ()
+    stats: str | None = None
+    stats_http: bool = False
+    stats_minified: bool = False
+    file_write: tuple[tuple[str, Origin], ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
+    emperor_proxy_socket: str | None = None
+
+    origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -1,0 +1,34 @@
+"""The C extensions. They differ by operating system, which pyproject.toml cannot say."""
+
+import os
+import sys
+
+from setuptools import Extension, setup
+
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wstrict-prototypes", "-Wshadow", "-Wconversion"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1"] if os.environ.get("DONJON_ASAN") else ["-O2"]
+
+
+def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Extension:
+    """An extension donjon.NAME; sources are named through src/donjon, so that an sdist is whole."""
+    folder = "src/donjon/" + name.rpartition(".")[0].replace(".", "/")
+    return Extension(
+        f"donjon.{name}",
+        [f"{folder}/{source}" for source in sources],
+        libraries=list(libraries),
+        extra_compile_args=STRICT + SANITIZE + ["-D_GNU_SOURCE", "-fvisibility=hidden"],
+        extra_link_args=SANITIZE[:1] if os.environ.get("DONJON_ASAN") else [],
+    )
+
+
+def extensions() -> list[Extension]:
+    """The extensions that this system can build."""
+    if not sys.platform.startswith("linux"):
+        return []
+    return [
+        extension("syscalls._linux", "_linux.c"),
+        extension("server._wsgi", "_wsgi.c", "http.c", "uwsgi.c"),
+    ]
+
+
+setup(ext_modules=extensions())

@@ -1,0 +1,1 @@
+"""Every raw call, constant and kernel struct, taken from the headers. No policy here."""
