@@ -25,10 +25,11 @@ def extensions() -> list[Extension]:
     """The extensions that this system can build."""
     if not sys.platform.startswith("linux"):
         return []
-    return [
+    wanted = [
         extension("syscalls._linux", "_linux.c"),
         extension("server._wsgi", "_wsgi.c", "http.c", "uwsgi.c"),
     ]
+    return [one for one in wanted if all(os.path.exists(source) for source in one.sources)]
 
 
 setup(ext_modules=extensions())

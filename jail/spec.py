@@ -106,6 +106,7 @@ class JailSpec:
     rootfs: str | None = None  # "host" or a directory
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
+    expose: tuple[str, ...] = ()  # application paths that rootfs=host shows read-only
     chroot: str | None = None
     pivot_root: tuple[str, str] | None = None  # new, old; old as an absolute path below new
 

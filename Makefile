@@ -1,0 +1,63 @@
+# The two commands: `make run` (the main job) and `make test`. Everything they need is installed first,
+# said aloud, and skipped when it is already there. On Debian, as root, packages come from apt-get.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+PYTEST := PYTHONSAFEPATH=1 .venv/bin/pytest
+C_SOURCES := $(wildcard syscalls/*.c server/*.c server/*.h jail/*.c tests/c/*.c tests/*.c)
+
+.PHONY: help build run test bench lint format asan conformance package docs clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## The virtual environment and the C extensions
+	@scripts/prepare build
+
+run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends it)
+	@scripts/prepare run
+	@examples/hosting/run
+
+test: ## The whole test suite
+	@scripts/prepare test
+	$(PYTEST) tests
+
+conformance: ## The running cases of ../shared, on an installed copy
+	@scripts/prepare test
+	@scripts/conformance
+
+bench: ## The benchmarks, with the peers in the same run
+	@scripts/prepare bench
+	$(PYTHON) benchmarks/http.py
+	$(PYTHON) benchmarks/emperor.py
+
+lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
+	@scripts/prepare lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	PYTHONPATH=src .venv/bin/lint-imports
+	clang-format --dry-run --Werror $(C_SOURCES)
+	clang-tidy --quiet server/http.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+
+format: ## Rewrite sources in the house format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	clang-format -i $(C_SOURCES)
+
+asan: ## The C code under AddressSanitizer and UBSan: unit tests, a short fuzz, the extensions in Python
+	@scripts/prepare test
+	$(MAKE) -C tests/c run
+	$(MAKE) -C tests/c fuzz SECONDS=10
+	@scripts/asan-python
+
+package: ## Wheel and sdist; the main job from the installed wheel
+	@scripts/prepare test
+	@scripts/check-package
+
+docs: ## Write the option reference from the table
+	$(PYTHON) -m donjon.config.options.reference
+
+clean: ## Remove what a build made
+	rm -rf build dist .make .venv src/*.egg-info
+	find . -name '*.so' -not -path './.venv/*' -delete

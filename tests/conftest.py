@@ -1,0 +1,87 @@
+"""What every test gets: a decision about what this machine can do, and a check that nothing is left behind."""
+
+import gc
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MUST_RUN = frozenset(filter(None, os.environ.get("DONJON_MUST_RUN", "").split(",")))
+
+
+def _lacks(marker: str) -> str:
+    """Why this machine cannot run tests with ``marker``; empty when it can."""
+    checks = {
+        "root": (lambda: os.geteuid() == 0, "needs uid 0"),
+        "userns": (lambda: os.path.exists("/proc/self/ns/user"), "needs user namespaces"),
+        "cgroup1": (
+            lambda: os.access("/sys/fs/cgroup/memory/tasks", os.W_OK),
+            "needs writable cgroup v1 controllers",
+        ),
+        "cgroup2": (
+            lambda: any(
+                os.access(f"{root}/cgroup.procs", os.W_OK)
+                for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+            ),
+            "needs a writable cgroup v2 hierarchy",
+        ),
+        "uwsgi": (lambda: shutil.which("uwsgi") is not None, "needs the original uwsgi"),
+        "wrk": (lambda: shutil.which("wrk") is not None, "needs wrk"),
+    }
+    if marker not in checks:
+        return ""
+    can, reason = checks[marker]
+    return "" if can() else reason
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the machine cannot do; fail instead where DONJON_MUST_RUN names it."""
+    for mark in item.iter_markers():
+        reason = _lacks(mark.name)
+        if not reason:
+            continue
+        if mark.name in MUST_RUN:
+            pytest.fail(f"DONJON_MUST_RUN names {mark.name}: {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+def _descriptors() -> set[str]:
+    held = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            held.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return held
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+        except OSError:
+            continue  # a thread that ended
+    return found
+
+
+def _mounts() -> set[str]:
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a descriptor, a child process or a mount behind."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    before = _descriptors(), _children(), _mounts()
+    yield
+    gc.collect()
+    after = _descriptors(), _children(), _mounts()
+    for what, old, new in zip(("descriptors", "children", "mounts"), before, after, strict=True):
+        left = {item for item in new - old if "/.hypothesis/" not in str(item)}
+        assert not left, f"{what} left behind: {sorted(map(str, left))}"
