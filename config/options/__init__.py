@@ -1,1 +1,73 @@
 """The table of every option, in one module an area. ``find`` is the only way to it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+
+from donjon.config.options.option import Option, Takes
+
+__all__ = ["Option", "Takes", "all_options", "find", "find_short", "suggest"]
+
+_AREAS = (
+    "config",
+    "pending",
+    "caching",
+    "cgi",
+    "cheaper",
+    "engines",
+    "gateways",
+    "legion",
+    "metrics",
+    "protocols",
+    "routing",
+    "sharing",
+    "spooler",
+    "static",
+    "subscription",
+    "terminals",
+    "timers",
+    "tls",
+    "tuntap",
+    "webdav",
+    "zerg",
+)
+"""Modules that hold rows, each in a tuple named OPTIONS; in the order of the reference."""
+
+
+@functools.cache
+def all_options() -> tuple[Option, ...]:
+    """Return every row, area by area."""
+    modules = (importlib.import_module(f"donjon.config.options.{area}") for area in _AREAS)
+    return tuple(row for module in modules for row in module.OPTIONS)
+
+
+@functools.cache
+def _index() -> dict[str, Option]:
+    """Return rows by each of their names, with ``-`` for every ``_``."""
+    return {name.replace("_", "-"): row for row in reversed(all_options()) for name in row.names}
+
+
+@functools.cache
+def _shorts() -> dict[str, Option]:
+    return {row.short: row for row in all_options() if row.short}
+
+
+def find(name: str) -> Option | None:
+    """Return the row of an option by its name or an alias; ``-`` and ``_`` are the same."""
+    return _index().get(name.replace("_", "-"))
+
+
+def find_short(letter: str) -> Option | None:
+    """Return the row of a one-letter option, without its dash."""
+    return _shorts().get(letter)
+
+
+def suggest(name: str) -> str | None:
+    """Return the option that ``name`` was probably meant to be, or None."""
+    wanted = name.replace("_", "-").lower()
+    if wanted in _index():
+        return wanted
+    near = difflib.get_close_matches(wanted, _index(), n=1, cutoff=0.8)
+    return near[0] if near else None

@@ -19,7 +19,7 @@ Apply = Callable[["Builder", Any, Origin], None]
 
 
 class Takes(enum.Enum):
-    """Whether a value follows on the command line (getopt_long(3): no, required, optional argument)."""
+    """Whether a value follows on the command line (getopt_long(3)'s has_arg)."""
 
     NOTHING = "nothing"
     OPTIONAL = "optional"
@@ -31,9 +31,12 @@ class Option:
     """One option: its names, how a value is read, and what it does to the Launch being built.
 
     ``apply`` is None for an option of the original that donjon does not build yet: it is reported by
-    name, never taken for a placeholder. ``immediate`` options act while the configuration is read
-    (loaders, logic, placeholders) and belong to ``config.expand``. ``operator`` keys are refused in a
-    customer's file. ``example`` is a value that must parse.
+    name, never taken for a placeholder. ``harmless`` says that the same runs without it: such an
+    option is a warning, any other an error. ``immediate`` options act while the configuration is
+    read (loaders, logic, placeholders) and belong to ``config.expand``. ``operator`` keys are
+    refused in a customer's file. ``removed`` says what to use instead of an option that the
+    original dropped.
+    ``example`` is a value that must parse.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Option:
     immediate: bool = False
     repeats: bool = False
     operator: bool = False
+    harmless: bool = False
+    removed: str = ""
     ours: bool = False  # not an option of the original
     example: str = ""
 
@@ -55,3 +60,8 @@ class Option:
     def built(self) -> bool:
         """Whether donjon does what the option says."""
         return self.immediate or self.apply is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, then the aliases."""
+        return (self.name, *self.aliases)
