@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("config", "emperor", "fork_pty", "hooks", "jail", "netns", "server", "syscalls", "tuntap")
+PACKAGES = (
+    "config",
+    "emperor",
+    "fork_pty",
+    "hooks",
+    "jail",
+    "netns",
+    "server",
+    "syscalls",
+    "tuntap",
+)
 
 
 def _tracked() -> list[Path]:
@@ -42,7 +52,9 @@ def test_no_source_file_is_longer_than_six_hundred_lines():
     long = {
         str(path.relative_to(ROOT)): count
         for path in _tracked()
-        if path.suffix in {".py", ".c", ".h"} and path.is_file() and not path.is_symlink()
+        if path.suffix in {".py", ".c", ".h"}
+        and path.is_file()
+        and not path.is_symlink()
         and (count := len(path.read_text().splitlines())) > 600
     }
     assert long == {}

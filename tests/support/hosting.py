@@ -55,7 +55,9 @@ def status(pid: int) -> dict[str, str]:
 def own_namespaces(pid: int) -> list[str]:
     """Name the namespaces in which ``pid`` is and this process is not."""
     names = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-    return [n for n in names if os.readlink(f"/proc/{pid}/ns/{n}") != os.readlink(f"/proc/self/ns/{n}")]
+    return [
+        n for n in names if os.readlink(f"/proc/{pid}/ns/{n}") != os.readlink(f"/proc/self/ns/{n}")
+    ]
 
 
 def children(pid: int) -> list[int]:
