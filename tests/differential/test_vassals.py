@@ -84,7 +84,9 @@ def test_the_statistics_have_the_keys_and_types_of_the_original(host):
     ours = host(hosting.DONJON, "", CASES["a user and a group"])
     for one in (theirs, ours):
         one.answer("shop")
-    for their, our in ((theirs.stats(), ours.stats()),
-                       (theirs.stats()["vassals"][0], ours.stats()["vassals"][0])):
+    for their, our in (
+        (theirs.stats(), ours.stats()),
+        (theirs.stats()["vassals"][0], ours.stats()["vassals"][0]),
+    ):
         kinds = {key: type(value) for key, value in their.items()}
         assert {key: type(our.get(key)) for key in kinds} == kinds

@@ -96,10 +96,7 @@ def test_b082_four_customers_with_cpu_shares_and_memory(host):
         processes = {int(pid) for pid in group.joinpath("cgroup.procs").read_text().split()}
         assert {host.master(name), *hosting.children(host.master(name))} <= processes
     host.close()
-    left = [
-        path
-        for path in (*cpu.parent.glob(f"{cpu.name}-*"), *memory.parent.glob(f"{memory.name}-*"))
-    ]
+    left = [*cpu.parent.glob(f"{cpu.name}-*"), *memory.parent.glob(f"{memory.name}-*")]
     assert left == []
 
 
