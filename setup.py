@@ -26,7 +26,15 @@ def extensions() -> list[Extension]:
     if not sys.platform.startswith("linux"):
         return []
     wanted = [
-        extension("syscalls._linux", "_linux.c"),
+        extension(
+            "syscalls._linux",
+            "_linux.c",
+            "_faults.c",
+            "_process.c",
+            "_mount.c",
+            "_file.c",
+            "_privilege.c",
+        ),
         extension("server._wsgi", "_wsgi.c", "http.c", "uwsgi.c"),
     ]
     return [one for one in wanted if all(os.path.exists(source) for source in one.sources)]

@@ -1,8 +1,8 @@
 """Every raw call, constant and kernel struct, taken from the headers. No policy here.
 
 A function is one system call with the name and the argument order of its manual page; it raises
-``OSError(errno, reason[, path])``. What ``os``, ``fcntl``, ``socket`` and ``signal`` of Python 3.11 have
-is taken from there. ``inject`` makes a call fail, so that a test can see each step of a set-up fail.
+``OSError(errno, reason[, path])``. What ``os``, ``fcntl`` and ``socket`` of Python 3.11 have is
+taken from there. ``inject`` makes a call fail, so that tests can see each step of a set-up fail.
 """
 
 from donjon.syscalls._linux import (

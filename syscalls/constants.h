@@ -1,6 +1,10 @@
-/* The table of constants: CONSTANT(name) where C and Python agree on the name. Included by _linux.c alone. */
+/* The table of constants: CONSTANT(name) where C and Python agree on the name. Included by
+ * _linux.c alone. */
 
-#define CONSTANT(name) {#name, (long long)(name)}
+#define CONSTANT(name)                                                                            \
+    {                                                                                             \
+#name, (long long)(name)                                                                  \
+    }
 
 static const struct {
     const char *name;
@@ -61,7 +65,8 @@ static const struct {
     CONSTANT(AT_EMPTY_PATH),
     CONSTANT(AT_NO_AUTOMOUNT),
     CONSTANT(AT_RECURSIVE),
-    /* open_tree(2), move_mount(2), fsopen(2), fsmount(2), fsconfig(2), mount_setattr(2): linux/mount.h */
+    /* open_tree(2), move_mount(2), fsopen(2), fsmount(2), fsconfig(2), mount_setattr(2):
+       linux/mount.h */
     CONSTANT(OPEN_TREE_CLONE),
     CONSTANT(OPEN_TREE_CLOEXEC),
     CONSTANT(MOVE_MOUNT_F_SYMLINKS),

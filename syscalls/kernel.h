@@ -1,8 +1,9 @@
 /* What the kernel's headers give, and what they lack on older hosts.
  *
- * Numbers and structs come from the headers of the build machine. Each fallback names the kernel that
- * brought it: built on an older host, the call is still made, and an older kernel answers ENOSYS or EINVAL.
- * <sys/mount.h> is left out on purpose: glibc 2.36's copy collides with <linux/mount.h>.
+ * Numbers and structs come from the headers of the build machine. Each fallback names the kernel
+ * that brought it: built on an older host, the call is still made, and an older kernel answers
+ * ENOSYS or EINVAL. <sys/mount.h> is left out on purpose: glibc 2.36's copy collides with
+ * <linux/mount.h>.
  */
 #ifndef DONJON_SYSCALLS_KERNEL_H
 #define DONJON_SYSCALLS_KERNEL_H
