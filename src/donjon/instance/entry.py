@@ -1,0 +1,103 @@
+"""The two ways into an instance: from a command line, and as a vassal that was forked.
+
+What fails before the instance is ready goes to the Emperor as one line on ``error_fd``. A new
+Launch comes over ``launch_fd`` before the byte that asks for a reload. The pickle is the
+Emperor's: it travels from the more trusted to the less trusted process only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import struct
+import sys
+from typing import NoReturn
+
+from donjon import log
+from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor import loop
+from donjon.emperor.birth import Birth
+from donjon.errors import ConfigError, DonjonError
+from donjon.instance.startup import EMPEROR_FD, EmperorMain, ReadAgain, start
+
+_LENGTH = struct.Struct("<I")
+_ERROR_LIMIT = 4096  # bytes: what a pipe takes in one piece, PIPE_BUF of pipe(7)
+
+
+def run(
+    launch: Launch,
+    *,
+    birth: Birth | None = None,
+    reread: ReadAgain | None = None,
+    emperor_main: EmperorMain | None = None,
+) -> int:
+    """Carry out a Launch; see ``startup.start``.
+
+    Without ``emperor_main`` an Emperor is one of our own: its vassals are instances too, and if it
+    is a vassal itself, the environment names its control socket.
+    """
+
+    def be_emperor(spec: EmperorSpec) -> int:
+        upper = os.environ.get(EMPEROR_FD, "")
+        link = int(upper) if upper.isdecimal() else None
+        argv0 = [sys.argv[0]]
+        return loop.run(
+            spec, entry=vassal_main, hooks=launch.hooks, argv0=argv0, emperor_link=link
+        )
+
+    chosen = emperor_main or be_emperor
+    return start(launch, emperor_main=chosen, birth=birth, reread=reread)
+
+
+def vassal_main(birth: Birth) -> NoReturn:
+    """Be the vassal; never returns, whatever happens: nothing of the spawner's goes on here."""
+    status = 1
+    try:
+        status = run(birth.launch, birth=birth, reread=lambda: _receive(birth.launch_fd))
+    except SystemExit as leaving:
+        status = _status_of(leaving)
+    except DonjonError as error:
+        _report(birth, str(error))
+        status = error.exit_status
+    except BaseException as error:
+        _report(birth, f"internal error: {type(error).__name__}: {error}")
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # output that nobody reads
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _status_of(leaving: SystemExit) -> int:
+    if leaving.code is None:
+        return 0
+    return leaving.code if isinstance(leaving.code, int) else 1
+
+
+def _report(birth: Birth, text: str) -> None:
+    """Say the reason in the vassal's log, and to the Emperor while it still listens."""
+    log.write(f"donjon: {text}")
+    line = " ".join(text.split("\n")).encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError):  # closed since the instance is ready
+        os.write(birth.error_fd, line[: _ERROR_LIMIT - 1] + b"\n")
+
+
+def _receive(number: int) -> Launch:
+    """Read the Launch that the Emperor sent before it asked for a reload."""
+    (length,) = _LENGTH.unpack(_read(number, _LENGTH.size))
+    launch = pickle.loads(_read(number, length))
+    if not isinstance(launch, Launch):
+        raise ConfigError("the Emperor sent something that is no configuration")
+    return launch
+
+
+def _read(number: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = os.read(number, count - len(data))
+        if not more:
+            raise ConfigError("the Emperor sent no configuration", reason="end of its channel")
+        data += more
+    return data

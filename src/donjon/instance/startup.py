@@ -1,0 +1,242 @@
+"""The start of an instance, in the order of uwsgi-facts 2.1, Emperor and plain instance alike.
+
+Everything that can be refused is refused while the plan is built, before the first hook runs.
+After that a failure raises, and nothing that was half made goes on: the process ends with the exit
+status of the error. Signals keep their default action until the master takes them over; only
+SIGHUP, which would mean a reload that is not yet possible, is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from donjon import log
+from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor.birth import Birth
+from donjon.errors import DonjonError, reason_of
+from donjon.instance import output, phases
+from donjon.instance.phases import InstancePhases
+from donjon.jail.phase import Phase
+from donjon.jail.step import Context
+from donjon.origin import Origin
+from donjon.server import environment, master, pidfiles
+from donjon.server.companion import Companion
+from donjon.server.link import EmperorLink
+from donjon.server.phases import DropPoint, Reloaded
+from donjon.server.sockets import Sockets
+from donjon.server.spec import ServerSpec
+
+ReadAgain = Callable[[], Launch]
+"""Evaluates the configuration again, as a reload. Raises ConfigError."""
+
+EmperorMain = Callable[[EmperorSpec], int]
+"""Is the Emperor until it is buried; returns the exit status."""
+
+EMPEROR_FD = "UWSGI_EMPEROR_FD"
+_FALLBACK_STATUS = 1
+
+
+def start(
+    launch: Launch,
+    *,
+    emperor_main: EmperorMain,
+    birth: Birth | None = None,
+    reread: ReadAgain | None = None,
+) -> int:
+    """Carry out a Launch to its end and return the exit status.
+
+    ``reread`` is None where nothing can be read again; a reload then takes the same configuration.
+    Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
+    """
+    launch = _complete(launch)
+    try:
+        status = _Start(launch, birth, reread, emperor_main).run()
+    except DonjonError as error:
+        if error.exit_status == _FALLBACK_STATUS and launch.fallback_config:
+            log.write(f"donjon: {error}")
+            _fall_back(launch.fallback_config)
+        raise
+    if status == _FALLBACK_STATUS and launch.fallback_config:
+        _fall_back(launch.fallback_config)
+    return status
+
+
+def _complete(launch: Launch) -> Launch:
+    """Add what follows from where we run: under an Emperor there is a master and no background."""
+    server, jail = launch.server, launch.jail
+    if EMPEROR_FD in os.environ:
+        logto = server.logto or server.daemonize
+        logto2 = server.logto2 or server.daemonize2
+        server = replace(
+            server, master=True, logto=logto, logto2=logto2, daemonize=None, daemonize2=None
+        )
+    if launch.emperor is not None:
+        jail = replace(jail, keep_root=True)
+    return replace(launch, server=server, jail=jail)
+
+
+def _fall_back(path: str) -> None:
+    """Become an instance of the fallback configuration (uwsgi-facts 6.10)."""
+    log.write(f"!!! {path} (fallback config) takes over !!!")
+    os.execv(sys.executable, [sys.executable, "-m", "donjon", path])
+
+
+@dataclass(slots=True)
+class _Start:
+    """One start. Each method is a stretch of the order; ``run`` is the table of contents."""
+
+    launch: Launch
+    birth: Birth | None
+    reread: ReadAgain | None
+    emperor_main: EmperorMain
+
+    def run(self) -> int:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        spec = self.launch.server
+        environment.apply(spec)
+        link = self._link()
+        sockets = Sockets()
+        context = self._context(link)
+        moments = phases.first(self.launch, context)
+
+        moments.enter(Phase.ASAP)
+        ready = self._output(spec)
+        pidfiles.write_early(spec)
+        sockets.bind_shared(spec)
+        context.inherit.extend(sockets.filenos())
+        moments.enter(Phase.PRE_JAIL)
+        moments.enter(Phase.JAIL)
+        moments.enter(Phase.IN_JAIL)
+        for text, origin in spec.file_write:
+            _write_file(text, origin)
+        moments.drop(DropPoint.START)
+        self._after_drop(moments, spec)
+        return self._go_on(moments, spec, sockets, link, ready)
+
+    def _link(self) -> EmperorLink | None:
+        """Take over the control socket that the environment names (uwsgi-facts 1.4)."""
+        text = os.environ.get(EMPEROR_FD, "")
+        if not text.isdecimal():
+            return None
+        try:
+            return EmperorLink(int(text))
+        except OSError as error:
+            raise DonjonError(
+                f"{EMPEROR_FD}={text} is no open descriptor",
+                reason=reason_of(error),
+                hint="unset it to start without an Emperor",
+            ) from error
+
+    def _context(self, link: EmperorLink | None) -> Context:
+        inherit = [link.fileno()] if link else []
+        if self.birth is None:
+            return Context(argv=tuple(sys.argv), inherit=inherit)
+        birth = self.birth
+        return Context(name=birth.name, born_in=birth.born_in, argv=birth.argv, inherit=inherit)
+
+    def _output(self, spec: ServerSpec) -> Callable[[], None]:
+        """Send output where it belongs; return what is to be done when the instance is ready."""
+        waits = -1
+        if spec.daemonize:
+            output.to_background(spec.daemonize, spec.origins.get("daemonize"))
+        elif spec.daemonize2:
+            origin = spec.origins.get("daemonize2")
+            waits = output.to_background_when_ready(spec.daemonize2, origin)
+        elif spec.logto:
+            output.to_file(spec.logto, spec.origins.get("logto"))
+        return lambda: self._ready(waits)
+
+    def _ready(self, waits: int) -> None:
+        if waits >= 0:
+            output.say_ready(waits)
+        if self.birth is not None:
+            os.close(self.birth.error_fd)
+
+    def _after_drop(self, moments: InstancePhases, spec: ServerSpec) -> None:
+        if spec.logto2:
+            output.to_file(spec.logto2, spec.origins.get("logto2"))
+        if spec.chdir:
+            _change_directory(spec.chdir, spec.origins.get("chdir"))
+        pidfiles.write_late(spec)
+        moments.enter(Phase.LIMITS)
+
+    def _go_on(
+        self,
+        moments: InstancePhases,
+        spec: ServerSpec,
+        sockets: Sockets,
+        link: EmperorLink | None,
+        ready: Callable[[], None],
+    ) -> int:
+        """Be the Emperor, or the master of a server, or both with the Emperor as a child."""
+        companions: tuple[Companion, ...] = ()
+        if self.launch.emperor is not None:
+            be_emperor = self._emperor(self.launch.emperor, moments)
+            if not (spec.listeners or spec.http_routers or spec.master):
+                ready()
+                return _alone(be_emperor, moments)
+            companions = (Companion("uWSGI Emperor", be_emperor),)
+        return master.run(
+            spec,
+            moments,
+            self._reread(moments),
+            emperor=link,
+            sockets=sockets,
+            companions=companions,
+            ready=ready,
+        )
+
+    def _emperor(self, spec: EmperorSpec, moments: InstancePhases) -> Callable[[], int]:
+        def be_emperor() -> int:
+            moments.run(Phase.EMPEROR_START)
+            return self.emperor_main(spec)
+
+        return be_emperor
+
+    def _reread(self, moments: InstancePhases) -> Callable[[], Reloaded]:
+        """Wrap what reads a Launch again into what the master wants."""
+        current = moments
+
+        def again() -> Reloaded:
+            nonlocal current
+            launch = _complete(self.reread()) if self.reread else self.launch
+            current = current.reloaded(launch)
+            return Reloaded(launch.server, current)
+
+        return again
+
+
+def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
+    """Be the Emperor in this process; its last hooks run when it is buried."""
+    try:
+        return be_emperor()
+    finally:
+        moments.run(Phase.AS_USER_ATEXIT)
+
+
+def _write_file(text: str, origin: Origin) -> None:
+    """``file-write = FILE=TEXT``: the text and a newline replace the file's content."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise DonjonError(f"bad file-write {text}", origin=origin, hint="write FILE=TEXT")
+    try:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(value + "\n")
+    except OSError as error:
+        raise DonjonError(
+            f"cannot write {path}", origin=origin, reason=reason_of(error)
+        ) from error
+
+
+def _change_directory(path: str, origin: Origin | None) -> None:
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise DonjonError(
+            f"cannot change to {path}", origin=origin, reason=reason_of(error)
+        ) from error
