@@ -75,8 +75,9 @@ class HookStep:
     def _failure(self, error: OSError | ActionError) -> HookError:
         reason = str(error)
         if isinstance(error, OSError):
-            path = f"{error.filename}: " if error.filename is not None and not self.private else ""
-            reason = path + reason_of(error)
+            named = [str(path) for path in (error.filename, error.filename2) if path is not None]
+            shown = [] if self.private else named
+            reason = ": ".join([*shown, reason_of(error)])
         what = "private hook" if self.private else f'"{self.text}"'
         return HookError(f"{what} failed ({self.phase.value})", origin=self.origin, reason=reason)
 

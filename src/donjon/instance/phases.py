@@ -34,18 +34,20 @@ PRIVILEGE = frozenset({Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT, Phase.DROP, P
 class InstancePhases:
     """``donjon.server.phases.Phases`` of one configuration.
 
-    ``plan`` is that of the first start; ``plain`` the same without hooks, for a master that drops
-    its rights after its generation did.
+    ``hooks`` are its steps, ``plan`` is that of the first start; ``plain`` is the same without
+    hooks, for a master that drops its rights after its generation did.
     """
 
-    def __init__(self, launch: Launch, context: Context, plan: Plan, plain: Plan) -> None:
-        """Understand the hooks of ``launch``. Raises HookError."""
+    def __init__(
+        self, launch: Launch, context: Context, hooks: Sequence[HookStep], plan: Plan, plain: Plan
+    ) -> None:
+        """Understand what is left of ``launch``. Raises HookError."""
         facts = facts_of(launch)
         self._facts = facts
         self._context = context
         self._plan = plan
         self._plain = plain
-        self._hooks = tuple(runner.steps(_wanted(launch), facts))
+        self._hooks = hooks
         self._touch = {hook: _touch_step(hook, facts) for hook in launch.server.touch_hooks}
         self._point = drop_point(launch.jail)
         self._has_master = launch.server.master
@@ -84,7 +86,7 @@ class InstancePhases:
     def reloaded(self, launch: Launch) -> InstancePhases:
         """Return the phases of a configuration read again, in the same jail."""
         context = replace(self._context, reload=True)
-        new = InstancePhases(launch, context, self._plan, self._plain)
+        new = InstancePhases(launch, context, _steps(launch), self._plan, self._plain)
         new._point = self._point
         new._starter = self._starter
         new._dropped = self._dropped
@@ -93,9 +95,16 @@ class InstancePhases:
 
 def first(launch: Launch, context: Context) -> InstancePhases:
     """Plan a first start. Raises JailError and HookError for all that can be known before."""
-    steps = runner.steps(_wanted(launch), facts_of(launch))
-    plan, plain = (_build(launch.jail, chosen, context) for chosen in (steps, ()))
-    return InstancePhases(launch, context, plan, plain)
+    hooks = _steps(launch)
+    plan = _build(launch.jail, hooks, context)
+    late = drop_point(launch.jail) is DropPoint.APPS
+    return InstancePhases(
+        launch, context, hooks, plan, _build(launch.jail, (), context) if late else plan
+    )
+
+
+def _steps(launch: Launch) -> tuple[HookStep, ...]:
+    return tuple(runner.steps(_wanted(launch), facts_of(launch)))
 
 
 def _build(jail: JailSpec, steps: Sequence[HookStep], context: Context) -> Plan:
