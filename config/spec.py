@@ -70,3 +70,4 @@ class Launch:
     fallback_config: str | None = None
     spawn: str | None = None  # per vassal: fork | exec
     strict: bool = False
+    argv0: str = "donjon"  # what this program was called

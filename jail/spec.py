@@ -119,6 +119,8 @@ class JailSpec:
     uid: str | None = None
     gid: str | None = None
     add_gids: tuple[str, ...] = ()
+    immediate_uid: str | None = None  # before every phase; uid cannot change it
+    immediate_gid: str | None = None
     no_initgroups: bool = False
     cap: frozenset[int] | None = None  # kept after the drop; None: not asked for
     emperor_cap: frozenset[int] | None = None  # bounding set of vassals; None: untouched
@@ -127,6 +129,7 @@ class JailSpec:
     drop_after_init: bool = False
     drop_after_apps: bool = False
     chown_socket: str | None = None
+    keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
 
     # gates
     wait_for: tuple[WaitFor, ...] = ()
@@ -151,6 +154,14 @@ class JailSpec:
     def is_jailed(self) -> bool:
         """Whether any wall was asked for, so that safe defaults apply (architecture §5)."""
         return bool(
-            self.clone_flags or self.unshare or self.unshare2 or self.rootfs or self.namespace
-            or self.pivot_root or self.chroot or self.binds or self.tmpfs or self.jailed
+            self.clone_flags
+            or self.unshare
+            or self.unshare2
+            or self.rootfs
+            or self.namespace
+            or self.pivot_root
+            or self.chroot
+            or self.binds
+            or self.tmpfs
+            or self.jailed
         )

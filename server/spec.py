@@ -65,7 +65,9 @@ class ServerSpec:
 
     # sockets
     listeners: tuple[Listener, ...] = ()
-    http_routers: tuple[Listener, ...] = ()  # --http: a gateway; served as http listeners in the first cut
+    http_routers: tuple[
+        Listener, ...
+    ] = ()  # --http: a gateway; served as http listeners in the first cut
     listen: int = 100
     chmod_socket: int | None = None
     chown_socket: str | None = None
@@ -118,6 +120,7 @@ class ServerSpec:
     manage_script_name: bool = False
     single_interpreter: bool = False
     catch_exceptions: bool = False
+    envdirs: tuple[str, ...] = ()  # a variable for each file in them, read after asap
     environment: tuple[tuple[str, str], ...] = ()  # env = K=V, in order; unenv is (K, "\0")
     options: tuple[tuple[str, str], ...] = ()  # the effective options, for uwsgi.opt
 

@@ -12,12 +12,20 @@ __all__ = ["Option", "Takes", "all_options", "find", "find_short", "suggest"]
 
 _AREAS = (
     "config",
-    "pending",
+    "instance",
+    "emperor",
+    "jail",
+    "hooks",
+    "sockets",
+    "processes",
+    "application",
+    "logging",
     "caching",
     "cgi",
     "cheaper",
     "engines",
     "gateways",
+    "languages",
     "legion",
     "metrics",
     "protocols",
@@ -69,5 +77,5 @@ def suggest(name: str) -> str | None:
     wanted = name.replace("_", "-").lower()
     if wanted in _index():
         return wanted
-    near = difflib.get_close_matches(wanted, _index(), n=1, cutoff=0.8)
+    near = difflib.get_close_matches(wanted, _index(), n=1, cutoff=0.85)
     return near[0] if near else None

@@ -13,7 +13,7 @@ OPTIONS = (
         fastrouter fastrouter-zerg fastrouter-use-pattern fastrouter-use-base
         fastrouter-fallback fastrouter-use-code-string fastrouter-to
         fastrouter-subscription-server fastrouter-uid fastrouter-gid fastrouter-resubscribe
-        fastrouter-resubscribe-bind fastrouter-subscription-fallback-key httprouter https
+        fastrouter-resubscribe-bind fastrouter-subscription-fallback-key https
         https2 https-session-context http-to-https http-var http-to http-zerg http-fallback
         http-modifier1 http-modifier2 http-use-pattern http-use-base
         http-subscription-server http-subscription-fallback-key http-use-code-string

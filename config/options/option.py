@@ -30,13 +30,12 @@ class Takes(enum.Enum):
 class Option:
     """One option: its names, how a value is read, and what it does to the Launch being built.
 
-    ``apply`` is None for an option of the original that donjon does not build yet: it is reported by
-    name, never taken for a placeholder. ``harmless`` says that the same runs without it: such an
-    option is a warning, any other an error. ``immediate`` options act while the configuration is
-    read (loaders, logic, placeholders) and belong to ``config.expand``. ``operator`` keys are
+    ``apply`` is None for an option of the original that donjon does not build yet: it is reported
+    by name, never taken for a placeholder. ``harmless`` says that the same runs without it: such
+    an option is a warning, any other an error. ``immediate`` options act while the configuration
+    is read (loaders, logic, placeholders) and belong to ``config.expand``. ``operator`` keys are
     refused in a customer's file. ``removed`` says what to use instead of an option that the
-    original dropped.
-    ``example`` is a value that must parse.
+    original dropped. ``example`` is a value that must parse.
     """
 
     name: str

@@ -1,0 +1,368 @@
+"""The jail: namespaces, root, control groups, privileges, gates, limits, foreign programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from donjon.config.options import values
+from donjon.config.options.option import Option, Takes
+from donjon.config.options.rows import Rows, put, unbuilt
+from donjon.jail.spec import Bind, CgroupOption, CgroupPath, Exec, KeepMount, Tmpfs, WaitFor
+from donjon.origin import Origin
+
+_ns = Rows("namespaces", "jail", operator=True)
+_root = Rows("root file system", "jail", operator=True)
+_cgroup = Rows("control groups", "jail", operator=True)
+_id = Rows("privileges", "jail", operator=True)
+_wait = Rows("gates", "jail")
+_limit = Rows("limits", "jail")
+
+
+def _source_target(text: str) -> tuple[str, str]:
+    source, _, target = values.word(text).partition(":")
+    return source, target or source
+
+
+def _hostname(text: str) -> str:
+    if not 1 <= len(text.encode()) <= 64 or any(letter in text for letter in " /\n\0"):
+        raise ValueError("not a host name of 1 to 64 letters")
+    return text
+
+
+def _bind(text: str) -> tuple[str, str, bool]:
+    """Read ``SRC[:DST][:ro]``."""
+    source, *rest = values.word(text).split(":")
+    read_only = bool(rest) and rest[-1] in ("ro", "rw") and rest.pop() == "ro"
+    if len(rest) > 1:
+        raise ValueError("not SRC[:DST][:ro]")
+    target = rest[0] if rest and rest[0] else source
+    return values.absolute(source), values.absolute(target), read_only
+
+
+def _tmpfs(text: str) -> tuple[str, int | None]:
+    """Read ``DIR[:SIZE]``; ``size=`` may stand before SIZE."""
+    target, _, amount = values.word(text).partition(":")
+    amount = amount.removeprefix("size=")
+    return values.absolute(target), values.size()(amount) if amount else None
+
+
+def _rootfs(text: str) -> str:
+    return text if text == "host" else values.absolute(text)
+
+
+def _pivot(text: str) -> tuple[str, str]:
+    """Read ``NEW OLD``; OLD is an absolute path below NEW (uwsgi-facts 3.3)."""
+    new, old = values.pair(text)
+    if not old.startswith(new.rstrip("/") + "/"):
+        raise ValueError(f"{old} is not below {new}")
+    return new, old
+
+
+def _cgroup_option(text: str) -> tuple[str, str]:
+    """Read ``KEY=VALUE``, or ``KEY:VALUE`` where there is no ``=`` (uwsgi-facts 3.5)."""
+    key, sign, value = values.plain(text).partition("=" if "=" in text else ":")
+    if not key or not sign:
+        raise ValueError("not KEY=VALUE")
+    if "/" in key or key in (".", ".."):
+        raise ValueError(f"{key!r} is not the name of a control file")
+    return key, value
+
+
+_WORDS: dict[str, Any] = {"metavar": "WORDS", "example": "pid,net", "parse": values.namespaces}
+
+NAMESPACES = (
+    _ns.text("unshare", "Leave these namespaces of the host in the privilege phase.", **_WORDS),
+    _ns.text("unshare2", "Leave these namespaces after pivot_root.", **_WORDS),
+    Rows("namespaces", "jail").flag(
+        "jailed", "Run the post-jail phase though no namespace was left."
+    ),
+    _ns.flag("refork", "Fork again after the drop of privileges.", "re-fork"),
+    _ns.flag("refork-as-root", "Fork again before the root phase.", "re-fork-as-root"),
+    _ns.flag("refork-post-jail", "Fork again after the post-jail phase.", "re-fork-post-jail"),
+    _ns.text(
+        "namespace",
+        "Run in namespaces with DIR as root, and an outer process that starts it again.",
+        "ns",
+        metavar="DIR[:HOSTNAME]",
+        example="/ns/001:web",
+    ),
+    _ns.text(
+        "namespace-net",
+        "Give the old-style namespace a network namespace too.",
+        "ns-net",
+        metavar="NAME",
+        example="private",
+    ),
+    _ns.several(
+        "namespace-keep-mount",
+        "Keep a mount of the host inside the old-style namespace.",
+        field="namespace_keep_mounts",
+        factory=lambda value, origin: KeepMount(value[0], value[1], origin),
+        parse=_source_target,
+        metavar="SRC[:DST]",
+        example="/mnt/nfs:/nfs",
+    ),
+    _ns.text(
+        "setns",
+        "Join the namespaces that a setns-socket gives.",
+        metavar="SOCKET",
+        example="/run/ns.socket",
+    ),
+    _ns.flag("setns-preopen", "Open the namespaces for the setns-socket before leaving any."),
+    Rows("namespaces", "jail").text(
+        "hostname",
+        "Give the jail a host name of its own.",
+        metavar="NAME",
+        example="customer1",
+        parse=_hostname,
+        ours=True,
+    ),
+)
+
+
+ROOT = (
+    _root.text(
+        "rootfs",
+        "Give the jail a root of its own: host (the system read-only) or a directory.",
+        metavar="host|DIR",
+        example="host",
+        parse=_rootfs,
+        ours=True,
+    ),
+    _root.several(
+        "bind",
+        "Show SRC of the host on DST of the jail.",
+        field="binds",
+        factory=lambda value, origin: Bind(value[0], value[1], origin, read_only=value[2]),
+        parse=_bind,
+        metavar="SRC[:DST][:ro]",
+        example="/srv/data:/data:ro",
+        ours=True,
+    ),
+    _root.several(
+        "tmpfs",
+        "Put an empty private file system on DIR of the jail.",
+        field="tmpfs",
+        factory=lambda value, origin: Tmpfs(value[0], origin, size=value[1]),
+        parse=_tmpfs,
+        metavar="DIR[:SIZE]",
+        example="/tmp:64M",
+        ours=True,
+    ),
+    _root.text("chroot", "Make DIR the root.", metavar="DIR", example="/srv/root"),
+    _root.text(
+        "pivot-root",
+        "Make NEW the root and put the old one on OLD, a path below NEW.",
+        metavar='"NEW OLD"',
+        example="/ns /ns/.old_root",
+        parse=_pivot,
+    ),
+)
+
+
+CGROUPS = (
+    _cgroup.several(
+        "cgroup",
+        "Start in this control group; it is created if missing.",
+        field="cgroups",
+        factory=CgroupPath,
+        metavar="DIR",
+        example="/sys/fs/cgroup/customer1",
+    ),
+    _cgroup.several(
+        "cgroup-opt",
+        "Write VALUE to the file KEY of each control group that has one.",
+        field="cgroup_options",
+        factory=lambda value, origin: CgroupOption(value[0], value[1], origin),
+        parse=_cgroup_option,
+        metavar="KEY=VALUE",
+        example="memory.max=268435456",
+    ),
+    _cgroup.number(
+        "cgroup-dir-mode",
+        "The mode of control groups that are created, in octal.",
+        parse=values.octal,
+        metavar="MODE",
+        example="700",
+    ),
+)
+
+_CAPS: dict[str, Any] = {
+    "metavar": "NAMES",
+    "example": "net_bind_service,25",
+    "parse": values.capabilities,
+}
+
+PRIVILEGES = (
+    _id.text("uid", "Run as this user.", metavar="USER", example="www-data"),
+    _id.text("gid", "Run as this group.", metavar="GROUP", example="www-data"),
+    _id.several("add-gid", "Add a group.", field="add_gids", metavar="GROUP", example="www-data"),
+    _id.text(
+        "immediate-uid",
+        "Be this user before anything else happens; uid cannot change it.",
+        metavar="USER",
+        example="www-data",
+    ),
+    _id.text(
+        "immediate-gid",
+        "Be this group before anything else happens; gid cannot change it.",
+        metavar="GROUP",
+        example="www-data",
+    ),
+    _id.flag("no-initgroups", "Do not take the groups that the user has in the group file."),
+    _id.text("cap", "Keep these capabilities, and no others.", **_CAPS),
+    _id.text(
+        "no-new-privs",
+        "Whether programs started in the jail can gain privileges no more.",
+        metavar="BOOL",
+        example="true",
+        parse=values.boolean,
+        takes=Takes.OPTIONAL,
+        ours=True,
+    ),
+    _id.flag("master-as-root", "Drop privileges in each worker; the master keeps them."),
+    _id.flag("drop-after-init", "Drop privileges after the sockets are bound."),
+    _id.flag("drop-after-apps", "Drop privileges after the application is loaded."),
+)
+
+
+def _gate(name: str, kind: str, about: str, *aliases: str, example: str) -> Option:
+    return _wait.several(
+        name,
+        about,
+        *aliases,
+        field="wait_for",
+        factory=lambda value, origin: WaitFor(kind, value, origin),
+        metavar="NAME" if kind == "interface" else "PATH",
+        example=example,
+    )
+
+
+def _patience(name: str, what: str, *aliases: str) -> Option:
+    about = f"Wait at most so many seconds for {what}."
+    return _wait.number(name, about, *aliases, metavar="SECONDS", example="60")
+
+
+GATES = (
+    _gate(
+        "wait-for-interface",
+        "interface",
+        "Wait for a network interface before the root phase.",
+        "wait-interface",
+        "wait-for-iface",
+        "wait-iface",
+        example="eth0",
+    ),
+    _patience(
+        "wait-for-interface-timeout",
+        "an interface",
+        "wait-interface-timeout",
+        "wait-for-iface-timeout",
+        "wait-iface-timeout",
+    ),
+    _gate("wait-for-fs", "fs", "Wait for a path before the root phase.", example="/mnt/a"),
+    _gate("wait-for-file", "file", "Wait for a file before the root phase.", example="/mnt/a"),
+    _gate("wait-for-dir", "dir", "Wait for a directory before the root phase.", example="/mnt"),
+    _patience("wait-for-fs-timeout", "a path"),
+    _gate(
+        "wait-for-mountpoint",
+        "mountpoint",
+        "Wait until something is mounted on a path before the root phase.",
+        example="/mnt",
+    ),
+    _patience("wait-for-mountpoint-timeout", "a mount"),
+    _gate(
+        "wait-for-socket",
+        "socket",
+        "Wait until a socket answers before the application is loaded.",
+        example="127.0.0.1:5432",
+    ),
+    _patience("wait-for-socket-timeout", "a socket"),
+)
+
+LIMITS = (
+    _limit.number(
+        "limit-as",
+        "Limit the address space of each process, in MiB.",
+        parse=values.size(1 << 20),
+        metavar="MIB",
+        example="512",
+    ),
+    _limit.number("limit-nproc", "Limit the number of processes of the user.", example="100"),
+    _limit.number("max-fd", "Limit the number of open files.", example="1024"),
+    _limit.number(
+        "prio",
+        "The nice value, from -20 (first) to 19 (last).",
+        parse=values.integer(-20, 19),
+        metavar="NICE",
+        example="5",
+    ),
+)
+
+
+def _exec(value: str, origin: Origin) -> Exec:
+    return Exec(value, origin)
+
+
+def _shell(value: str, origin: Origin) -> Exec:
+    return Exec(value, origin, shell=True)
+
+
+def _foreign(name: str, about: str, *, operator: bool) -> Option:
+    field = "privileged_exec" if operator else "unprivileged_exec"
+    shell = name.endswith("-arg")
+    assign = put("jail", field)
+    factory = _shell if shell else _exec
+    return Option(
+        name=name,
+        help=about,
+        area="foreign programs",
+        parse=values.word,
+        apply=lambda builder, value, origin: assign(builder, factory(value, origin), origin),
+        metavar="COMMAND" if shell else "PATH",
+        operator=operator,
+        example='/usr/sbin/nginx -g "daemon off;"' if shell else "/usr/sbin/nginx",
+    )
+
+
+FOREIGN = (
+    _foreign(
+        "privileged-binary-patch",
+        "Become this program, with our arguments, before privileges are dropped.",
+        operator=True,
+    ),
+    _foreign(
+        "privileged-binary-patch-arg",
+        "Become this command before privileges are dropped.",
+        operator=True,
+    ),
+    _foreign(
+        "unprivileged-binary-patch",
+        "Become this program, with our arguments, after privileges were dropped.",
+        operator=False,
+    ),
+    _foreign(
+        "unprivileged-binary-patch-arg",
+        "Become this command after privileges were dropped.",
+        operator=False,
+    ),
+)
+
+OPTIONS = (
+    *NAMESPACES,
+    *ROOT,
+    *CGROUPS,
+    *PRIVILEGES,
+    *GATES,
+    *LIMITS,
+    *FOREIGN,
+    *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
+    *unbuilt("limits", nothing="never-swap", optional="ksm", harmless=True),
+    *unbuilt("limits", required="cpu-affinity", harmless=True),
+    *unbuilt(
+        "limits",
+        required="check-mountpoint|mountpoint-check|check-mount|mount-check",
+        harmless=True,
+    ),
+    *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
+)
