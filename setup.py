@@ -34,6 +34,7 @@ def extensions() -> list[Extension]:
             "_mount.c",
             "_file.c",
             "_privilege.c",
+            "_inotify.c",
         ),
         extension("server._wsgi", "_wsgi.c", "http.c", "uwsgi.c"),
     ]

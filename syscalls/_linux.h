@@ -66,5 +66,6 @@ extern PyMethodDef process_methods[];
 extern PyMethodDef mount_methods[];
 extern PyMethodDef file_methods[];
 extern PyMethodDef privilege_methods[];
+extern PyMethodDef inotify_methods[];
 
 #endif

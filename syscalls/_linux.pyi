@@ -42,6 +42,15 @@ def unshare(flags: int, /) -> None:
 def setns(fd: int, nstype: int = 0) -> None:
     """setns(2): ``fd`` is a namespace, or a pidfd with CLONE_NEW* in ``nstype``."""
 
+def inotify_init1(flags: int = 0) -> int:
+    """inotify_init1(2)."""
+
+def inotify_add_watch(fd: int, path: _Path, mask: int) -> int:
+    """inotify_add_watch(2): the watch descriptor."""
+
+def inotify_rm_watch(fd: int, wd: int) -> None:
+    """inotify_rm_watch(2)."""
+
 def pidfd_open(pid: int, flags: int = 0) -> int:
     """pidfd_open(2)."""
 
@@ -343,3 +352,16 @@ CAP_AUDIT_READ: Final[int]
 CAP_PERFMON: Final[int]
 CAP_BPF: Final[int]
 CAP_CHECKPOINT_RESTORE: Final[int]
+IN_ATTRIB: Final[int]
+IN_CLOSE_WRITE: Final[int]
+IN_CREATE: Final[int]
+IN_DELETE: Final[int]
+IN_DELETE_SELF: Final[int]
+IN_IGNORED: Final[int]
+IN_MODIFY: Final[int]
+IN_MOVED_FROM: Final[int]
+IN_MOVED_TO: Final[int]
+IN_MOVE_SELF: Final[int]
+IN_ONLYDIR: Final[int]
+IN_Q_OVERFLOW: Final[int]
+IN_UNMOUNT: Final[int]
