@@ -81,6 +81,9 @@ class ServerSpec:
 
     # processes
     master: bool = False
+    master_as_root: bool = (
+        False  # each worker drops privileges for itself, before it loads the application
+    )
     processes: int = 1
     threads: int = 1
     enable_threads: bool = False

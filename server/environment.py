@@ -1,0 +1,65 @@
+"""The environment and working directory that an instance asks for, and what hooks made of it.
+
+Hooks before the application (``putenv``, ``cd``) change the generation that runs them. A worker that is
+replaced later comes from the master, where those hooks did not run: the generation therefore reports what
+differs, and the master hands it on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from donjon.server.spec import ServerSpec
+
+UNSET = "\0"
+"""The value that stands for ``unenv``; no real one can hold a NUL."""
+
+
+def apply(spec: ServerSpec) -> None:
+    """Set and unset what ``env`` and ``unenv`` ask for, in their order."""
+    for key, value in spec.environment:
+        if value == UNSET:
+            os.environ.pop(key, None)
+        elif key:
+            os.environ[key] = value
+
+
+def withdraw(old: ServerSpec, new: ServerSpec) -> None:
+    """Remove variables that only the ``old`` configuration set."""
+    kept = {key for key, _ in new.environment}
+    for key, value in old.environment:
+        if value != UNSET and key not in kept:
+            os.environ.pop(key, None)
+
+
+def difference(before: Mapping[bytes, bytes]) -> bytes:
+    """Pack the working directory and the variables that changed since ``before``.
+
+    NUL-separated: the directory, then ``K=V`` for a set and ``K`` for a removed variable.
+    """
+    now = dict(os.environb)
+    parts = [os.fsencode(_cwd())]
+    parts += [key + b"=" + value for key, value in now.items() if before.get(key) != value]
+    parts += [key for key in before if key not in now]
+    return b"\0".join(parts)
+
+
+def adopt(packed: bytes) -> None:
+    """Do in this process what ``difference`` reported from another."""
+    directory, *variables = packed.split(b"\0")
+    if directory:
+        os.chdir(directory)
+    for variable in variables:
+        key, equals, value = variable.partition(b"=")
+        if equals:
+            os.environb[key] = value
+        else:
+            os.environb.pop(key, None)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""  # the directory was removed or lies outside this root

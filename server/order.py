@@ -1,0 +1,72 @@
+"""What a master asks of a child: which workers to be, of which configuration, with which sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.server.board import Board
+from donjon.server.channel import Channel, Message, Word
+from donjon.server.link import ToEmperor
+from donjon.server.phases import Phases
+from donjon.server.sockets import Bound
+from donjon.server.spec import ServerSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the master asks of a child: the workers of ``slots``, the first by the child itself.
+
+    ``before`` is the configuration that a reload replaces. ``adopt`` is what the first worker of this
+    generation made of the environment, for one that comes later. ``must`` lets the child end where the
+    application cannot be loaded instead of serving an error page.
+    """
+
+    number: int
+    spec: ServerSpec
+    phases: Phases
+    served: tuple[Bound, ...]
+    board: Board
+    channel: Channel | None
+    master: int
+    slots: tuple[int, ...]
+    bank: int = 0
+    before: ServerSpec | None = None
+    adopt: bytes | None = None
+    once: frozenset[int] = frozenset()  # slots in which the hooks that run once did so
+    must: bool = False
+    emperor_fd: int = -1
+    die_with_parent: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first child of its generation, not a replacement."""
+        return self.adopt is None
+
+    @property
+    def loads_late(self) -> bool:
+        """Whether each worker loads the application for itself."""
+        return self.spec.lazy_apps or self.spec.master_as_root
+
+    def bind_to_parent(self) -> None:
+        """Die with the master where that was asked for; a master that died meanwhile is noticed."""
+        if not self.die_with_parent or self.master == os.getpid():
+            return
+        syscalls.set_pdeathsig(signal.SIGKILL)
+        if os.getppid() != self.master:
+            raise SystemExit(1)
+
+    def say(self, word: Word, *, slot: int = 0, pid: int = 0, payload: bytes = b"") -> None:
+        """Tell the master; without one there is nobody to tell."""
+        if self.channel is not None:
+            slot, pid = slot or self.slots[0], pid or os.getpid()
+            self.channel.send(Message(word, self.number, slot, pid, payload))
+
+    def tell_emperor(self, byte: ToEmperor) -> None:
+        """Send one byte to the Emperor, if there is one."""
+        if self.emperor_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self.emperor_fd, bytes([byte]))

@@ -1,0 +1,195 @@
+"""Everything a master does besides its workers, brought in line with the configuration at each generation."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from donjon import log
+from donjon.errors import DonjonError
+from donjon.server import parts, pidfiles
+from donjon.server.crew import Crew, State
+from donjon.server.fifo import Fifo
+from donjon.server.link import ToEmperor
+from donjon.server.loop import Timer
+from donjon.server.parts import Part, Recipe
+from donjon.server.stats import StatsServer
+from donjon.server.touch import Touches
+
+if TYPE_CHECKING:
+    from donjon.server.master import Master
+
+CHECK = 1.0
+"""Seconds between looks at running requests (harakiri) and idleness, where those were asked for."""
+
+PATIENCE = 3.0
+"""Seconds a part gets to end."""
+
+
+class Services:
+    """Parts, statistics, FIFO, touched files and timers of one instance."""
+
+    def __init__(
+        self, master: Master, companions: Sequence[tuple[str, Callable[[], int]]]
+    ) -> None:
+        self._master = master
+        self._companions = [self._part(parts.companion(name, run)) for name, run in companions]
+        self._parts: list[Part] = []
+        self._stats = StatsServer(master, self._parts)
+        self._touches = Touches(master.loop)
+        self._fifo = Fifo(master.loop, self._commands())
+        self._tick: Timer | None = None
+        self._started = False
+        self._quiet_since = master.loop.now()
+        self._seen = 0
+
+    def _commands(self) -> dict[str, Callable[[], None]]:
+        master = self._master
+        return {
+            "q": lambda: master.stop(graceful=True),
+            "Q": master.stop,
+            "r": master.reload,
+            "R": lambda: master.reload(brutal=True),
+            "w": master.reload_workers,
+            "W": lambda: master.reload_workers(brutal=True),
+            "c": lambda: master.reload_workers(chain=True),
+            "p": master.pause,
+            "P": self._rewrite_pidfiles,
+            "s": self.log_statistics,
+            "B": lambda: master.tell_emperor(ToEmperor.REINFORCE),
+        }
+
+    def start(self, crew: Crew) -> None:
+        """Begin, or do as a new generation's configuration says."""
+        if not self._started:
+            self._started = True
+            for companion in self._companions:
+                companion.start()
+        self._stats.set(crew.spec)
+        self._fifo.set(crew.spec.master_fifo)
+        self._touches.set(self._watched(crew))
+        self._renew_parts(crew)
+        if self._tick is not None:
+            self._tick.cancel()
+        self._schedule(crew)
+
+    def _part(self, recipe: Recipe) -> Part:
+        return Part(recipe, self._master.loop, self._master.children, self._on_control)
+
+    def _on_control(self) -> None:
+        self._master.stop(graceful=True)
+
+    def _renew_parts(self, crew: Crew) -> None:
+        for part in self._parts:
+            part.stop(kill_after=PATIENCE)
+        self._parts.clear()
+        for recipe in _recipes(crew):
+            part = self._part(recipe)
+            self._parts.append(part)
+            part.start()
+
+    def _watched(self, crew: Crew) -> list[tuple[str, Callable[[], None]]]:
+        master, spec = self._master, crew.spec
+        files: list[tuple[str, Callable[[], None]]] = []
+        files += [(path, master.reload) for path in spec.touch_reload]
+        files += [(path, master.reload_workers) for path in spec.touch_workers_reload]
+        chain = functools.partial(master.reload_workers, chain=True)
+        files += [(path, chain) for path in spec.touch_chain_reload]
+        for hook in spec.touch_hooks:
+            files.append((hook.path, functools.partial(crew.phases.touch, hook)))
+        return files
+
+    # -- once a second, where asked for
+
+    def _schedule(self, crew: Crew) -> None:
+        if crew.spec.harakiri or crew.spec.idle:
+            self._tick = self._master.loop.after(CHECK, lambda: self._check(crew))
+
+    def _check(self, crew: Crew) -> None:
+        self._schedule(crew)
+        if crew.spec.harakiri:
+            for each in (crew, *self._master.retiring):
+                each.check_harakiri()
+        if crew.spec.idle:
+            self._check_idle(crew)
+
+    def _check_idle(self, crew: Crew) -> None:
+        now = self._master.loop.now()
+        requests = crew.board.requests()
+        busy = any(crew.counters(slot).busy_since for slot in crew.slots.values())
+        if requests != self._seen or busy or crew.state is not State.SERVING:
+            self._seen, self._quiet_since = requests, now
+        elif now - self._quiet_since >= crew.spec.idle and crew.spec.die_on_idle:
+            self._quiet_since = now
+            log.write(f"*** {crew.spec.idle} seconds without a request: ending ***")
+            if self._master.emperor is not None:
+                self._master.tell_emperor(ToEmperor.STOP_ME)
+            else:
+                self._master.stop(graceful=True)
+
+    # -- on demand
+
+    def log_statistics(self) -> None:
+        """Write the state of the instance to the log (SIGUSR1, FIFO ``s``)."""
+        crew = self._master.current
+        lines = [
+            "",
+            f"\tworkers total requests: {sum(crew.counters(slot).requests for slot in crew.slots.values())}",
+        ]
+        for slot in crew.slots.values():
+            core = crew.counters(slot)
+            pid = slot.worker.child.pid if slot.worker else 0
+            lines.append("-----------------")
+            lines.append(
+                f"\tworker {slot.number} (pid: {pid}) requests: {core.requests} exceptions: {core.exceptions}"
+            )
+        lines.append("-----------------")
+        log.write("\n".join(lines))
+
+    def _rewrite_pidfiles(self) -> None:
+        try:
+            pidfiles.rewrite(self._master.spec)
+        except DonjonError as error:
+            log.write(f"donjon: {error}")
+
+    # -- the end
+
+    def stop(self) -> None:
+        """Ask every part to end."""
+        for part in (*self._parts, *self._companions):
+            patience = PATIENCE if part in self._parts else self._master.current.mercy() + 2
+            part.stop(kill_after=patience)
+
+    def close(self) -> None:
+        """Release files and sockets."""
+        self._touches.close()
+        self._fifo.close()
+        self._stats.close()
+
+
+def _recipes(crew: Crew) -> list[Recipe]:
+    spec = crew.spec
+    recipes = [parts.mule(crew, number, script) for number, script in enumerate(spec.mules, 1)]
+    recipes += [parts.gateway(crew, router.address) for router in spec.http_routers]
+    for wanted in spec.daemons:
+        try:
+            if not _runs_already(wanted.kind, wanted.command):
+                recipes.append(parts.daemon(wanted))
+        except DonjonError as error:
+            log.write(f"donjon: {error}")
+    return recipes
+
+
+def _runs_already(kind: str, command: str) -> bool:
+    """Whether a smart daemon, known by its pid file, is alive."""
+    if not kind.startswith("smart-attach"):
+        return False
+    path = command.partition(" ")[0].partition(",")[0]
+    try:
+        with open(path, encoding="ascii") as file:
+            os.kill(int(file.read()), 0)
+    except (OSError, ValueError):
+        return False
+    return True

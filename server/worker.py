@@ -1,0 +1,211 @@
+"""A worker: its hooks in their order, then the C server until somebody ends it.
+
+SIGHUP lets the running requests finish and ends with 17, SIGINT and SIGTERM end at once with 30, as tools
+around the original expect (uwsgi-facts 7.3, 7.6). SIGTSTP pauses: the worker stops accepting and waits.
+At ``max-requests`` the worker tells the master and goes on; the master retires it once its replacement
+accepts, so that no client waits for an application to load.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from donjon import log
+from donjon.errors import DonjonError
+from donjon.jail.phase import Phase
+from donjon.server import _wsgi, uwsgi_module
+from donjon.server.channel import Word
+from donjon.server.link import ToEmperor
+from donjon.server.loader import App
+from donjon.server.order import Order
+from donjon.server.phases import DropPoint
+from donjon.server.procname import name_worker
+
+Applications = Sequence[tuple[str, App]]
+Load = Callable[[], Applications]
+
+GRACEFUL = 17
+ENDED = 30
+HOOK_FAILED = 1
+
+
+def run(order: Order, life: uwsgi_module.Life, load: Load, applications: Applications) -> int:
+    """Be worker ``life.slot`` of ``order``; returns the exit status.
+
+    ``load`` loads the application where each worker does so for itself.
+    """
+    name_worker(order.spec, life.slot)
+    try:
+        order.phases.drop(DropPoint.WORKER)
+        order.bind_to_parent()  # a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
+        order.phases.run(Phase.POST_FORK)
+        if order.loads_late:
+            applications = load()
+        _enter(order, life)
+    except (DonjonError, SystemExit) as error:
+        return _hook_failed(order, life, error)
+    return Server(order, life, applications).run()
+
+
+def _enter(order: Order, life: uwsgi_module.Life) -> None:
+    """Run what comes just before a worker accepts."""
+    if order.spec.chdir2:
+        os.chdir(order.spec.chdir2)
+    if life.slot == 1:
+        order.tell_emperor(ToEmperor.ACCEPTING)
+    first = life.slot not in order.once
+    order.phases.run(Phase.ACCEPTING)
+    if first:
+        order.phases.run(Phase.ACCEPTING_ONCE)
+    if life.slot == 1:
+        order.phases.run(Phase.ACCEPTING1)
+        if first:
+            order.phases.run(Phase.ACCEPTING1_ONCE)
+    order.say(Word.ONCE, slot=life.slot)
+
+
+def _hook_failed(order: Order, life: uwsgi_module.Life, error: DonjonError | SystemExit) -> int:
+    """A fatal hook of a worker ends the instance; an application that cannot be loaded has its own status."""
+    if isinstance(error, DonjonError):
+        log.write(f"donjon: {error}")
+        if error.exit_status != 1:
+            return error.exit_status
+    order.say(Word.HOOK_FAILED, slot=life.slot)
+    return HOOK_FAILED
+
+
+class Server:
+    """The C server of this process, and the signals that steer it."""
+
+    def __init__(self, order: Order, life: uwsgi_module.Life, applications: Applications) -> None:
+        self._order = order
+        self._life = life
+        self._applications = applications
+        self._max_requests = _limit(order, life.slot)
+        self._stopping = False
+        self._paused = False
+        self._server = self._make()
+
+    def _make(self) -> _wsgi.Worker:
+        order, spec, life = self._order, self._order.spec, self._life
+        node = socket.gethostname()
+        return _wsgi.Worker(
+            listeners=[
+                (bound.fileno(), bound.protocol, node, bound.port()) for bound in order.served
+            ],
+            applications=self._applications,
+            processes=spec.processes,
+            threads=spec.threads,
+            worker_id=life.slot,
+            version=uwsgi_module.VERSION.encode(),
+            node=node.encode(),
+            buffer_size=spec.buffer_size,
+            post_buffering=spec.post_buffering,
+            limit_post=spec.limit_post,
+            socket_timeout=spec.socket_timeout,
+            reload_mercy=spec.worker_reload_mercy,
+            max_requests=self._max_requests,
+            manage_script_name=spec.manage_script_name,
+            catch_exceptions=spec.catch_exceptions,
+            emperor_fd=order.emperor_fd,
+            heartbeat=spec.heartbeat if order.emperor_fd >= 0 else 0,
+            log=not spec.disable_logging,
+            log_format=spec.log_format,
+            log_x_forwarded_for=spec.log_x_forwarded_for,
+            stats=order.board.block(life.slot, life.bank),
+            totals=order.board.totals(),
+        )
+
+    def run(self) -> int:
+        """Serve until the end."""
+        self._take_signals()
+        self._order.say(Word.ACCEPTING, slot=self._life.slot)
+        while not self._stopping:
+            result = self._serve()
+            if self._stopping:
+                break
+            if result == _wsgi.MAX_REQUESTS:
+                self._max_requests = 0
+                self._order.say(Word.DUE, slot=self._life.slot)
+                if self._order.channel is None:
+                    break
+            self._wait_while_paused()
+            if not self._stopping:
+                self._server = self._make()
+        return GRACEFUL
+
+    def _serve(self) -> int:
+        signal.set_wakeup_fd(self._server.wake_fd, warn_on_full_buffer=False)
+        others = [
+            threading.Thread(
+                target=self._server.serve,
+                args=(core,),
+                name=f"uWSGIWorker{self._life.slot}Core{core}",
+                daemon=True,
+            )
+            for core in range(1, self._order.spec.threads)
+        ]
+        for thread in others:
+            thread.start()
+        result = self._server.serve(0)
+        for thread in others:
+            thread.join()
+        signal.set_wakeup_fd(-1)
+        return result
+
+    def _wait_while_paused(self) -> None:
+        """Wait for a signal that ends the pause. A pipe, because pause(2) misses one that came before."""
+        reader, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        while self._paused and not self._stopping:
+            select.select([reader], [], [])
+            os.read(reader, 64)
+        signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(waker)
+
+    def _take_signals(self) -> None:
+        signal.signal(signal.SIGHUP, self._on_graceful)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, _on_end)
+        signal.signal(signal.SIGTSTP, self._on_pause)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _on_graceful(self, number: int, frame: object) -> None:
+        self._stopping = True
+        self._server.stop()
+
+    def _on_pause(self, number: int, frame: object) -> None:
+        self._paused = not self._paused
+        if self._paused:
+            self._server.stop()
+
+
+def _on_end(number: int, frame: object) -> NoReturn:
+    leave(ENDED)
+
+
+def _limit(order: Order, slot: int) -> int:
+    """Return after how many requests the worker is due; the delta keeps workers from ending together."""
+    spec = order.spec
+    return spec.max_requests + slot * spec.max_requests_delta if spec.max_requests else 0
+
+
+def leave(status: int) -> NoReturn:
+    """End the process: what the application registered with atexit runs, nothing is torn down."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
