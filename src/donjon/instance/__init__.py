@@ -8,6 +8,7 @@ once, not up to four times.
 """
 
 from donjon.instance.entry import run, vassal_main
+from donjon.instance.proxy import adopt_emperor
 from donjon.instance.startup import EmperorMain, ReadAgain
 
-__all__ = ["EmperorMain", "ReadAgain", "run", "vassal_main"]
+__all__ = ["EmperorMain", "ReadAgain", "adopt_emperor", "run", "vassal_main"]

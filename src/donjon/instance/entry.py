@@ -19,7 +19,8 @@ from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import loop
 from donjon.emperor.birth import Birth
 from donjon.errors import ConfigError, DonjonError
-from donjon.instance.startup import EMPEROR_FD, EmperorMain, ReadAgain, start
+from donjon.instance.fallback import EMPEROR_FD
+from donjon.instance.startup import EmperorMain, ReadAgain, start
 
 _LENGTH = struct.Struct("<I")
 _ERROR_LIMIT = 4096  # bytes: what a pipe takes in one piece, PIPE_BUF of pipe(7)

@@ -19,12 +19,12 @@ from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor.birth import Birth
 from donjon.errors import DonjonError, reason_of
 from donjon.instance import output, phases
+from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 from donjon.origin import Origin
 from donjon.server import environment, master, pidfiles
-from donjon.server.companion import Companion
 from donjon.server.link import EmperorLink
 from donjon.server.phases import DropPoint, Reloaded
 from donjon.server.sockets import Sockets
@@ -35,9 +35,6 @@ ReadAgain = Callable[[], Launch]
 
 EmperorMain = Callable[[EmperorSpec], int]
 """Is the Emperor until it is buried; returns the exit status."""
-
-EMPEROR_FD = "UWSGI_EMPEROR_FD"
-_FALLBACK_STATUS = 1
 
 
 def start(
@@ -53,15 +50,16 @@ def start(
     Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
     """
     launch = _complete(launch)
+    fallback = Fallback(launch.fallback_config) if launch.fallback_config else None
     try:
-        status = _Start(launch, birth, reread, emperor_main).run()
+        status = _Start(launch, birth, reread, emperor_main, fallback).run()
     except DonjonError as error:
-        if error.exit_status == _FALLBACK_STATUS and launch.fallback_config:
+        if fallback and error.exit_status == FALLBACK_STATUS:
             log.write(f"donjon: {error}")
-            _fall_back(launch.fallback_config)
+            fallback.take_over()
         raise
-    if status == _FALLBACK_STATUS and launch.fallback_config:
-        _fall_back(launch.fallback_config)
+    if fallback and status == FALLBACK_STATUS:
+        fallback.take_over()
     return status
 
 
@@ -79,10 +77,20 @@ def _complete(launch: Launch) -> Launch:
     return replace(launch, server=server, jail=jail)
 
 
-def _fall_back(path: str) -> None:
-    """Become an instance of the fallback configuration (uwsgi-facts 6.10)."""
-    log.write(f"!!! {path} (fallback config) takes over !!!")
-    os.execv(sys.executable, [sys.executable, "-m", "donjon", path])
+@dataclass(slots=True)
+class Ready:
+    """Called once when the instance is ready: who waits for that is told. -1: nobody waits."""
+
+    error_fd: int = -1  # the Emperor, for a line of error or the end of the pipe
+    starter_fd: int = -1  # a starter that daemonize2 lets wait
+
+    def __call__(self) -> None:
+        """Tell them."""
+        if self.starter_fd >= 0:
+            output.say_ready(self.starter_fd)
+        if self.error_fd >= 0:
+            os.close(self.error_fd)
+        self.starter_fd = self.error_fd = -1
 
 
 @dataclass(slots=True)
@@ -93,6 +101,7 @@ class _Start:
     birth: Birth | None
     reread: ReadAgain | None
     emperor_main: EmperorMain
+    fallback: Fallback | None
 
     def run(self) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -139,23 +148,17 @@ class _Start:
         birth = self.birth
         return Context(name=birth.name, born_in=birth.born_in, argv=birth.argv, inherit=inherit)
 
-    def _output(self, spec: ServerSpec) -> Callable[[], None]:
-        """Send output where it belongs; return what is to be done when the instance is ready."""
-        waits = -1
+    def _output(self, spec: ServerSpec) -> Ready:
+        """Send output where it belongs."""
+        ready = Ready(self.birth.error_fd if self.birth else -1)
         if spec.daemonize:
             output.to_background(spec.daemonize, spec.origins.get("daemonize"))
         elif spec.daemonize2:
             origin = spec.origins.get("daemonize2")
-            waits = output.to_background_when_ready(spec.daemonize2, origin)
+            ready.starter_fd = output.to_background_when_ready(spec.daemonize2, origin)
         elif spec.logto:
             output.to_file(spec.logto, spec.origins.get("logto"))
-        return lambda: self._ready(waits)
-
-    def _ready(self, waits: int) -> None:
-        if waits >= 0:
-            output.say_ready(waits)
-        if self.birth is not None:
-            os.close(self.birth.error_fd)
+        return ready
 
     def _after_drop(self, moments: InstancePhases, spec: ServerSpec) -> None:
         if spec.logto2:
@@ -171,16 +174,16 @@ class _Start:
         spec: ServerSpec,
         sockets: Sockets,
         link: EmperorLink | None,
-        ready: Callable[[], None],
+        ready: Ready,
     ) -> int:
         """Be the Emperor, or the master of a server, or both with the Emperor as a child."""
-        companions: tuple[Companion, ...] = ()
+        companions: list[tuple[str, Callable[[], int]]] = []
         if self.launch.emperor is not None:
             be_emperor = self._emperor(self.launch.emperor, moments)
             if not (spec.listeners or spec.http_routers or spec.master):
                 ready()
                 return _alone(be_emperor, moments)
-            companions = (Companion("uWSGI Emperor", be_emperor),)
+            companions.append(("uWSGI Emperor", be_emperor))
         return master.run(
             spec,
             moments,
@@ -188,8 +191,16 @@ class _Start:
             emperor=link,
             sockets=sockets,
             companions=companions,
-            ready=ready,
+            on_ready=ready,
+            private=self._private(ready),
         )
+
+    def _private(self, ready: Ready) -> list[int]:
+        """Name the descriptors that no child of the master may hold."""
+        launch_fd = self.birth.launch_fd if self.birth else -1
+        kept = self.fallback.kept_fd if self.fallback else -1
+        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd)
+        return [number for number in numbers if number >= 0]
 
     def _emperor(self, spec: EmperorSpec, moments: InstancePhases) -> Callable[[], int]:
         def be_emperor() -> int:
