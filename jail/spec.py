@@ -1,7 +1,7 @@
 """What was asked of a jail: frozen, typed, with the origin of each value. No decisions here.
 
-User and group stay as written (name or number); ``plan`` resolves them on the host, before anything of
-the jail's is looked at. Paths stay as written too.
+User and group stay as written (name or number); ``plan`` resolves them on the host, before
+anything of the jail's is looked at. Paths stay as written too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """``tmpfs = DIR[:SIZE]``: an empty private file system. ``size`` in bytes, None for the kernel's."""
+    """``tmpfs = DIR[:SIZE]``:
+
+    an empty private file system. ``size`` in bytes, None for the kernel's.
+    """
 
     target: str
     origin: Origin = DEFAULT
@@ -72,7 +75,8 @@ class WaitFor:
 class Exec:
     """A program that replaces this one: ``privileged-binary-patch`` and its kin (spec BIN).
 
-    ``shell`` is the ``-arg`` form: ``command`` is a line for /bin/sh. Otherwise it is a path, and argv is ours.
+    ``shell`` is the ``-arg`` form: ``command`` is a line for /bin/sh. Otherwise it is a path, and
+    argv is ours.
     """
 
     command: str
@@ -84,7 +88,8 @@ class Exec:
 class JailSpec:
     """Everything about isolation and privileges. Names of fields follow the options.
 
-    ``origins`` maps a field's name to the place that set it; items of lists carry their own origin.
+    ``origins`` maps a field's name to the place that set it; items of lists carry their own
+    origin.
     """
 
     # namespaces: words of unshare (fs ipc pid uts net user cgroup time files io sysvsem)

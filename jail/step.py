@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from donjon.jail.phase import Phase
-from donjon.origin import Origin
+from donjon.origin import DEFAULT, Origin
 
 
 @dataclass(slots=True)
 class Context:
     """What steps of one start share while they run.
 
-    ``reload`` tells a reload from a first start. ``name`` is the vassal's, "" for a plain instance.
-    ``born_in`` are the words of the namespaces in which clone3 made this process, ``""``-free.
-    ``descriptors`` are descriptors that earlier steps opened for later ones, by a name; whoever takes
-    one out owns it.
+    ``reload`` tells a reload from a first start. ``name`` is the vassal's, "" for a plain
+    instance. ``born_in`` are the words of the namespaces in which clone3 made this process,
+    ``""``-free. ``descriptors`` are descriptors that earlier steps opened for later ones, by a
+    name; whoever takes one out owns it.
     """
 
     name: str = ""
@@ -24,10 +24,15 @@ class Context:
     born_in: frozenset[str] = frozenset()
     descriptors: dict[str, int] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()  # what a foreign program is started with; its argv[0] is replaced
+    inherit: list[int] = field(default_factory=list)  # descriptors that a foreign program keeps
 
 
 class Step(Protocol):
-    """One value of a Plan. Frozen and picklable; all that can be checked was checked when it was made."""
+    """One value of a Plan.
+
+    Frozen and picklable; all that can be checked was checked when it was made.
+    """
 
     @property
     def phase(self) -> Phase:
@@ -46,3 +51,11 @@ class Step(Protocol):
     def execute(self, context: Context) -> None:
         """Do it. Raises OSError or DonjonError; the runner of the plan adds the origin."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builtin:
+    """What the jail's own steps have in common."""
+
+    phase: Phase
+    origin: Origin = DEFAULT

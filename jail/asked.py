@@ -1,0 +1,274 @@
+"""What a JailSpec means on this host: names resolved, contradictions refused, conclusions drawn.
+
+Everything here happens before a process exists for it, so that a mistake costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from donjon.errors import JailError
+from donjon.jail import (
+    capabilities,
+    cgroups,
+    interpreter,
+    namespaces,
+    oldstyle,
+    rootfs,
+    userns,
+    users,
+)
+from donjon.jail.phase import ORDER, Phase
+from donjon.jail.spec import JailSpec
+from donjon.jail.step import Step
+from donjon.origin import DEFAULT, Origin
+
+HOST = "host"
+_MAX_HOSTNAME = 64  # sethostname(2)
+_ROOT_ONLY = (
+    "rootfs",
+    "binds",
+    "tmpfs",
+    "chroot",
+    "pivot_root",
+    "namespace",
+    "unshare",
+    "unshare2",
+    "hostname",
+)
+_PRIVILEGED_HOOKS = frozenset({Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER})
+"""Phases that an instance without root does not have (uwsgi-facts 2.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A spec with the conclusions that the layers are made from."""
+
+    spec: JailSpec
+    hooks: tuple[Step, ...]
+    outside: tuple[Step, ...]  # post-jail hooks of the old-style jail
+    born_in: frozenset[str]
+    root: bool
+    unshare: frozenset[str]  # in the privilege phase, implied ones included
+    identity: users.Identity
+    host_ids: tuple[int, int] | None  # root inside a user namespace, None without one
+
+    @property
+    def jailed(self) -> bool:
+        """Whether any wall stands, so that the safe defaults apply."""
+        return self.spec.is_jailed or bool(self.born_in & namespaces.NAMESPACES)
+
+    @property
+    def has_mounts(self) -> bool:
+        """Whether the jail's own mounts are asked for."""
+        return bool(self.spec.rootfs or self.spec.binds or self.spec.tmpfs)
+
+    @property
+    def own_pids(self) -> bool:
+        """Whether this process is in a pid namespace of its own when the root is put together."""
+        spec = self.spec
+        early = spec.refork_post_jail or refork_first(self)
+        return "pid" in self.born_in or ("pid" in self.unshare and early) or bool(spec.namespace)
+
+    @property
+    def stays_root(self) -> bool:
+        """Whether the application has uid 0, be it of a user namespace."""
+        return self.host_ids is not None or self.identity.uid in (None, 0)
+
+    def origin(self, *fields: str) -> Origin:
+        """Return who set the first of ``fields`` that somebody set."""
+        return next(
+            (self.spec.origins[name] for name in fields if name in self.spec.origins), DEFAULT
+        )
+
+
+def refork_first(wish: Wish) -> bool:
+    """Whether refork-as-root must come before the root:
+
+    /proc is to be that of the new pid namespace.
+    """
+    spec = wish.spec
+    entered = "pid" in wish.unshare and "pid" not in spec.unshare2
+    return bool(spec.rootfs and spec.refork_as_root and entered)
+
+
+def understand(
+    spec: JailSpec, hooks: Sequence[Step], *, born_in: frozenset[str], root: bool
+) -> Wish:
+    """Return what ``spec`` means. Raises JailError for what cannot work."""
+    born = namespaces.canonical(born_in)
+    namespaces.canonical(spec.unshare2)
+    _check_hostname(spec)
+    if not root:
+        return _without_root(spec, hooks, born)
+    identity = users.resolve(spec)
+    unshare = _unshare_words(spec, born)
+    user = "user" in born | unshare
+    inside, outside = _split_hooks(spec, hooks, unshare)
+    wish = Wish(
+        spec=spec,
+        hooks=inside,
+        outside=outside,
+        born_in=born,
+        root=True,
+        unshare=unshare,
+        identity=identity,
+        host_ids=userns.host_ids(identity) if user else None,
+    )
+    _check_root(wish)
+    _check_binds(wish)
+    _check_capabilities(wish)
+    _check_interpreter(wish)
+    cgroups.check(spec)
+    return wish
+
+
+def _unshare_words(spec: JailSpec, born: frozenset[str]) -> frozenset[str]:
+    have = born | (frozenset(oldstyle.WORDS) if spec.namespace else frozenset())
+    return namespaces.canonical(spec.unshare) | (namespaces.implied_words(spec) - have)
+
+
+def _split_hooks(
+    spec: JailSpec, hooks: Sequence[Step], unshare: frozenset[str]
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """Return the hooks that run inside, and the post-jail hooks of the old-style jail's outer process."""
+    post_jail = bool(unshare or spec.jailed or spec.rootfs)
+    inside = tuple(step for step in hooks if post_jail or step.phase is not Phase.POST_JAIL)
+    if not spec.namespace:
+        return inside, ()
+    return inside, tuple(step for step in hooks if step.phase is Phase.POST_JAIL)
+
+
+def _without_root(spec: JailSpec, hooks: Sequence[Step], born: frozenset[str]) -> Wish:
+    """Refuse what only root can do (the original exits with 1 for chroot, uid and gid)."""
+    for name in _ROOT_ONLY:
+        if getattr(spec, name):
+            raise JailError(
+                f"{name} needs root",
+                origin=spec.origins.get(name),
+                reason=f"this process has uid {os.geteuid()}",
+            )
+    identity = users.resolve(spec)
+    for name, value, own in (
+        ("uid", identity.uid if spec.uid else None, os.geteuid()),
+        ("gid", identity.gid if spec.gid else None, os.getegid()),
+    ):
+        if value is not None and value != own:
+            raise JailError(
+                f"cannot become {name} {value}",
+                origin=spec.origins.get(name),
+                reason=f"only root may; this process has {name} {own}",
+            )
+    return Wish(
+        spec=spec,
+        hooks=tuple(step for step in hooks if step.phase not in _PRIVILEGED_HOOKS),
+        outside=(),
+        born_in=born,
+        root=False,
+        unshare=frozenset(),
+        identity=users.Identity(),
+        host_ids=None,
+    )
+
+
+def _check_hostname(spec: JailSpec) -> None:
+    name = spec.hostname
+    if name is not None and (not name or len(name.encode()) > _MAX_HOSTNAME or "\0" in name):
+        raise JailError(
+            f"{name!r} is not a host name",
+            origin=spec.origins.get("hostname"),
+            reason=f"it must have 1 to {_MAX_HOSTNAME} bytes",
+        )
+
+
+def _check_root(wish: Wish) -> None:
+    spec = wish.spec
+    origin = wish.origin("rootfs")
+    if spec.rootfs:
+        for name in ("chroot", "pivot_root", "namespace"):
+            if getattr(spec, name):
+                raise JailError(f"rootfs and {name} cannot both be the root", origin=origin)
+    if spec.rootfs and spec.rootfs != HOST:
+        if not spec.rootfs.startswith("/"):
+            raise JailError(f"rootfs {spec.rootfs} is neither 'host' nor absolute", origin=origin)
+        if not os.path.isdir(spec.rootfs):
+            raise JailError(f"rootfs {spec.rootfs} is not a directory", origin=origin)
+        if os.path.realpath(spec.rootfs) == "/":
+            raise JailError(
+                "rootfs cannot be the host's root", origin=origin, hint="rootfs = host"
+            )
+    if spec.pivot_root:
+        _check_pivot(*spec.pivot_root, wish.origin("pivot_root"))
+
+
+def _check_pivot(new: str, old: str, origin: Origin) -> None:
+    if not (
+        new.startswith("/") and rootfs.is_below(old, new) and old.strip("/") != new.strip("/")
+    ):
+        raise JailError(
+            f"cannot pivot_root to {new} and keep the old root at {old}",
+            origin=origin,
+            reason="the second must be the absolute path of a directory under the first",
+        )
+
+
+def _may_appear(wish: Wish) -> bool:
+    """Whether a hook runs before the mounts, which may make what is missing now."""
+    return any(ORDER[step.phase] < ORDER[Phase.ROOT] for step in wish.hooks)
+
+
+def _check_binds(wish: Wish) -> None:
+    for bind in wish.spec.binds:
+        if not (bind.source.startswith("/") and bind.target.startswith("/")):
+            raise JailError(
+                f"bind {bind.source}:{bind.target} needs absolute paths", origin=bind.origin
+            )
+        if not (bind.optional or os.path.exists(bind.source) or _may_appear(wish)):
+            raise JailError(f"bind source {bind.source} does not exist", origin=bind.origin)
+    for one in wish.spec.tmpfs:
+        if not one.target.startswith("/"):
+            raise JailError(f"tmpfs {one.target} needs an absolute path", origin=one.origin)
+
+
+def _check_capabilities(wish: Wish) -> None:
+    spec = wish.spec
+    lacking = capabilities.lacking(spec.cap or ())
+    if lacking and wish.host_ids is None:
+        raise JailError(
+            f"capability {capabilities.names(lacking)} cannot be kept",
+            origin=wish.origin("cap"),
+            reason="this process does not have it",
+        )
+    needed = wish.has_mounts or spec.pivot_root or spec.namespace
+    if (
+        spec.emperor_cap is not None
+        and needed
+        and capabilities.number("sys_admin") not in spec.emperor_cap
+    ):
+        raise JailError(
+            "this jail's mounts need the capability sys_admin",
+            origin=wish.origin("rootfs", "binds", "tmpfs", "pivot_root", "namespace"),
+            reason="emperor-cap does not grant it to vassals",
+        )
+
+
+def _check_interpreter(wish: Wish) -> None:
+    """An instance that serves Python goes on importing as another uid, in another root."""
+    spec = wish.spec
+    if spec.privileged_exec or spec.unprivileged_exec or spec.chroot or spec.pivot_root:
+        return  # a foreign program, or a root that hooks put together
+    if spec.namespace:
+        return
+    origin = wish.origin("uid", "rootfs")
+    if spec.rootfs and spec.rootfs != HOST:
+        interpreter.check_visible(spec.rootfs, [bind.target for bind in spec.binds], origin)
+        return
+    uid, groups = wish.identity.may()
+    if wish.host_ids is not None:
+        uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
+    trees: tuple[str, ...] = ("/",)
+    if spec.rootfs == HOST:
+        trees = (*rootfs.host_layout().trees, *rootfs.interpreter_trees())
+    interpreter.check_readable(uid, groups, origin, trees)

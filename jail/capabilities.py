@@ -1,0 +1,148 @@
+# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+"""Capabilities: one list, and all five sets of capabilities(7) in accord with it.
+
+A forked vassal lives on its effective set, an executed one on what execve(2) computes from
+inheritable, ambient and bounding set. So all are set. Order: the bounding set while there is
+CAP_SETPCAP, then PR_SET_KEEPCAPS, then the uid (which clears the effective set), then the list,
+then the ambient set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.errors import JailError
+from donjon.jail.step import Builtin, Context
+from donjon.origin import DEFAULT, Origin
+
+_HIGHEST = 63  # the sets have 64 bits: linux/capability.h
+
+
+def number(word: str) -> int | None:
+    """Return the capability that ``word`` names (with or without ``cap_``) or counts, None for no such."""
+    name = word.strip().lower().removeprefix("cap_")
+    if name.isascii() and name.isdigit():
+        return int(name) if int(name) <= _HIGHEST else None
+    return syscalls.capability_names.get(name)
+
+
+def parse(text: str, origin: Origin = DEFAULT) -> frozenset[int]:
+    """Return the capabilities of a comma list. Raises JailError for an unknown or missing name."""
+    found = set()
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        cap = number(word)
+        if cap is None:
+            raise JailError(f"unknown capability {word!r}", origin=origin)
+        found.add(cap)
+    if not found:
+        raise JailError("no capability is named", origin=origin)
+    return frozenset(found)
+
+
+def names(caps: Iterable[int]) -> str:
+    """Return names for a person, numbers where the kernel is newer than the names."""
+    by_number = {value: name for name, value in syscalls.capability_names.items()}
+    return " ".join(by_number.get(cap, str(cap)) for cap in sorted(caps)) or "none"
+
+
+def mask(caps: Iterable[int]) -> int:
+    """Return the bits of ``caps``, as /proc/PID/status shows them."""
+    bits = 0
+    for cap in caps:
+        bits |= 1 << cap
+    return bits
+
+
+def lacking(caps: Iterable[int]) -> frozenset[int]:
+    """Return those of ``caps`` that this process cannot hand on."""
+    _, permitted, _ = syscalls.capget()
+    return frozenset(cap for cap in caps if not permitted >> cap & 1)
+
+
+def bound(keep: Iterable[int]) -> None:
+    """Drop every capability from the bounding set but ``keep``. Needs CAP_SETPCAP."""
+    kept = frozenset(keep)
+    for cap in range(syscalls.last_cap() + 1):
+        if cap not in kept:
+            syscalls.capbset_drop(cap)
+
+
+def hold(caps: Iterable[int], *, ambient: bool) -> None:
+    """Make the effective, permitted and inheritable set ``caps``, and the ambient set if wanted."""
+    bits = mask(caps)
+    syscalls.cap_ambient_clear_all()
+    syscalls.capset(bits, bits, bits)
+    if ambient:
+        for cap in sorted(caps):
+            syscalls.cap_ambient_raise(cap)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound(Builtin):
+    """``emperor-cap``: all that this process and its programs can ever have (uwsgi-facts 1.4).
+
+    CAP_SETPCAP stays, as in the original, so that the vassal can give up more by itself.
+    """
+
+    caps: frozenset[int]
+
+    def describe(self) -> str:
+        return f"never have another capability than {names(self.caps | {syscalls.CAP_SETPCAP})}"
+
+    def execute(self, context: Context) -> None:
+        caps = self.caps | {syscalls.CAP_SETPCAP}
+        bound(caps)
+        _, permitted, inheritable = syscalls.capget()
+        kept = permitted & mask(caps)
+        syscalls.capset(kept, kept, inheritable & kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeDrop(Builtin):
+    """The bounding set, while there is the right to change it, and the wish to keep some past setuid."""
+
+    caps: frozenset[int]
+    bounding: bool
+    keep: bool
+
+    def describe(self) -> str:
+        parts = []
+        if self.bounding:
+            parts.append(f"limit the bounding set to {names(self.caps)}")
+        if self.keep:
+            parts.append("keep capabilities when the uid changes")
+        return ", ".join(parts)
+
+    def execute(self, context: Context) -> None:
+        if self.bounding:
+            bound(self.caps)
+        if self.keep:
+            syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Builtin):
+    """The sets that the application has."""
+
+    caps: frozenset[int]
+    ambient: bool
+
+    def describe(self) -> str:
+        executed = ", also in programs it executes" if self.ambient else ""
+        return f"have the capabilities {names(self.caps)} and no other{executed}"
+
+    def execute(self, context: Context) -> None:
+        hold(self.caps, ambient=self.ambient)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoNewPrivileges(Builtin):
+    """PR_SET_NO_NEW_PRIVS: set-user-id programs and file capabilities give nothing any more."""
+
+    def describe(self) -> str:
+        return "never gain privileges by executing a program"
+
+    def execute(self, context: Context) -> None:
+        syscalls.set_no_new_privs()

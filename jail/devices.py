@@ -1,0 +1,102 @@
+# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+"""A minimal /dev: six devices of the host's, terminals of the jail's own, shared memory.
+
+The devices are bound from the host rather than made, because that also works in a user namespace.
+Each is checked by fstat(2) on the very mount that is attached: what stands at /dev/null of the
+host is the null device or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.errors import JailError
+from donjon.fd import Fd
+from donjon.jail import mounts, paths
+from donjon.jail.step import Builtin, Context
+
+DEVICES: dict[str, tuple[int, int]] = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+}
+"""Name, and (major, minor) of Documentation/admin-guide/devices.txt."""
+
+LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+
+SHM_SIZE = 64 << 20
+"""Bytes of /dev/shm."""
+
+_NO_EXEC = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+_TTY_GROUP = "5"  # Debian's, and the convention of devpts
+
+
+def clone_device(name: str) -> Fd:
+    """Return a detached mount of the host's device.
+
+    Raises JailError if something else stands there.
+    """
+    tree = mounts.clone_path(f"/dev/{name}", recursive=False)
+    info = os.fstat(tree.fileno())
+    if stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(*DEVICES[name]):
+        return tree
+    tree.close()
+    raise JailError(f"/dev/{name} of the host is not the device {DEVICES[name]}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevMount(Builtin):
+    """Mount /dev.
+
+    In a user namespace the group tty may not be mapped, so terminals keep the user's group.
+    """
+
+    tty_group: bool = True
+
+    def describe(self) -> str:
+        return f"mount a minimal /dev: {' '.join(DEVICES)} pts shm"
+
+    def execute(self, context: Context) -> None:
+        options: dict[str, str | None] = {"mode": "755", "size": "64k"}
+        with (
+            mounts.new_filesystem("tmpfs", options, _NO_EXEC) as dev,
+            paths.open_target(mounts.root_of(context), "/dev") as target,
+        ):
+            mounts.attach(dev, target.fileno())
+            _fill(dev.fileno(), tty_group=self.tty_group)
+            mounts.set_attributes(dev, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
+
+
+def _fill(dev: int, *, tty_group: bool) -> None:
+    for name in DEVICES:
+        os.mknod(name, stat.S_IFREG | 0o600, dir_fd=dev)
+        with clone_device(name) as tree:
+            mounts.attach(tree, dev, name)
+    for name, target in LINKS.items():
+        os.symlink(target, name, dir_fd=dev)
+    os.mkdir("pts", dir_fd=dev)
+    os.mkdir("shm", dir_fd=dev)
+    with _new_devpts(tty_group=tty_group) as pts:
+        mounts.attach(pts, dev, "pts")
+    shm: dict[str, str | None] = {"mode": "1777", "size": str(SHM_SIZE)}
+    with mounts.new_filesystem("tmpfs", shm, _NO_EXEC | syscalls.MOUNT_ATTR_NODEV) as tree:
+        mounts.attach(tree, dev, "shm")
+
+
+def _new_devpts(*, tty_group: bool) -> Fd:
+    options: dict[str, str | None] = {"ptmxmode": "0666", "mode": "0620"}
+    if tty_group:
+        options["gid"] = _TTY_GROUP
+    return mounts.new_filesystem("devpts", options, _NO_EXEC)

@@ -1,0 +1,94 @@
+# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+"""The jail's /proc: new, with the parts that speak about the host covered or read-only.
+
+Everything is done through the descriptor of the new procfs, never by a path that could lead to
+another. In a pid namespace of its own the jail sees its own processes. Without one the mount hides
+those of other users (``hidepid=invisible``, proc(5)), and root's eyes stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.fd import Fd
+from donjon.jail import mounts, paths
+from donjon.jail.step import Builtin, Context
+
+READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
+"""Kernel settings: to be read, never written."""
+
+MASKED_FILES = (
+    "kcore",
+    "keys",
+    "kmsg",
+    "timer_list",
+    "kallsyms",
+    "latency_stats",
+    "sched_debug",
+    "interrupts",
+    "kpagecount",
+    "kpageflags",
+)
+"""Files of the host's that are read as empty."""
+
+MASKED_DIRECTORIES = ("acpi", "scsi", "asound")
+"""Directories of the host's that are shown empty."""
+
+_COVERED = READ_ONLY + MASKED_FILES + MASKED_DIRECTORIES
+_ATTRIBUTES = mounts.SAFE | syscalls.MOUNT_ATTR_NOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcMount(Builtin):
+    """Mount a new procfs on /proc; ``own`` where the jail has a pid namespace.
+
+    Without ``mask`` it is whole.
+    """
+
+    own: bool
+    mask: bool = True
+
+    def describe(self) -> str:
+        whose = "of the jail's processes" if self.own else "that hides other users' processes"
+        return f"mount a new /proc {whose}" + (", host's parts covered" if self.mask else "")
+
+    def execute(self, context: Context) -> None:
+        options: dict[str, str | None] = {} if self.own else {"hidepid": "invisible"}
+        with (
+            mounts.new_filesystem("proc", options, _ATTRIBUTES) as proc,
+            paths.open_target(mounts.root_of(context), "/proc") as target,
+        ):
+            mounts.attach(proc, target.fileno())
+            if self.mask:
+                _cover(proc)
+
+
+def _cover(proc: Fd) -> None:
+    number = proc.fileno()
+    present = {name for name in _COVERED if _exists(number, name)}
+    for name in READ_ONLY:
+        if name in present:
+            with mounts.clone_at(number, name, recursive=False) as tree:
+                mounts.set_attributes(tree, mounts.READ_ONLY, recursive=False)
+                mounts.attach(tree, number, name)
+    for name in MASKED_FILES:
+        if name in present:
+            with mounts.clone_path("/dev/null", recursive=False) as tree:
+                mounts.attach(tree, number, name)
+    _cover_directories(number, [name for name in MASKED_DIRECTORIES if name in present])
+
+
+def _cover_directories(proc: int, names: list[str]) -> None:
+    if not names:
+        return
+    with mounts.new_filesystem("tmpfs", {"mode": "555"}, mounts.READ_ONLY) as empty:
+        mounts.attach(empty, proc, names[0])
+        for name in names[1:]:
+            with mounts.clone_at(empty.fileno()) as tree:
+                mounts.attach(tree, proc, name)
+
+
+def _exists(directory: int, name: str) -> bool:
+    return os.access(name, os.F_OK, dir_fd=directory)

@@ -1,0 +1,309 @@
+# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+"""The root file system of a jail: what ``rootfs = host`` or ``rootfs = DIR`` becomes.
+
+``host``: an empty file system in memory, read-only in the end, with read-only views of what a
+program of the host needs: /usr, a few files of /etc, this interpreter with its environment and
+this program, and the application's own paths. ``DIR``: that directory, as it is, without
+set-user-id programs and devices.
+
+Both get a /proc, a minimal /dev, and a /tmp and /run of their own. The old root is detached before
+anything of the jail's runs; no path and no descriptor leads to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import donjon
+from donjon import syscalls
+from donjon.errors import JailError
+from donjon.fd import Fd
+from donjon.jail import mounts, paths
+from donjon.jail.step import Builtin, Context
+
+ETC = (
+    "alternatives",
+    "ca-certificates",
+    "debian_version",
+    "gai.conf",
+    "group",
+    "host.conf",
+    "hosts",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "mime.types",
+    "mtab",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+    "protocols",
+    "python3",
+    "python3.11",
+    "resolv.conf",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+)
+"""What is seen of the host's /etc. No keys, no shadow, nobody's configuration."""
+
+OWN = ("/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp")
+"""Where a jail has its own, so that a view of the host's would be wrong."""
+
+_ROOT_SIZE = "1m"  # directories and mount points only
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The host as far as each jail sees it. ``trees`` are bound read-only, ``links`` are made."""
+
+    trees: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+
+
+@functools.cache
+def host_layout() -> Layout:
+    """Look at the host once in a process; a zygote does so before it forks."""
+    trees, links = ["/usr"], []
+    for name in ("bin", "sbin", *_libraries()):
+        path = f"/{name}"
+        if os.path.islink(path):
+            links.append((path, os.readlink(path)))
+        elif os.path.isdir(path):
+            trees.append(path)
+    for name in ETC:
+        path = f"/etc/{name}"
+        target = os.path.realpath(path)
+        if os.path.islink(path) and target.startswith(("/usr/", "/proc/")):
+            links.append((path, os.readlink(path)))
+        elif os.path.exists(path):
+            trees.append(path)
+    return Layout(tuple(outermost(trees)), tuple(links))
+
+
+@functools.cache
+def interpreter_trees() -> tuple[str, ...]:
+    """Return the directories from which this interpreter imports what this program may need later."""
+    package = os.path.dirname(os.path.abspath(donjon.__file__))
+    found = [sys.base_prefix, sys.prefix, package]
+    for name in sorted(os.listdir(package)):
+        path = os.path.join(package, name)
+        if os.path.islink(path) and os.path.isdir(path):  # a checkout; a wheel has none
+            found.append(os.path.realpath(path))
+    return tuple(outermost(found))
+
+
+def outermost(found: Iterable[str]) -> list[str]:
+    """Return ``found`` without what lies below another of them, in the order given."""
+    kept: list[str] = []
+    for path in found:
+        if not any(is_below(path, other) for other in kept):
+            kept = [other for other in kept if not is_below(other, path)]
+            kept.append(path)
+    return kept
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or lies below it, by name."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def exposable(path: str, shown: Sequence[str]) -> bool:
+    """Whether an application's path needs a view of its own:
+
+    not the whole host, not shown yet, not private.
+    """
+    clean = os.path.normpath(path)
+    return clean != "/" and not any(is_below(clean, other) for other in (*shown, *OWN))
+
+
+def _libraries() -> list[str]:
+    return sorted(name for name in os.listdir("/") if name.startswith("lib"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewHostRoot(Builtin):
+    """An empty root with the host's names of directories."""
+
+    directories: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        return "make an empty root, and in it the links " + ", ".join(
+            link for link, _ in self.links
+        )
+
+    def execute(self, context: Context) -> None:
+        options: dict[str, str | None] = {"mode": "755", "size": _ROOT_SIZE}
+        root = mounts.new_filesystem("tmpfs", options, mounts.SAFE)
+        _stack_over(context, root)
+        for path in self.directories:
+            paths.make_directories(root.fileno(), path)
+        for link, target in self.links:
+            head, _, name = link.strip("/").rpartition("/")
+            if head:
+                paths.make_directories(root.fileno(), head)
+            os.symlink(target, f"{head}/{name}" if head else name, dir_fd=root.fileno())
+        context.descriptors[mounts.ROOT] = root.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDirectoryRoot(Builtin):
+    """A directory of the host's, with the mounts below it, as the root."""
+
+    directory: str
+
+    def describe(self) -> str:
+        return f"take {self.directory} as the root"
+
+    def execute(self, context: Context) -> None:
+        with paths.open_source(self.directory) as source:
+            if not stat.S_ISDIR(os.fstat(source.fileno()).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.directory)
+            root = mounts.clone_at(source.fileno())
+        mounts.set_attributes(root, mounts.SAFE)
+        _stack_over(context, root)
+        context.descriptors[mounts.ROOT] = root.release()
+
+
+def _stack_over(context: Context, root: Fd) -> None:
+    """Attach the new root over ``/``; lookups of this process still begin in the old one below it."""
+    mounts.refuse_host_namespace()
+    mounts.attach_path(root, "/")
+    old = context.descriptors.pop(mounts.ROOT, -1)
+    if old >= 0:
+        os.close(old)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expose(Builtin):
+    """Read-only views of the host's at the same paths, in a root that only this process knows yet."""
+
+    trees: tuple[str, ...]
+    why: str
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"show {self.why} read-only: {' '.join(self.trees)}"
+
+    def execute(self, context: Context) -> None:
+        root = mounts.root_of(context)
+        for path in self.trees:
+            try:
+                source = paths.open_source(path)
+            except FileNotFoundError:
+                if self.optional:
+                    continue
+                raise
+            with source:
+                _expose(root, path, source)
+
+
+def _expose(root: int, path: str, source: Fd) -> None:
+    if stat.S_ISDIR(os.fstat(source.fileno()).st_mode):
+        paths.make_directories(root, path)
+    else:
+        paths.make_file(root, path)
+    with mounts.clone_at(source.fileno()) as tree:
+        mounts.set_attributes(tree, mounts.READ_ONLY)
+        mounts.attach(tree, root, path.lstrip("/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterRoot(Builtin):
+    """pivot_root(2) into the new root and let go of the old one.
+
+    ``pivot_root(".", ".")`` puts the old root over the new one; what is on top at "." is then
+    detached.
+    """
+
+    seal: bool
+
+    def describe(self) -> str:
+        sealed = ", read-only from now on," if self.seal else ""
+        return f"enter the new root{sealed} and detach the host's"
+
+    def execute(self, context: Context) -> None:
+        root = Fd(context.descriptors.pop(mounts.ROOT))
+        with root:
+            if self.seal:
+                mounts.set_attributes(root, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
+            os.fchdir(root.fileno())
+            syscalls.pivot_root(".", ".")
+            syscalls.umount2(".", syscalls.MNT_DETACH)
+        syscalls.fault("chdir")
+        os.chdir("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRoot(Builtin):
+    """Close the descriptor by which mounts were made, where no step enters another root."""
+
+    def describe(self) -> str:
+        return "let go of the descriptor of the root"
+
+    def execute(self, context: Context) -> None:
+        number = context.descriptors.pop(mounts.ROOT, -1)
+        if number >= 0:
+            os.close(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chroot(Builtin):
+    """chroot(2), and the working directory with it:
+
+    the original leaves that outside (uwsgi-facts 3.3).
+    """
+
+    directory: str
+
+    def describe(self) -> str:
+        return f"change the root to {self.directory}, and the working directory with it"
+
+    def execute(self, context: Context) -> None:
+        syscalls.fault("chroot")
+        os.chroot(self.directory)
+        os.chdir("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PivotRoot(Builtin):
+    """``pivot_root = NEW OLD``:
+
+    OLD is an absolute path under NEW; the old root stays there for hooks.
+    """
+
+    new: str
+    old: str
+
+    def describe(self) -> str:
+        return f"pivot_root to {self.new}, the host's root stays at {self.old[len(self.new) :]}"
+
+    def execute(self, context: Context) -> None:
+        number = context.descriptors.pop(mounts.ROOT, -1)
+        if number >= 0:
+            os.close(number)
+        os.chdir(self.new)
+        try:
+            syscalls.pivot_root(".", self.old[len(self.new) :].lstrip("/"))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise JailError(
+                f"cannot pivot_root to {self.new}",
+                origin=self.origin,
+                reason=f"it is not a mount point, or {self.old} is not below it",
+                hint="bind it in a post-jail hook first: mount = none DIR NEW bind",
+            ) from error
+        os.chdir("/")

@@ -1,0 +1,126 @@
+# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+"""User namespaces: root inside is a host uid that is never 0.
+
+The maps of a new namespace are written from outside, by a process that is root on the host
+(user_namespaces(7)): one line, ``0 UID 1``. The child waits until it was told that they are
+written, and then becomes uid 0 inside.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.errors import JailError, reason_of
+from donjon.fd import Fd
+from donjon.jail import namespaces, users
+from donjon.jail.step import Builtin, Context
+
+NOBODY = 65534
+"""Who root inside is on the host when the configuration names no uid."""
+
+
+def host_ids(identity: users.Identity) -> tuple[int, int]:
+    """Return the host's (uid, gid) for root inside. Raises JailError for the host's root."""
+    uid = NOBODY if identity.uid is None else identity.uid
+    gid = (NOBODY if identity.uid is None else uid) if identity.gid is None else identity.gid
+    if uid == 0 or gid == 0:
+        raise JailError(
+            "root of a user namespace cannot be the host's root",
+            hint="name the uid and gid that it stands for",
+        )
+    return uid, gid
+
+
+def write_maps(pid: int, uid: int, gid: int) -> None:
+    """Map root inside the namespace of ``pid`` to ``uid`` and ``gid`` of the host. Raises JailError.
+
+    To be called by a process that is root outside. ``pid`` must not have been reaped: the caller
+    is its parent, or the parent waits for it.
+    """
+    if uid == 0 or gid == 0:
+        raise JailError("root of a user namespace cannot be the host's root")
+    try:
+        with Fd(os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as process:
+            _write(process.fileno(), "gid_map", f"0 {gid} 1\n")
+            _write(process.fileno(), "uid_map", f"0 {uid} 1\n")
+    except OSError as error:
+        raise JailError(
+            f"cannot map uid {uid} into the user namespace", reason=reason_of(error)
+        ) from error
+
+
+def _write(process: int, name: str, text: str) -> None:
+    syscalls.fault(name)
+    with Fd(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+        os.write(file.fileno(), text.encode())
+
+
+def become_root() -> None:
+    """Become uid and gid 0 of the user namespace that this process is in; its maps are written."""
+    users.become(users.Identity(0, 0, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BecomeRootInside(Builtin):
+    """Take the ids that the maps give, in a namespace in which this process was born."""
+
+    def describe(self) -> str:
+        return "become root of the user namespace"
+
+    def execute(self, context: Context) -> None:
+        signal = syscalls.prctl(syscalls.PR_GET_PDEATHSIG)
+        become_root()
+        if signal:
+            syscalls.set_pdeathsig(signal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnshareUser(Builtin):
+    """unshare(2) with a user namespace: a child, still outside, writes the maps of its parent."""
+
+    words: tuple[str, ...]
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return (
+            f"leave the host's namespaces: {' '.join(self.words)}; "
+            f"root inside is uid {self.uid} and gid {self.gid} of the host"
+        )
+
+    def execute(self, context: Context) -> None:
+        ready_read, ready_write = (Fd(number) for number in os.pipe())
+        pid = os.getpid()
+        with ready_read:
+            writer = os.fork()
+            if writer == 0:
+                ready_write.close()
+                os._exit(_map_parent(ready_read.fileno(), pid, self.uid, self.gid))
+            with ready_write:
+                try:
+                    syscalls.unshare(namespaces.clone_flags(self.words))
+                    os.write(ready_write.fileno(), b"1")
+                finally:
+                    ready_write.close()  # without the byte the writer ends
+                    _, status = os.waitpid(writer, 0)
+        if status != 0:
+            raise JailError(
+                f"cannot map uid {self.uid} into the user namespace",
+                origin=self.origin,
+                reason=os.strerror(os.waitstatus_to_exitcode(status)),
+            )
+        become_root()
+
+
+def _map_parent(ready: int, pid: int, uid: int, gid: int) -> int:
+    """Write the maps once the parent says that its namespace is new; return an errno for an exit status."""
+    if os.read(ready, 1) != b"1":
+        return 0
+    try:
+        write_maps(pid, uid, gid)
+    except JailError as error:
+        cause = error.__cause__
+        return (cause.errno or 1) if isinstance(cause, OSError) else 1
+    return 0
