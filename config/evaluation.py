@@ -1,0 +1,60 @@
+"""What evaluating a configuration gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from donjon.config.entry import Entry
+from donjon.origin import DEFAULT, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something the configuration asks the program to do at once, in the order asked.
+
+    ``kind`` is ``help``, ``version``, ``dump-options``, ``show-config``, ``print`` (a text),
+    ``get`` (the value of an option, None where it has none; after all ``get`` the program ends
+    with 0) or ``exit`` (a status; nothing comes after it).
+    """
+
+    kind: str
+    text: str | None = None
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An option as ``--show-config`` prints it. ``done`` options were acted on while reading."""
+
+    entry: Entry
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A configuration with everything resolved.
+
+    ``entries`` are the options in their order, placeholders included (their keys are no options);
+    ``shown`` is the same with those that acted while reading (loaders, logic, ``set``).
+    ``environ`` holds what early-envdir changed: a value, or None for a variable to remove.
+    ``files`` were read, in order.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    shown: tuple[Shown, ...] = ()
+    actions: tuple[Action, ...] = ()
+    placeholders: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str | None] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    strict: bool = False
+
+    def values(self, key: str) -> tuple[str | None, ...]:
+        """Return the values of an option in their order."""
+        return tuple(entry.value for entry in self.entries if entry.key == key)
+
+    @property
+    def envdirs(self) -> tuple[str, ...]:
+        """Return the directories of ``envdir``, in their order."""
+        return tuple(value for value in self.values("envdir") if value)
