@@ -133,7 +133,7 @@ def _unshare_words(spec: JailSpec, born: frozenset[str]) -> frozenset[str]:
 def _split_hooks(
     spec: JailSpec, hooks: Sequence[Step], unshare: frozenset[str]
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """Return the hooks that run inside, and the post-jail hooks of the old-style jail's outer process."""
+    """Return the hooks that run inside, and those of the old-style jail's outer process."""
     post_jail = bool(unshare or spec.jailed or spec.rootfs)
     inside = tuple(step for step in hooks if post_jail or step.phase is not Phase.POST_JAIL)
     if not spec.namespace:

@@ -21,7 +21,7 @@ _HIGHEST = 63  # the sets have 64 bits: linux/capability.h
 
 
 def number(word: str) -> int | None:
-    """Return the capability that ``word`` names (with or without ``cap_``) or counts, None for no such."""
+    """Return the capability that ``word`` names, with or without ``cap_``, or None."""
     name = word.strip().lower().removeprefix("cap_")
     if name.isascii() and name.isdigit():
         return int(name) if int(name) <= _HIGHEST else None
@@ -70,7 +70,7 @@ def bound(keep: Iterable[int]) -> None:
 
 
 def hold(caps: Iterable[int], *, ambient: bool) -> None:
-    """Make the effective, permitted and inheritable set ``caps``, and the ambient set if wanted."""
+    """Make the effective, permitted, inheritable and, if wanted, ambient set ``caps``."""
     bits = mask(caps)
     syscalls.cap_ambient_clear_all()
     syscalls.capset(bits, bits, bits)
@@ -101,7 +101,7 @@ class Bound(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeforeDrop(Builtin):
-    """The bounding set, while there is the right to change it, and the wish to keep some past setuid."""
+    """The bounding set, while there is the right to it, and what is kept past setuid."""
 
     caps: frozenset[int]
     bounding: bool

@@ -1,4 +1,4 @@
-# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+# ruff: noqa: D102  (what describe and execute are is said by Step)
 """Control groups, version 1, 2 and both at once: made before the process, removed after it.
 
 The Emperor *prepares*: directories and values first, then descriptors through which a process
@@ -120,7 +120,7 @@ def _check_option(option: CgroupOption) -> None:
 
 
 def prepare(spec: JailSpec) -> Prepared:
-    """Make the groups of ``spec``, set their values, open their doors. Raises JailError; undone then.
+    """Make the groups of ``spec``, set their values, open them. Raises JailError; undone then.
 
     Needs root; for others it returns an empty Prepared.
     """
@@ -161,7 +161,7 @@ def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:
 
 
 def _make(path: str, mode: int, prepared: Prepared) -> None:
-    """Make ``path`` and what is missing above it; one that exists gets the mode (uwsgi-facts 3.5)."""
+    """Make ``path`` and what is missing above it; an old one gets the mode (uwsgi-facts 3.5)."""
     _make_parents(os.path.dirname(path))
     syscalls.fault("mkdir")
     try:
@@ -247,7 +247,7 @@ def try_remove(created: Iterable[str]) -> list[str]:
 
 
 def remove(created: Iterable[str], timeout: float = 2.0) -> list[str]:
-    """Remove groups whose processes are dead or dying, and return what is left after ``timeout`` seconds.
+    """Remove groups whose processes are dead or dying, for ``timeout`` seconds; return what is left.
 
     A dead process leaves its group only when it is reaped or its memory is gone; so EBUSY is tried
     again.

@@ -1,4 +1,4 @@
-# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+# ruff: noqa: D102  (what describe and execute are is said by Step)
 """A minimal /dev: six devices of the host's, terminals of the jail's own, shared memory.
 
 The devices are bound from the host rather than made, because that also works in a user namespace.

@@ -1,5 +1,5 @@
-# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
-"""Foreign programs that take this process's place (spec BIN): the pid, the jail and the sockets stay.
+# ruff: noqa: D102  (what describe and execute are is said by Step)
+"""Foreign programs in this process's place (spec BIN): pid, jail and sockets stay.
 
 Python ignores SIGPIPE and SIGXFSZ, and an executed program inherits what is ignored and blocked;
 so the usual dispositions are put back. Only the descriptors of ``Context.inherit`` stay open.

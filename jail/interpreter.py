@@ -73,7 +73,7 @@ def check_readable(
 
 
 def check_visible(root: str, binds: Collection[str], origin: Origin = DEFAULT) -> None:
-    """Raise JailError if a directory that becomes the root does not hold this interpreter's library."""
+    """Raise JailError if a directory that becomes the root lacks this interpreter's library."""
     path = library()
     if os.path.isdir(root + path) or any(rootfs.is_below(path, target) for target in binds):
         return

@@ -41,9 +41,8 @@ class Limit(Builtin):
         except (ValueError, PermissionError):
             _, hard = resource.getrlimit(self.kind)
             resource.setrlimit(self.kind, (hard, hard))
-            log.write(
-                f"donjon: {self.origin}: {self.value} {NAMES[self.kind]} are more than this process
-                " f"may have, {hard} are allowed" )
+            what = f"{self.value} {NAMES[self.kind]}"
+            log.write(f"donjon: {self.origin}: {what} are too many, {hard} are allowed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ _CLONE = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
 
 
 def clone_path(path: str, *, recursive: bool = True) -> Fd:
-    """Return a detached copy of the mounts at ``path``, a path of the host that only root can change."""
+    """Return a detached copy of the mounts at ``path``, which only root can change."""
     return Fd(
         syscalls.open_tree(
             syscalls.AT_FDCWD, path, _CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
@@ -46,7 +46,7 @@ def clone_path(path: str, *, recursive: bool = True) -> Fd:
 
 
 def clone_at(directory: int, path: str = "", *, recursive: bool = True) -> Fd:
-    """Return a detached copy of the mounts at ``path`` below a descriptor; "" is the descriptor itself."""
+    """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself."""
     flags = _CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= syscalls.AT_EMPTY_PATH
@@ -109,7 +109,7 @@ def root_of(context: Context) -> int:
 
 
 def refuse_host_namespace() -> None:
-    """Raise JailError in the mount namespace of the host's init: a new root there would be the host's.
+    """Raise JailError in the mount namespace of the host's init: a root there would be the host's.
 
     The plan never leads here. This is the last guard against a wrong ``born_in``.
     """

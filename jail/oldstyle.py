@@ -1,4 +1,4 @@
-# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+# ruff: noqa: D102  (what describe and execute are is said by Step)
 """``namespace = DIR[:HOSTNAME]``, the original's first jail (uwsgi-facts 3.4, spec ONS).
 
 An outer process clones an inner one into new uts, pid, ipc and mount namespaces, runs the

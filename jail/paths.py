@@ -74,7 +74,7 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> None:
 
 
 def make_file(root: int, path: str) -> None:
-    """Make an empty file as a mount point below ``root``, a tree that only this process knows yet."""
+    """Make an empty file below ``root``, a tree that only this process knows yet."""
     head, _, _ = path.strip("/").rpartition("/")
     if head:
         make_directories(root, head)

@@ -102,7 +102,7 @@ def build(
     root: bool,
     reload: bool = False,
 ) -> Plan:
-    """Return the plan for ``spec``. Raises JailError for whatever can be known before the process exists.
+    """Return the plan for ``spec``. Raises JailError for what can be known before the process exists.
 
     ``born_in`` are the namespaces in which clone3 makes the process, ``root`` is whether it starts
     as uid 0. With ``reload`` only the hooks of the phases that run again are in the plan

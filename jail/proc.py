@@ -1,4 +1,4 @@
-# ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
+# ruff: noqa: D102  (what describe and execute are is said by Step)
 """The jail's /proc: new, with the parts that speak about the host covered or read-only.
 
 Everything is done through the descriptor of the new procfs, never by a path that could lead to

@@ -14,7 +14,7 @@ from donjon.jail.step import Builtin, Context
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refork(Builtin):
-    """Fork, and go on in the child. The parent waits, hands signals on and ends with the child's status.
+    """Fork, and go on in the child. The parent waits, hands signals on and ends as it does.
 
     Signals are blocked over the fork, so that one which arrives in between is not taken by the
     parent's handlers. The child dies with its parent: the pid that the Emperor knows is the

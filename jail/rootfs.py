@@ -94,7 +94,7 @@ def host_layout() -> Layout:
 
 @functools.cache
 def interpreter_trees() -> tuple[str, ...]:
-    """Return the directories from which this interpreter imports what this program may need later."""
+    """Return the directories from which this interpreter imports."""
     package = os.path.dirname(os.path.abspath(donjon.__file__))
     found = [sys.base_prefix, sys.prefix, package]
     for name in sorted(os.listdir(package)):
@@ -178,7 +178,7 @@ class NewDirectoryRoot(Builtin):
 
 
 def _stack_over(context: Context, root: Fd) -> None:
-    """Attach the new root over ``/``; lookups of this process still begin in the old one below it."""
+    """Attach the new root over ``/``; lookups still begin in the old one below it."""
     mounts.refuse_host_namespace()
     mounts.attach_path(root, "/")
     old = context.descriptors.pop(mounts.ROOT, -1)
@@ -188,7 +188,7 @@ def _stack_over(context: Context, root: Fd) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Builtin):
-    """Read-only views of the host's at the same paths, in a root that only this process knows yet."""
+    """Read-only views of the host's at the same paths, in a root that nobody else knows yet."""
 
     trees: tuple[str, ...]
     why: str

@@ -34,7 +34,7 @@ def host_ids(identity: users.Identity) -> tuple[int, int]:
 
 
 def write_maps(pid: int, uid: int, gid: int) -> None:
-    """Map root inside the namespace of ``pid`` to ``uid`` and ``gid`` of the host. Raises JailError.
+    """Map root inside the namespace of ``pid`` to ``uid`` and ``gid`` outside. Raises JailError.
 
     To be called by a process that is root outside. ``pid`` must not have been reaped: the caller
     is its parent, or the parent waits for it.
@@ -115,7 +115,7 @@ class UnshareUser(Builtin):
 
 
 def _map_parent(ready: int, pid: int, uid: int, gid: int) -> int:
-    """Write the maps once the parent says that its namespace is new; return an errno for an exit status."""
+    """Write the maps once the parent is in its new namespace; return an errno as status."""
     if os.read(ready, 1) != b"1":
         return 0
     try:

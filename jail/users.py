@@ -1,5 +1,5 @@
 # ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
-"""Who a jail's processes are: names become numbers on the host, before anything of the jail's is looked at.
+"""Who a jail's processes are: names become numbers, on the host and before the jail is.
 
 What is not asked for follows the original, with one difference: a uid that is not root never keeps
 root's group or root's supplementary groups. Its group is then that of its passwd entry, or the
