@@ -1,9 +1,9 @@
 """Addresses of sockets as uWSGI writes them (uwsgi-facts 7.9, inventory SOK).
 
-``/path`` and any text without a colon is a unix socket, ``@name`` an abstract one, ``host:port`` and
-``:port`` TCP over IPv4, ``[host]:port`` over IPv6, ``fd://N`` a descriptor that was inherited, ``=N`` the
-N-th shared socket. An abstract name is bound with one NUL more at its end, as the original does: clients
-of the original connect to that name and to no other.
+``/path`` and any text without a colon is a unix socket, ``@name`` an abstract one, ``host:port``
+and ``:port`` TCP over IPv4, ``[host]:port`` over IPv6, ``fd://N`` a descriptor that was inherited,
+``=N`` the N-th shared socket. An abstract name is bound with one NUL more at its end, as the
+original does: clients of the original connect to that name and to no other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ListenError(DonjonError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a ``family`` of socket(2) with what bind(2) takes, or ``fd``, or ``shared``."""
+    """Where to listen: ``family`` and ``target`` of bind(2), or ``fd``, or ``shared``."""
 
     text: str
     family: socket.AddressFamily = socket.AF_UNIX
@@ -56,7 +56,7 @@ def parse_address(text: str, origin: Origin = DEFAULT) -> Address:
         raise ListenError(
             f"cannot listen on '{text}'",
             origin=origin,
-            reason=f"the name of a unix socket has 1 to {UNIX_MAX} characters, this has {len(text)}",
+            reason=f"its name has {len(text)} characters, a unix socket 1 to {UNIX_MAX}",
         )
     return Address(text, socket.AF_UNIX, text)
 

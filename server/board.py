@@ -1,8 +1,10 @@
-"""Counters that workers write and the master reads: one anonymous shared mapping for each generation.
+"""Counters that workers write and the master reads: one anonymous shared mapping for each
+generation.
 
-Layout: 64 bytes of which the first eight count the requests of the whole generation (the T of ``req: R/T``),
-then the blocks of the workers: ``banks`` for each slot, because a worker and its replacement live side by
-side for a while. A block is ``threads`` cores of 128 bytes; the C worker owns what is inside (``_wsgi.pyi``).
+Layout: 64 bytes of which the first eight count the requests of the whole generation (the T of
+``req: R/T``), then the blocks of the workers: ``banks`` for each slot, because a worker and its
+replacement live side by side for a while. A block is ``threads`` cores of 128 bytes; the C worker
+owns what is inside (``_wsgi.pyi``).
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Board:
     """The mapping, and who has which block."""
 
     def __init__(self, processes: int, threads: int) -> None:
+        """Map zeroed memory for so many workers with so many threads each."""
         self._threads = threads
         self._size = threads * CORE
         self._map = mmap.mmap(-1, HEADER + processes * BANKS * self._size)

@@ -1,8 +1,8 @@
 """The private line from the workers to their master: small packets over one socket pair.
 
-A worker holds the customer's application, so nothing it sends is trusted: packets are of a fixed form, and
-a pid counts only if it is a child of the master (``Children`` asks the kernel). SOCK_SEQPACKET keeps
-packets whole.
+A worker holds the customer's application, so nothing it sends is trusted: packets are of a fixed
+form, and a pid counts only if it is a child of the master (``Children`` asks the kernel).
+SOCK_SEQPACKET keeps packets whole.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Channel:
     """Both ends; the master reads one, every worker writes the other."""
 
     def __init__(self) -> None:
+        """Open the socket pair. Raises OSError."""
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._reader.setblocking(False)
+        self._reader.setblocking(False)  # noqa: FBT003  (socket names it so)
 
     def fileno(self) -> int:
         """Lend the master's end, for the loop."""

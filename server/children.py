@@ -1,7 +1,9 @@
-"""The children of a master: signalled and awaited by pidfd, each with what is to happen when it ends.
+"""The children of a master: signalled and awaited by pidfd, each with what is to happen when it
+ends.
 
-A master may be process 1 of its jail: then orphans of the jail become its children too. They are reaped,
-and nothing else (the wait with WNOWAIT looks before it takes, so that no owned child is reaped unseen).
+A master may be process 1 of its jail: then orphans of the jail become its children too. They are
+reaped, and nothing else (the wait with WNOWAIT looks before it takes, so that no owned child is
+reaped unseen).
 """
 
 from __future__ import annotations
@@ -45,11 +47,13 @@ class Children:
     """All of them, by pid."""
 
     def __init__(self, loop: Loop) -> None:
+        """Reap with ``loop``; there is one of these for a process."""
         self._loop = loop
         self._known: dict[int, tuple[Child, OnExit]] = {}
         loop.on_signal(signal.SIGCHLD, self.sweep)
 
     def __len__(self) -> int:
+        """Return how many are alive."""
         return len(self._known)
 
     def all(self) -> tuple[Child, ...]:
@@ -65,7 +69,7 @@ class Children:
         return self._own(pid, pidfd, on_exit)
 
     def adopt(self, pid: int, on_exit: OnExit) -> Child | None:
-        """Own a child that another child made for us; None if ``pid`` is no living child of ours."""
+        """Own a child that another one made for us; None if ``pid`` is none of ours."""
         if pid <= 1 or pid in self._known:
             return None
         try:

@@ -5,9 +5,10 @@ States of a crew::
     STARTING ──all slots accept──▶ SERVING ──retire()──▶ RETIRING ──last worker gone──▶ (forgotten)
         └──a worker ends before the application is loaded──▶ failed
 
-A slot is one place for a worker. Its worker may have a *replacement* under way (max-requests, lifetime,
-a chain reload): the old one serves until the new one accepts. A worker that dies is replaced at once; one
-that dies again and again waits longer each time, so that a broken application does not eat the machine.
+A slot is one place for a worker. Its worker may have a *replacement* under way (max-requests,
+lifetime, a chain reload): the old one serves until the new one accepts. A worker that dies is
+replaced at once; one that dies again and again waits longer each time, so that a broken
+application does not eat the machine.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Crew:
         phases: Phases,
         served: tuple[Bound, ...],
     ) -> None:
+        """Prepare a generation; ``start`` makes its first process."""
         self._owner = owner
         self.number = number
         self.spec = spec
@@ -118,7 +120,7 @@ class Crew:
     # -- beginning
 
     def start(self, before: ServerSpec | None = None) -> None:
-        """Fork the child that loads the application; ``before`` is the configuration it replaces."""
+        """Fork the child that loads the application; ``before`` is what a reload replaces."""
         self._before = before
         slots = tuple(self.slots)
         order = self._order(
@@ -131,9 +133,9 @@ class Crew:
     ) -> Order:
         return Order(
             number=self.number, spec=self.spec, phases=self.phases, served=self.served,
-            board=self.board, channel=self._owner.channel, master=os.getpid(), slots=slots, bank=bank,
-            before=self._before if adopt is None else None, adopt=adopt, once=frozenset(self._once),
-            must=must, emperor_fd=self._owner.emperor_fd,
+            board=self.board, channel=self._owner.channel, master=os.getpid(),
+            slots=slots, bank=bank, before=self._before if adopt is None else None,
+            adopt=adopt, once=frozenset(self._once), must=must, emperor_fd=self._owner.emperor_fd,
             die_with_parent=self.spec.no_orphans or self._owner.emperor_fd >= 0,
         )  # fmt: skip
 
@@ -200,7 +202,7 @@ class Crew:
         return worker
 
     def _loaded(self, message: Message) -> None:
-        """Keep the environment that the first worker made; later ones come from the customer's code."""
+        """Keep what the first worker made of the environment, before the customer's code spoke."""
         if self._environment is None:
             self._environment = message.payload
             self._owner.loaded(self)
@@ -257,7 +259,7 @@ class Crew:
             self._owner.loop.after(left, lambda: self._due(slot, worker))
         elif slot.worker is worker:
             log.write(
-                f"...The work of worker {slot.number} (pid: {worker.child.pid}) is done, replacing it"
+                f"...worker {slot.number} (pid: {worker.child.pid}) served its time, replacing it"
             )
             self.replace(slot)
 
@@ -307,7 +309,8 @@ class Crew:
 
     def _no_mercy(self, worker: Worker) -> None:
         log.write(
-            f"worker {worker.slot} (pid: {worker.child.pid}) is taking too much time to die...NO MERCY !!!"
+            f"worker {worker.slot} (pid: {worker.child.pid}) is taking too much time to die..."
+            "NO MERCY !!!"
         )
         worker.child.kill()
 
@@ -428,7 +431,8 @@ class Crew:
         worker.harakiri = True
         self.slots[worker.slot].harakiris += 1
         log.write(
-            f"*** HARAKIRI ON WORKER {worker.slot} (pid: {worker.child.pid}, try: 1, graceful: no) ***"
+            f"*** HARAKIRI ON WORKER {worker.slot} (pid: {worker.child.pid},"
+            " try: 1, graceful: no) ***"
         )
         log.write(f"HARAKIRI triggered by worker {worker.slot} core {core} !!!")
         worker.child.kill()

@@ -1,8 +1,8 @@
 """The environment and working directory that an instance asks for, and what hooks made of it.
 
-Hooks before the application (``putenv``, ``cd``) change the generation that runs them. A worker that is
-replaced later comes from the master, where those hooks did not run: the generation therefore reports what
-differs, and the master hands it on.
+Hooks before the application (``putenv``, ``cd``) change the generation that runs them. A worker
+that is replaced later comes from the master, where those hooks did not run: the generation
+therefore reports what differs, and the master hands it on.
 """
 
 from __future__ import annotations

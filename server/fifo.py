@@ -1,7 +1,8 @@
-"""The master FIFO: a named pipe through which single letters govern the instance (uwsgi-facts 7.2).
+"""The master FIFO: a named pipe through which single letters govern the instance (uwsgi-facts
+7.2).
 
-Up to ten names may be given; one of them exists at a time, and a digit chooses which comes next. The pipe
-is made anew when its last writer closes it.
+Up to ten names may be given; one of them exists at a time, and a digit chooses which comes next.
+The pipe is made anew when its last writer closes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Fifo:
     """The pipe, and what each letter does; unknown letters are ignored."""
 
     def __init__(self, loop: Loop, commands: Mapping[str, Callable[[], None]]) -> None:
+        """Be ready to obey ``commands``, by letter."""
         self._loop = loop
         self._commands = commands
         self._paths: Sequence[str] = ()

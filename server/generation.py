@@ -1,12 +1,14 @@
-"""A generation, seen from inside: the child that loads the application and makes the other workers.
+"""A generation, seen from inside: the child that loads the application and makes the other
+workers.
 
-The first worker runs what comes before the application (asap and in-jail hooks on a reload, pre-app),
-loads it, runs post-app, freezes the heap and makes the other workers as its *siblings* (CLONE_PARENT):
-they share its pages, and the master reaps them all. With ``lazy-apps``, and with ``master-as-root`` where
-nothing of the customer's may run before each worker dropped its privileges, every worker loads for itself.
+The first worker runs what comes before the application (asap and in-jail hooks on a reload,
+pre-app), loads it, runs post-app, freezes the heap and makes the other workers as its *siblings*
+(CLONE_PARENT): they share its pages, and the master reaps them all. With ``lazy-apps``, and with
+``master-as-root`` where nothing of the customer's may run before each worker dropped its
+privileges, every worker loads for itself.
 
-A worker that is replaced later is an order for one slot; hooks before and after the application are not
-run again for it, what they did to the environment is handed on by the master.
+A worker that is replaced later is an order for one slot; hooks before and after the application
+are not run again for it, what they did to the environment is handed on by the master.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def _before_application(order: Order) -> None:
 
 
 def load(order: Order, module: types.ModuleType) -> list[tuple[str, loader.App]]:
-    """Load the application between its hooks, which a replacement of an eager generation leaves out."""
+    """Load the application between its hooks, which a late replacement leaves out."""
     hooks = order.spec.lazy_apps or order.is_first
     if hooks and (order.spec.lazy_apps or not order.spec.master_as_root):
         order.phases.run(Phase.PRE_APP)
@@ -110,7 +112,8 @@ def _fork_siblings(order: Order) -> int:
 
 
 def _sibling(*, alone: bool) -> int:
-    """Fork a child of our parent: the kernel wants no exit signal then, it is the parent's (clone(2)).
+    """Fork a child of our parent: the kernel wants no exit signal then, it is the parent's
+    (clone(2)).
 
     Without a master (``alone``) it is a child of ours.
     """

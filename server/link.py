@@ -32,6 +32,7 @@ class EmperorLink:
     """The control socket, owned."""
 
     def __init__(self, number: int) -> None:
+        """Take over the descriptor."""
         self._fd = Fd(number)
         os.set_blocking(number, False)
 

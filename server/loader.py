@@ -1,7 +1,8 @@
-"""Loading the application: sys.path, virtualenv, files, modules and mount points, as uWSGI does it.
+"""Loading the application: sys.path, virtualenv, files, modules and mount points, as uWSGI does
+it.
 
-This runs in a generation, after privileges were dropped, never in the master. What is loaded is the
-customer's code: whatever it raises is shown with its traceback and is never an error of ours.
+This runs in a generation, after privileges were dropped, never in the master. What is loaded is
+the customer's code: whatever it raises is shown with its traceback and is never an error of ours.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _includes_system(home: str) -> bool:
 
 
 def _forget_modules(folders: tuple[str, ...]) -> None:
-    """Make the supervisor's own dependencies invisible: the customer's versions are imported instead."""
+    """Hide the supervisor's own dependencies: the customer's versions are imported instead."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if file.startswith(folders) and name.partition(".")[0] not in {"donjon", "uwsgi"}:
@@ -88,8 +89,8 @@ def _forget_modules(folders: tuple[str, ...]) -> None:
 def load(spec: ServerSpec, uwsgi: types.ModuleType, *, must: bool) -> list[tuple[str, App]]:
     """Load every application of ``spec``: (mountpoint, callable), the first being the default.
 
-    With ``must`` (need-app, and every reload) a failure raises AppLoadError after the traceback was
-    shown; without it the instance serves its page for "no application".
+    With ``must`` (need-app, and every reload) a failure raises AppLoadError after the traceback
+    was shown; without it the instance serves its page for "no application".
     """
     applications: list[tuple[str, App]] = []
     _import_all(spec, must=must)
@@ -133,7 +134,8 @@ def _report(wanted: Application, error: Exception, *, must: bool) -> None:
     traceback.print_exception(_without_us(error))
     sys.stderr.flush()
     log.write(
-        f"unable to load app 0 (mountpoint='{wanted.mountpoint}') (callable not found or import error)"
+        f"unable to load app 0 (mountpoint='{wanted.mountpoint}')"
+        " (callable not found or import error)"
     )
     if must:
         raise AppLoadError(
@@ -182,8 +184,8 @@ def _import(name: str) -> types.ModuleType:
 def import_file(path: str) -> types.ModuleType:
     """Run a file as the module ``uwsgi_file_<path>``.
 
-    Its byte code is not cached: a cache tells versions by whole seconds and size, and a file edited twice
-    in a second would be served in its first form.
+    Its byte code is not cached: a cache tells versions by whole seconds and size, and a file
+    edited twice in a second would be served in its first form.
     """
     with open(path, "rb") as file:
         source = file.read()

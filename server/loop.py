@@ -1,11 +1,11 @@
 """The loop of a master: one epoll, timers, and signals that only wake it.
 
-A signal handler in C writes the number of the signal into a pipe (signal.set_wakeup_fd); everything that
-follows from it happens here, one thing after the other. Nothing ticks unless somebody asked for a timer,
-so that an idle instance uses no processor at all.
+A signal handler in C writes the number of the signal into a pipe (signal.set_wakeup_fd);
+everything that follows from it happens here, one thing after the other. Nothing ticks unless
+somebody asked for a timer, so that an idle instance uses no processor at all.
 
-``fork`` blocks every signal around clone3: without that a signal that meets the child before it has its
-own handlers would be written into the parent's pipe and be taken for the parent's.
+``fork`` blocks every signal around clone3: without that a signal that meets the child before it
+has its own handlers would be written into the parent's pipe and be taken for the parent's.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Timer:
     __slots__ = ("_callback", "due")
 
     def __init__(self, due: float, callback: Callback) -> None:
+        """Make it; the loop keeps it."""
         self.due = due
         self._callback: Callback | None = callback
 
@@ -67,6 +68,7 @@ class Loop:
     """Waits for descriptors, timers and signals, and calls what was registered for them."""
 
     def __init__(self) -> None:
+        """Open epoll and the wake-up pipe. Raises OSError."""
         self._epoll = select.epoll()
         self._readers: dict[int, Callback] = {}
         self._kept: set[int] = set()
@@ -79,7 +81,7 @@ class Loop:
         self.watch(self._wake, self._dispatch_signals)
 
     def watch(self, fd: int, callback: Callback, *, keep: bool = False) -> None:
-        """Call ``callback`` whenever ``fd`` is readable or hung up. Children lose it, unless ``keep``."""
+        """Call ``callback`` whenever ``fd`` is readable; children lose it, unless ``keep``."""
         self._readers[fd] = callback
         if keep:
             self._kept.add(fd)
@@ -112,8 +114,12 @@ class Loop:
         self.after(seconds, again)
 
     def on_signal(self, number: int, callback: Callback) -> None:
-        """Call ``callback`` in the loop when the signal has come, several at once counting as one."""
+        """Call ``callback`` in the loop when the signal has come; several at once count as one."""
         self._signals[number] = callback
+
+    def still_private(self) -> None:
+        """Forget private descriptors that were closed meanwhile: their numbers may be reused."""
+        self.private = tuple(fd for fd in self.private if _is_open(fd))
 
     def take_signals(self) -> None:
         """Install the handlers; from now on HANDLED signals only wake the loop."""
@@ -154,7 +160,8 @@ class Loop:
                 callback()
 
     def fork(self) -> tuple[int, int]:
-        """Fork a child: (pid, pidfd) in the parent, (0, -1) in the child, with default signals there.
+        """Fork a child: (pid, pidfd) in the parent, (0, -1) in the child, with default signals
+        there.
 
         The child holds nothing of the loop; what the loop watched is closed there too.
         """
@@ -185,6 +192,14 @@ class Loop:
         self._epoll.close()
         os.close(self._wake)
         os.close(self._waker)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -1,14 +1,14 @@
 """The master of an instance: it keeps pid, jail and listeners, and never loads the application.
 
-One thread, one loop. It starts a crew (a generation of workers), replaces workers that die, and on a reload
-starts the next crew beside the serving one::
+One thread, one loop. It starts a crew (a generation of workers), replaces workers that die, and on
+a reload starts the next crew beside the serving one::
 
-    start ─▶ [crew 1 STARTING] ─▶ SERVING ──reload──▶ crew 2 STARTING beside it ─▶ crew 2 SERVING, crew 1 RETIRING
-                    └─ failed: the instance ends with the child's status          └─ failed: crew 1 goes on
+    start ─▶ crew 1 STARTING ─▶ SERVING ──reload──▶ crew 2 STARTING ─▶ SERVING, 1 RETIRING
+                └─ failed: the instance ends            └─ failed: crew 1 goes on
 
-A reload is asked for by SIGHUP, the Emperor's byte 1, a touched file, the FIFO or the application. A
-second one that comes while the first is under way is done after it. Everything that ends the instance goes
-through ``stop``: workers are asked, get their mercy, and are killed.
+A reload is asked for by SIGHUP, the Emperor's byte 1, a touched file, the FIFO or the application.
+A second one that comes while the first is under way is done after it. Everything that ends the
+instance goes through ``stop``: workers are asked, get their mercy, and are killed.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def run(
 ) -> int:
     """Serve until the end; return the exit status of the instance (uwsgi-facts 7.6).
 
-    ``sockets`` holds what was bound before privileges were dropped. ``companions`` are children that the
-    master keeps beside the workers. ``on_ready`` is called once, when the application is loaded.
-    ``private`` descriptors are closed in every child. Raises DonjonError where it cannot start.
+    ``sockets`` holds what was bound before privileges were dropped. ``companions`` are children
+    that the master keeps beside the workers. ``on_ready`` is called once, when the application is
+    loaded. ``private`` descriptors are closed in every child. Raises DonjonError where it cannot
+    start.
     """
     sockets = sockets or Sockets()
     served = sockets.open(spec)
@@ -64,8 +65,9 @@ def run(
     if not (spec.master or emperor or companions):
         return single.run(spec, phases, sockets, served, on_ready)
     return Master(
-        spec, phases, reread, sockets, served, emperor, companions, on_ready, private
-    ).run()
+        Reloaded(spec, phases), reread, (sockets, served),
+        emperor=emperor, companions=companions, on_ready=on_ready, private=private,
+    ).run()  # fmt: skip
 
 
 class Master:
@@ -73,19 +75,18 @@ class Master:
 
     def __init__(
         self,
-        spec: ServerSpec,
-        phases: Phases,
+        wanted: Reloaded,
         reread: Reread,
-        sockets: Sockets,
-        served: tuple[Bound, ...],
+        listening: tuple[Sockets, tuple[Bound, ...]],
+        *,
         emperor: EmperorLink | None,
         companions: Sequence[tuple[str, Callable[[], int]]],
         on_ready: Callable[[], None],
         private: Sequence[int],
     ) -> None:
-        self.spec = spec
-        self.phases = phases
-        self.sockets = sockets
+        """Make everything that can fail before the first fork."""
+        self.spec, self.phases = wanted.spec, wanted.phases
+        self.sockets, served = listening
         self.emperor = emperor
         self.loop = Loop()
         self.loop.private = tuple(private)
@@ -95,7 +96,7 @@ class Master:
             self.loop, self.children, self.channel, emperor.fileno() if emperor else -1,
             self._hear, self._loaded, self._serving, self._failed, self._empty,
         )  # fmt: skip
-        self.current = Crew(self.owner, 1, spec, phases, served)
+        self.current = Crew(self.owner, 1, self.spec, self.phases, served)
         self.coming: Crew | None = None
         self.retiring: list[Crew] = []
         self.services = Services(self, companions)
@@ -135,11 +136,11 @@ class Master:
         on(signal.SIGTERM, self._on_term)
         on(signal.SIGINT, self.stop)
         on(signal.SIGQUIT, self._on_quit)
-        on(signal.SIGUSR1, lambda: self.services.log_statistics())
+        on(signal.SIGUSR1, self._log_statistics)
         on(signal.SIGTSTP, self.pause)
 
     def _on_term(self) -> None:
-        """SIGTERM reloads brutally, and stops where die-on-term was asked for (uwsgi-facts 7.3)."""
+        """Reload brutally, or stop where die-on-term was asked for (uwsgi-facts 7.3)."""
         if self.spec.die_on_term:
             self.stop()
         else:
@@ -150,6 +151,9 @@ class Master:
             self.reload(brutal=True)
         else:
             self.stop()
+
+    def _log_statistics(self) -> None:
+        self.services.log_statistics()
 
     def _end(self) -> None:
         for child in self.children.all():
@@ -199,6 +203,7 @@ class Master:
         try:
             crew.phases.drop(DropPoint.APPS)
             self._on_ready()
+            self.loop.still_private()
             self.services.start(crew)
             pidfiles.write_safe(crew.spec)
             crew.phases.run(Phase.MASTER_START)

@@ -1,4 +1,4 @@
-"""What a master asks of a child: which workers to be, of which configuration, with which sockets."""
+"""What a master asks of a child: which workers to be, with which configuration and sockets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from donjon.server.spec import ServerSpec
 class Order:
     """What the master asks of a child: the workers of ``slots``, the first by the child itself.
 
-    ``before`` is the configuration that a reload replaces. ``adopt`` is what the first worker of this
-    generation made of the environment, for one that comes later. ``must`` lets the child end where the
-    application cannot be loaded instead of serving an error page.
+    ``before`` is the configuration that a reload replaces. ``adopt`` is what the first worker of
+    this generation made of the environment, for one that comes later. ``must`` lets the child end
+    where the application cannot be loaded instead of serving an error page.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Order:
         return self.spec.lazy_apps or self.spec.master_as_root
 
     def bind_to_parent(self) -> None:
-        """Die with the master where that was asked for; a master that died meanwhile is noticed."""
+        """Die with the master where that was asked for, even if it died meanwhile."""
         if not self.die_with_parent or self.master == os.getpid():
             return
         syscalls.set_pdeathsig(signal.SIGKILL)

@@ -1,8 +1,8 @@
 """What a master keeps beside its workers: mules, gateways, companions and attached daemons.
 
-A part is a child that is brought back when it ends; the n-th quick end makes it wait about n seconds. A
-mule or gateway is this program; an attached daemon is another one, in a session of its own, that dies with
-the master.
+A part is a child that is brought back when it ends; the n-th quick end makes it wait about n
+seconds. A mule or gateway is this program; an attached daemon is another one, in a session of its
+own, that dies with the master.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Part:
     def __init__(
         self, recipe: Recipe, loop: Loop, children: Children, on_control: Callable[[], None]
     ) -> None:
+        """Prepare it; ``start`` forks."""
         self.recipe = recipe
         self.child: Child | None = None
         self.respawns = -1
@@ -93,9 +94,7 @@ class Part:
         self._failures = self._failures + 1 if time.monotonic() - self._born < QUICK else 0
         pause = min(self._failures, LONGEST_PAUSE)
         ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        log.write(
-            f"OOOPS the {self.recipe.name} died ({ending}), respawning{f' in {pause} s' if pause else ''}..."
-        )
+        log.write(f"OOOPS the {self.recipe.name} died ({ending}), respawning in {pause} s...")
         self._retry = self._loop.after(pause, self.start)
 
     def stop(self, *, kill_after: float) -> None:
@@ -141,8 +140,8 @@ def mule(crew: Crew, number: int, script: str) -> Recipe:
 def gateway(crew: Crew, address: str) -> Recipe:
     """Make the process of an ``http`` gateway.
 
-    Workers accept on the gateway's listener themselves, which saves a copy and a process switch a request;
-    this process is where its hook runs and what tools find.
+    Workers accept on the gateway's listener themselves, which saves a copy and a process switch a
+    request; this process is where its hook runs and what tools find.
     """
 
     def main() -> int:
@@ -166,7 +165,7 @@ def companion(name: str, run: Callable[[], int]) -> Recipe:
 
 
 def daemon(wanted: Daemon) -> Recipe:
-    """Make an attached daemon from its option. Raises DonjonError for one that cannot be understood."""
+    """Make an attached daemon from its option. Raises DonjonError for a bad one."""
     settings = _settings(wanted)
     command = settings.get("cmd") or settings.get("command") or settings.get("exec") or ""
     if not command:

@@ -1,4 +1,4 @@
-"""How the server reaches the rest of an instance: it names moments, others know what happens in them."""
+"""How the server reaches the rest of an instance: it names moments, others fill them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from donjon.server.spec import ServerSpec, TouchHook
 
 
 class DropPoint(enum.Enum):
-    """The points of start-up at which privileges may be dropped (uwsgi-facts 2.1: 13, 17, 18, 20, worker)."""
+    """The points of start-up at which privileges may be dropped (uwsgi-facts 2.1)."""
 
     START = "start"  # the default
     SOCKETS = "sockets"  # after the sockets are bound, where chown-socket was asked for
@@ -22,14 +22,17 @@ class DropPoint(enum.Enum):
 
 
 class Phases(Protocol):
-    """Runs what was asked for at a moment. Raises DonjonError where the phase is fatal, logs where it is not."""
+    """Runs what was asked for at a moment.
+
+    Raises DonjonError where the phase is fatal, and logs where it is not.
+    """
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``."""
         ...
 
     def drop(self, point: DropPoint) -> None:
-        """Drop privileges if this is the point at which this instance does; otherwise do nothing."""
+        """Drop privileges if this instance does so at this point; otherwise do nothing."""
         ...
 
     def touch(self, hook: TouchHook) -> None:

@@ -1,4 +1,5 @@
-"""Pid files: ``pidfile`` before privileges are dropped, ``pidfile2`` after, ``safe-pidfile`` once it runs.
+"""Pid files: ``pidfile`` before privileges are dropped, ``pidfile2`` after, ``safe-pidfile`` once
+it runs.
 
 A pid file is written beside its place and renamed, so that a reader never sees half of one.
 """

@@ -1,4 +1,4 @@
-"""Everything a master does besides its workers, brought in line with the configuration at each generation."""
+"""Everything a master does besides its workers, brought in line with each generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from donjon.server.master import Master
 
 CHECK = 1.0
-"""Seconds between looks at running requests (harakiri) and idleness, where those were asked for."""
+"""Seconds between looks at running requests and idleness, where those were asked for."""
 
 PATIENCE = 3.0
 """Seconds a part gets to end."""
@@ -34,6 +34,7 @@ class Services:
     def __init__(
         self, master: Master, companions: Sequence[tuple[str, Callable[[], int]]]
     ) -> None:
+        """Prepare all of them; ``start`` brings them to life."""
         self._master = master
         self._companions = [self._part(parts.companion(name, run)) for name, run in companions]
         self._parts: list[Part] = []
@@ -134,16 +135,18 @@ class Services:
     def log_statistics(self) -> None:
         """Write the state of the instance to the log (SIGUSR1, FIFO ``s``)."""
         crew = self._master.current
+        counted = [crew.counters(slot) for slot in crew.slots.values()]
         lines = [
             "",
-            f"\tworkers total requests: {sum(crew.counters(slot).requests for slot in crew.slots.values())}",
+            f"\tworkers total requests: {sum(core.requests for core in counted)}",
         ]
         for slot in crew.slots.values():
             core = crew.counters(slot)
             pid = slot.worker.child.pid if slot.worker else 0
             lines.append("-----------------")
             lines.append(
-                f"\tworker {slot.number} (pid: {pid}) requests: {core.requests} exceptions: {core.exceptions}"
+                f"\tworker {slot.number} (pid: {pid}) requests: {core.requests}"
+                f" exceptions: {core.exceptions}"
             )
         lines.append("-----------------")
         log.write("\n".join(lines))

@@ -20,9 +20,10 @@ from donjon.server.spec import ServerSpec
 
 def _order(spec: ServerSpec, phases: Phases, served: tuple[Bound, ...]) -> Order:
     return Order(
-        number=1, spec=spec, phases=phases, served=served, board=Board(spec.processes, spec.threads),
-        channel=None, master=os.getpid(), slots=tuple(range(1, spec.processes + 1)),
-        must=spec.need_app, die_with_parent=spec.processes > 1,
+        number=1, spec=spec, phases=phases, served=served,
+        board=Board(spec.processes, spec.threads), channel=None, master=os.getpid(),
+        slots=tuple(range(1, spec.processes + 1)), must=spec.need_app,
+        die_with_parent=spec.processes > 1,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The listening sockets of an instance: bound once, kept by the master, lent to every generation.
 
-A reload asks for its sockets by address: those that are open already are kept with their queue of waiting
-clients, so nobody is refused; new ones are bound; those no longer named are closed once the new generation
-accepts. A unix socket is removed at the end (``vacuum``) only while its name still means the file that
-this process made, told by device and inode.
+A reload asks for its sockets by address: those that are open already are kept with their queue of
+waiting clients, so nobody is refused; new ones are bound; those no longer named are closed once
+the new generation accepts. A unix socket is removed at the end (``vacuum``) only while its name
+still means the file that this process made, told by device and inode.
 """
 
 from __future__ import annotations
@@ -69,8 +69,13 @@ class Sockets:
     """Every listener of the instance, by address."""
 
     def __init__(self) -> None:
+        """Hold nothing yet."""
         self._open: dict[str, Bound] = {}
         self._shared: list[Bound] = []
+
+    def filenos(self) -> list[int]:
+        """Lend every descriptor that is open."""
+        return [bound.fileno() for bound in self._open.values()]
 
     def bind_shared(self, spec: ServerSpec) -> None:
         """Bind the shared sockets; to be called before privileges are dropped."""
@@ -133,7 +138,7 @@ class Sockets:
                 self._discard(bound)
 
     def close(self, *, vacuum: bool) -> None:
-        """Close everything; with ``vacuum`` remove the files of unix sockets that are still ours."""
+        """Close everything; with ``vacuum`` remove unix sockets that are still ours."""
         for bound in self._open.values():
             if vacuum:
                 self._discard(bound)
@@ -162,7 +167,7 @@ def remove_if_ours(path: str, identity: tuple[int, int]) -> None:
 
 
 def _inherited(wanted: list[Listener]) -> Listener | None:
-    """Return a listener for descriptor 0 if it is a listening socket (on-demand vassals, inetd)."""
+    """Return a listener for descriptor 0 if that listens (on-demand vassals, inetd)."""
     if any(listener.address == STDIN for listener in wanted):
         return None
     try:
@@ -202,12 +207,12 @@ def _open(listener: Listener, address: Address, spec: ServerSpec) -> Bound:
 def _adopt(number: int) -> socket.socket:
     sock = socket.socket(fileno=os.dup(number))
     os.set_inheritable(sock.fileno(), False)  # noqa: FBT003  (os names it so)
-    sock.setblocking(False)
+    sock.setblocking(False)  # noqa: FBT003  (socket names it so)
     return sock
 
 
 def _bind(sock: socket.socket, address: Address, spec: ServerSpec) -> None:
-    sock.setblocking(False)
+    sock.setblocking(False)  # noqa: FBT003  (socket names it so)
     target = address.target
     if address.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -225,7 +230,7 @@ def _bind_file(listener: Listener, path: str, spec: ServerSpec) -> Bound:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     previous = os.umask(spec.umask) if spec.umask is not None else None
     try:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003  (socket names it so)
         sock.bind(path)
         made = os.lstat(path)
         bound = Bound(listener, sock, os.path.abspath(path), (made.st_dev, made.st_ino))
@@ -299,22 +304,20 @@ def _failure(listener: Listener, address: Address, error: OSError) -> ListenErro
     )
 
 
+HINTS = {
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE; shared-socket binds earlier",
+    errno.EADDRINUSE: "another program has it; see ss -ltnp",
+    errno.EADDRNOTAVAIL: "no interface here has that address",
+    errno.EBADF: "that descriptor was not inherited",
+}
+
+
 def _hint(address: Address, error: OSError) -> str:
-    if address.is_file:
-        folder = os.path.dirname(str(address.target)) or "."
-        if error.errno == errno.ENOENT:
-            return f"does the directory {folder} exist here?"
-        if error.errno in {errno.EACCES, errno.EPERM}:
-            return f"may uid {os.geteuid()} write to {folder}?"
-        return ""
-    if error.errno == errno.EACCES:
-        return (
-            "ports below 1024 need CAP_NET_BIND_SERVICE; use shared-socket, bound before the drop"
-        )
-    if error.errno == errno.EADDRINUSE:
-        return "another program has it; see ss -ltnp"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "no interface here has that address"
-    if error.errno == errno.EBADF:
-        return "that descriptor was not inherited"
+    if not address.is_file:
+        return HINTS.get(error.errno or 0, "")
+    folder = os.path.dirname(str(address.target)) or "."
+    if error.errno == errno.ENOENT:
+        return f"does the directory {folder} exist here?"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"may uid {os.geteuid()} write to {folder}?"
     return ""

@@ -10,10 +10,11 @@ from donjon.origin import DEFAULT, Origin
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket to serve. ``address`` as uWSGI writes it: ``/path``, ``@abstract``, ``host:port``, ``:port``, ``fd://N``.
+    """A socket to serve. ``address`` as uWSGI writes it: ``/path``, ``@abstract``, ``host:port``,
+    ``:port``, ``fd://N``.
 
-    ``protocol`` is ``uwsgi``, ``http`` (one request a connection, as http-socket) or ``http11``. ``shared``
-    sockets are bound before privileges are dropped.
+    ``protocol`` is ``uwsgi``, ``http`` (one request a connection, as http-socket) or ``http11``.
+    ``shared`` sockets are bound before privileges are dropped.
     """
 
     address: str
@@ -24,7 +25,10 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Something to load: ``kind`` is ``wsgi-file``, ``module``, ``mount`` (``target`` a file or module) or ``pyrun``/``eval``."""
+    """Something to load.
+
+    ``kind`` is ``wsgi-file``, ``module``, ``mount`` (of a file or a module), ``pyrun``, ``eval``.
+    """
 
     kind: str
     target: str
@@ -37,7 +41,7 @@ class Daemon:
     """``attach-daemon`` and kin: a program the master keeps running."""
 
     command: str
-    kind: str  # attach-daemon, attach-control-daemon, smart-attach-daemon, smart-attach-daemon2, attach-daemon2
+    kind: str  # attach-daemon[2], attach-control-daemon, smart-attach-daemon[2]
     origin: Origin = DEFAULT
 
 
@@ -61,7 +65,7 @@ class TouchHook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
-    """Everything about serving. Names of fields follow the options; times are seconds, sizes bytes."""
+    """Everything about serving; named as the options, times in seconds, sizes in bytes."""
 
     # sockets
     listeners: tuple[Listener, ...] = ()

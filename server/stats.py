@@ -1,7 +1,8 @@
-"""The statistics server: one JSON document to whoever connects, then the end (uwsgi-facts 7.4, STA).
+"""The statistics server: one JSON document to whoever connects, then the end (uwsgi-facts 7.4,
+STA).
 
-Keys are those that uwsgitop and collectors read. The document is made when somebody asks; a client that
-does not read it is dropped, for the master waits for nobody.
+Keys are those that uwsgitop and collectors read. The document is made when somebody asks; a client
+that does not read it is dropped, for the master waits for nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.errors import DonjonError
+from donjon.origin import DEFAULT
 from donjon.server.board import Core, total
 from donjon.server.crew import Crew, Slot
 from donjon.server.loop import Loop
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from donjon.server.parts import Part
 
 TCP_INFO_UNACKED = 24
-"""Offset of tcpi_unacked in struct tcp_info (linux/tcp.h): for a listener, the clients that wait."""
+"""Offset of tcpi_unacked in struct tcp_info (linux/tcp.h); of a listener, who waits."""
 
 TCP_INFO_SACKED = 28
 """Offset of tcpi_sacked: for a listener, the length of the queue."""
@@ -36,6 +38,7 @@ class StatsServer:
     """The listener of statistics and who is told what."""
 
     def __init__(self, master: Master, parts: list[Part]) -> None:
+        """Hold nothing yet; ``set`` listens."""
         self._master = master
         self._parts = parts
         self._loop: Loop = master.loop
@@ -51,9 +54,7 @@ class StatsServer:
         self._address = spec.stats
         if spec.stats is None:
             return
-        listener = Listener(
-            spec.stats, "stats", spec.origins.get("stats", Listener("", "").origin)
-        )
+        listener = Listener(spec.stats, "stats", spec.origins.get("stats", DEFAULT))
         try:
             self._listening = self._sockets.open_one(listener, spec)
         except DonjonError as error:
@@ -69,7 +70,7 @@ class StatsServer:
         except OSError:
             return
         with client:
-            client.setblocking(False)
+            client.setblocking(False)  # noqa: FBT003  (socket names it so)
             body = self._body()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(body) + 4096)
             try:
@@ -152,7 +153,7 @@ def _socket(bound: Bound, spec: ServerSpec) -> dict[str, Any]:
 
 
 def waiting(sock: socket.socket) -> int:
-    """Return how many clients wait to be accepted; 0 where the kernel does not tell (unix sockets)."""
+    """Return how many clients wait to be accepted; 0 for unix sockets, the kernel is silent."""
     if sock.family == socket.AF_UNIX:
         return 0
     try:

@@ -1,8 +1,8 @@
 """Files that are watched: touch-reload and its kin, hook-touch.
 
-inotify on the directory tells of a change at once and costs nothing while there is none; names that are
-replaced by rename are seen too. What counts is the time of last modification in nanoseconds: a reader of
-the file changes nothing.
+inotify on the directory tells of a change at once and costs nothing while there is none; names
+that are replaced by rename are seen too. What counts is the time of last modification in
+nanoseconds: a reader of the file changes nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Touches:
     """All watched files of an instance."""
 
     def __init__(self, loop: Loop) -> None:
+        """Watch nothing yet."""
         self._loop = loop
         self._fd = -1
         self._files: list[Watched] = []
@@ -53,7 +54,8 @@ class Touches:
         self._fd = syscalls.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop.watch(self._fd, self._drain)
         folders = {os.path.dirname(path) or "." for path, _ in files}
-        if not all([self._watch(folder) for folder in sorted(folders)]):
+        unwatched = [folder for folder in sorted(folders) if not self._watch(folder)]
+        if unwatched:
             self._poll_from_now_on()
 
     def _watch(self, folder: str) -> bool:

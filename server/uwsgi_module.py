@@ -1,7 +1,8 @@
 """The module ``uwsgi`` that applications import: what concerns the life of their instance.
 
-Texts are bytes where the original gives bytes (``version``, ``hostname``, values of ``opt``). Functions of
-parts that are not here (caches, queues, spoolers) are absent, so that ``hasattr`` tells the truth.
+Texts are bytes where the original gives bytes (``version``, ``hostname``, values of ``opt``).
+Functions of parts that are not here (caches, queues, spoolers) are absent, so that ``hasattr``
+tells the truth.
 """
 
 from __future__ import annotations

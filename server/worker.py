@@ -1,9 +1,9 @@
 """A worker: its hooks in their order, then the C server until somebody ends it.
 
-SIGHUP lets the running requests finish and ends with 17, SIGINT and SIGTERM end at once with 30, as tools
-around the original expect (uwsgi-facts 7.3, 7.6). SIGTSTP pauses: the worker stops accepting and waits.
-At ``max-requests`` the worker tells the master and goes on; the master retires it once its replacement
-accepts, so that no client waits for an application to load.
+SIGHUP lets the running requests finish and ends with 17, SIGINT and SIGTERM end at once with 30,
+as tools around the original expect (uwsgi-facts 7.3, 7.6). SIGTSTP pauses: the worker stops
+accepting and waits. At ``max-requests`` the worker tells the master and goes on; the master
+retires it once its replacement accepts, so that no client waits for an application to load.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _enter(order: Order, life: uwsgi_module.Life) -> None:
 
 
 def _hook_failed(order: Order, life: uwsgi_module.Life, error: DonjonError | SystemExit) -> int:
-    """A fatal hook of a worker ends the instance; an application that cannot be loaded has its own status."""
+    """A fatal hook of a worker ends the instance; a failed load has a status of its own."""
     if isinstance(error, DonjonError):
         log.write(f"donjon: {error}")
         if error.exit_status != 1:
@@ -87,6 +87,7 @@ class Server:
     """The C server of this process, and the signals that steer it."""
 
     def __init__(self, order: Order, life: uwsgi_module.Life, applications: Applications) -> None:
+        """Make the C server for the listeners of ``order``."""
         self._order = order
         self._life = life
         self._applications = applications
@@ -163,7 +164,7 @@ class Server:
         return result
 
     def _wait_while_paused(self) -> None:
-        """Wait for a signal that ends the pause. A pipe, because pause(2) misses one that came before."""
+        """Wait for a signal that ends the pause; by a pipe, pause(2) could miss one."""
         reader, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         while self._paused and not self._stopping:
@@ -181,22 +182,22 @@ class Server:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-    def _on_graceful(self, number: int, frame: object) -> None:
+    def _on_graceful(self, _number: int, _frame: object) -> None:
         self._stopping = True
         self._server.stop()
 
-    def _on_pause(self, number: int, frame: object) -> None:
+    def _on_pause(self, _number: int, _frame: object) -> None:
         self._paused = not self._paused
         if self._paused:
             self._server.stop()
 
 
-def _on_end(number: int, frame: object) -> NoReturn:
+def _on_end(_number: int, _frame: object) -> NoReturn:
     leave(ENDED)
 
 
 def _limit(order: Order, slot: int) -> int:
-    """Return after how many requests the worker is due; the delta keeps workers from ending together."""
+    """Return after how many requests the worker is due; the delta spreads the workers."""
     spec = order.spec
     return spec.max_requests + slot * spec.max_requests_delta if spec.max_requests else 0
 
