@@ -14,7 +14,7 @@ from donjon.server.spec import ServerSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmperorSpec:
-    """What was asked of an Emperor. Names follow the options; times in seconds unless said otherwise."""
+    """What was asked of an Emperor. Names follow the options; times in seconds unless said."""
 
     sources: tuple[str, ...] = ()  # emperor = dir://X | glob://X | X
     extra_extensions: tuple[str, ...] = ()

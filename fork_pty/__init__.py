@@ -1,1 +1,1 @@
-"""The forkpty router and its client (not built yet; their options are reported by name)."""
+"""The forkpty router and its client. To come; their options are reported by name."""

@@ -1,1 +1,1 @@
-"""Links, addresses, routes and names of network namespaces, through pyroute2 (the router's work)."""
+"""Links, addresses, routes and names of network namespaces, through pyroute2. To come."""

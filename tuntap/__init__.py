@@ -1,1 +1,1 @@
-"""The TunTap router: device, rules, data plane (not built yet; its options are reported by name)."""
+"""The TunTap router: device, rules, data plane. To come; its options are reported by name."""

@@ -1,7 +1,7 @@
 """The errors a user can act on, each one line: what, where, why, and what to do.
 
 Low layers raise ``OSError`` with a path. The layer that knows the purpose adds it with
-``raise JailError(...) from error``. Only ``cli`` prints them, and only ``--debug`` shows a traceback.
+``raise JailError(...) from error``. Only ``cli`` prints them; ``--debug`` shows a traceback.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from donjon.origin import Origin
 class DonjonError(Exception):
     """Something failed that the user can act on.
 
-    ``what`` says what could not be done and on which path; ``origin`` which line of which file asked
-    for it; ``reason`` is the system's or our reason; ``hint`` what to do where the reason misleads.
+    ``what`` says what could not be done and on which path; ``origin`` which line of which file
+    asked for it; ``reason`` is the system's or ours; ``hint`` what to do where that misleads.
     """
 
     exit_status = 1

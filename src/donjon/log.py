@@ -1,4 +1,4 @@
-"""Log lines: one a fact, on standard error, written with one write(2) so that processes do not mix."""
+"""Log lines on standard error, each written by one write(2), so that processes do not mix."""
 
 from __future__ import annotations
 

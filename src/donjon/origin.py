@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Origin:
     """The place that asked for something: a line of a file, the command line, the environment.
 
-    ``source`` is a path as the user wrote it, or ``command line``, ``environment``, ``stdin``, ``default``.
-    ``line`` counts from 1; 0 where a source has no lines. ``option`` is the key as written.
+    ``source`` is a path as the user wrote it, or ``command line``, ``environment``, ``stdin``,
+    ``default``. ``line`` counts from 1; 0 where there are no lines. ``option`` is the key.
     """
 
     source: str
