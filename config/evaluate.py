@@ -47,7 +47,7 @@ def evaluate(
     line for each configuration read. Raises ConfigError with the place at fault.
     """
     environ = os.environ if environ is None else environ
-    evaluator = Evaluator(world or OpenWorld(), environ, reload=reload, log=log)
+    evaluator = Evaluator(world or OpenWorld(environ=environ), environ, reload=reload, log=log)
     return evaluator.run(argv)
 
 

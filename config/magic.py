@@ -97,13 +97,23 @@ class Magic:
         }
 
 
+def filled(text: str, name: str, world: World) -> str:
+    """Return a text with the magic variables of the file ``name`` resolved.
+
+    The Emperor does so with ``UWSGI_VASSAL_SOCKET=/tmp/%n.sock`` for each vassal.
+    """
+    magic = Magic(world)
+    magic.enter(name, "", is_path=True)
+    return magic.fill(text)
+
+
 def _path_table(world: World, name: str) -> dict[str, str]:
     """Return the variables that a path gives: p s d e n c j and its directories 0-9."""
     if _CONTROL.search(name):
         raise ConfigError(
             f"cannot read {name!r}", reason="control characters in its name", hint="rename it"
         )
-    path = os.path.normpath(os.path.join(world.facts.cwd, name))
+    path = world.canonical(name)
     directory, base = os.path.split(path)
     stem, dot, extension = base.rpartition(".")
     parts = directory.strip("/").split("/")

@@ -134,8 +134,11 @@ class World(Protocol):
     def resolve(self, host: str) -> str:
         """Return the first IPv4 address of a host."""
 
+    def canonical(self, path: str) -> str:
+        """Return the absolute path, links in its directory resolved, its last name as it is."""
+
     def inode(self, path: str) -> int | None:
-        """Return the inode number of a path, None where it does not exist."""
+        """Return the inode number of a path (a link's own), None where it does not exist."""
 
     def exists(self, path: str) -> bool:
         """Whether a path exists."""
@@ -205,10 +208,15 @@ class OpenWorld:
         except OSError as error:
             raise ConfigError(f"cannot resolve {host}", reason=error.strerror or "") from error
 
+    def canonical(self, path: str) -> str:
+        """Return the absolute path, links in its directory resolved, its last name as it is."""
+        directory, base = os.path.split(os.path.normpath(self.path(path)))
+        return os.path.join(os.path.realpath(directory), base)
+
     def inode(self, path: str) -> int | None:
-        """Return the inode number of a path, None where it does not exist."""
+        """Return the inode number of a path (a link's own), None where it does not exist."""
         try:
-            return os.stat(self.path(path)).st_ino
+            return os.lstat(self.path(path)).st_ino
         except (OSError, ValueError):
             return None
 
@@ -322,6 +330,10 @@ class ClosedWorld(FileWorld):
     def read(self, path: str) -> bytes:
         """Return what was read before."""
         return self._find(path, "file").data
+
+    def canonical(self, path: str) -> str:
+        """Return the absolute path; links are not looked at."""
+        return os.path.normpath(self.path(path))
 
     def inode(self, path: str) -> int | None:
         """Return the inode number of a file that was opened before."""

@@ -101,7 +101,9 @@ class _Walk:
         self._spend(key, depth)
         if isinstance(value, yaml.ScalarNode):
             line = value.start_mark.line if value.value else key.start_mark.line
-            self.entries.append(self.document.entry(key.value, value.value, line + 1))
+            self.entries.append(
+                self.document.entry(key.value, value.value.removesuffix("\n"), line + 1)
+            )
         elif isinstance(value, yaml.SequenceNode):
             for item in value.value:
                 self._option(key, item, depth + 1)
