@@ -34,9 +34,13 @@ def extensions() -> list[Extension]:
             "_mount.c",
             "_file.c",
             "_privilege.c",
+            "_cmdline.c",
             "_inotify.c",
         ),
-        extension("server._wsgi", "_wsgi.c", "http.c", "uwsgi.c"),
+        extension(
+            "server._wsgi", "_wsgi.c", "_loop.c", "_conn.c", "_exchange.c", "_environ.c",
+            "_response.c", "_output.c", "_input.c", "_logline.c", "http.c", "uwsgi.c",
+        ),
     ]
     return [one for one in wanted if all(os.path.exists(source) for source in one.sources)]
 

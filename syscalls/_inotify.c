@@ -11,8 +11,7 @@ do_inotify_init1(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i:inotify_init1", names, &flags)) {
         return NULL;
     }
-    return int_or_errno(tripped(module, "inotify_init1") ? -1
-                                                         : inotify_init1(flags | IN_CLOEXEC));
+    return int_or_errno(tripped(module, "inotify_init1") ? -1 : inotify_init1(flags | IN_CLOEXEC));
 }
 
 PyDoc_STRVAR(inotify_add_watch_doc, "inotify_add_watch(2): the watch descriptor");

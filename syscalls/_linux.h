@@ -25,6 +25,9 @@ struct fault {
 struct state {
     int armed; /* faults in use; 0 is all that a call looks at in production */
     struct fault faults[FAULTS];
+    struct prctl_mm_map boundaries; /* _cmdline.c: start_code is 0 until it is known */
+    void *cmdline;                  /* what /proc/PID/cmdline shows, once it was set */
+    size_t cmdline_size;
 };
 
 struct state *state_of(PyObject *module);
@@ -66,6 +69,7 @@ extern PyMethodDef process_methods[];
 extern PyMethodDef mount_methods[];
 extern PyMethodDef file_methods[];
 extern PyMethodDef privilege_methods[];
+extern PyMethodDef cmdline_methods[];
 extern PyMethodDef inotify_methods[];
 
 #endif

@@ -5,6 +5,7 @@ Every call raises OSError(errno, reason[, path[, path]]), also where the kernel 
 close-on-exec.
 """
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Final
 
@@ -143,6 +144,16 @@ def set_no_new_privs() -> None:
 
 def set_pdeathsig(sig: int, /) -> None:
     """PR_SET_PDEATHSIG of prctl(2); 0 is none. A change of uid clears it, and fork."""
+
+def get_pdeathsig() -> int:
+    """PR_GET_PDEATHSIG of prctl(2); 0 is none."""
+
+def set_cmdline(args: Sequence[bytes], /) -> None:
+    """Show ``args`` in /proc/PID/cmdline: PR_SET_MM_MAP of prctl(2), with memory of our own.
+
+    The first call reads /proc/self/stat. OSError where the kernel lacks CONFIG_CHECKPOINT_RESTORE,
+    and for no arguments (EINVAL).
+    """
 
 def set_child_subreaper(on: bool, /) -> None:
     """PR_SET_CHILD_SUBREAPER of prctl(2)."""

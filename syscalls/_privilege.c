@@ -176,6 +176,16 @@ do_set_pdeathsig(PyObject *module, PyObject *arg)
                : named_prctl(module, "set_pdeathsig", PR_SET_PDEATHSIG, sig, 0);
 }
 
+PyDoc_STRVAR(get_pdeathsig_doc, "PR_GET_PDEATHSIG of prctl(2); 0 is none");
+
+static PyObject *
+do_get_pdeathsig(PyObject *module, PyObject *Py_UNUSED(unused))
+{
+    int sig = 0;
+    return int_or_errno(
+        tripped(module, "get_pdeathsig") || prctl(PR_GET_PDEATHSIG, &sig, 0, 0, 0) < 0 ? -1 : sig);
+}
+
 PyDoc_STRVAR(set_child_subreaper_doc, "PR_SET_CHILD_SUBREAPER of prctl(2)");
 
 static PyObject *
@@ -253,6 +263,7 @@ PyMethodDef privilege_methods[] = {
     NONE(cap_ambient_clear_all),
     NONE(set_no_new_privs),
     ONE(set_pdeathsig),
+    NONE(get_pdeathsig),
     ONE(set_child_subreaper),
     ONE(set_name),
     NONE(last_cap),
