@@ -111,9 +111,7 @@ class Builder:
         self._settle_sockets()
         if under_emperor:
             self._settle_vassal()
-        self.server.values["options"] = tuple(
-            (entry.key, "true" if entry.value is None else entry.value) for entry in entries
-        )
+        self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
         self.jail.values["expose"] = _exposed(self.server.values)
         sources = self.emperor.values.get("sources")
         return Launch(

@@ -53,8 +53,8 @@ def all_options() -> tuple[Option, ...]:
 
 @functools.cache
 def _index() -> dict[str, Option]:
-    """Return rows by each of their names, with ``-`` for every ``_``."""
-    return {name.replace("_", "-"): row for row in reversed(all_options()) for name in row.names}
+    """Return rows by each of their names."""
+    return {name: row for row in all_options() for name in row.names}
 
 
 @functools.cache
@@ -63,8 +63,11 @@ def _shorts() -> dict[str, Option]:
 
 
 def find(name: str) -> Option | None:
-    """Return the row of an option by its name or an alias; ``-`` and ``_`` are the same."""
-    return _index().get(name.replace("_", "-"))
+    """Return the row of an option by its name or an alias.
+
+    Names are exact, as in the original: ``reload_mercy`` is a placeholder in many files.
+    """
+    return _index().get(name)
 
 
 def find_short(letter: str) -> Option | None:

@@ -170,7 +170,6 @@ ENVIRONMENT = (
     _server.several(
         "envdir",
         "Set a variable for each file of a directory, its text being the value.",
-        "early-envdir",
         field="envdirs",
         metavar="DIR",
         example="/etc/app.env",

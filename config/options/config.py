@@ -131,6 +131,12 @@ VALUES = (
         example="db=localhost",
     ),
     _row(
+        "early-envdir",
+        "Set a variable for each file of a directory, for the rest of the configuration too.",
+        metavar="DIR",
+        example="/etc/app.env",
+    ),
+    _row(
         "mode",
         "Read only the parts of XML that carry this mode.",
         metavar="NAME",
@@ -165,7 +171,8 @@ def _conditions() -> tuple[Option, ...]:
         text = f"Use the options up to end-if when {when}."
         rows.append(_row(name, text, *aliases, metavar=metavar, example=example))
         text = f"Use the options up to end-if unless {when}."
-        rows.append(_row(negated, text, metavar=metavar, example=example))
+        others = (alias.replace("if-", "if-not-", 1) for alias in aliases if "-" in alias)
+        rows.append(_row(negated, text, *others, metavar=metavar, example=example))
     return tuple(rows)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
 from donjon.config.options.option import Option, Takes
 from donjon.config.options.rows import Rows, put, unbuilt
 from donjon.jail.spec import Bind, CgroupOption, CgroupPath, Exec, KeepMount, Tmpfs, WaitFor
 from donjon.origin import Origin
+
+if TYPE_CHECKING:
+    from donjon.config.launch import Builder
 
 _ns = Rows("namespaces", "jail", operator=True)
 _root = Rows("root file system", "jail", operator=True)
@@ -153,6 +156,7 @@ ROOT = (
     _root.text(
         "pivot-root",
         "Make NEW the root and put the old one on OLD, a path below NEW.",
+        "pivot_root",
         metavar='"NEW OLD"',
         example="/ns /ns/.old_root",
         parse=_pivot,
@@ -193,6 +197,12 @@ _CAPS: dict[str, Any] = {
     "parse": values.capabilities,
 }
 
+
+def _master_as_root(builder: Builder, value: bool, origin: Origin) -> None:  # noqa: FBT001
+    builder.jail.put("master_as_root", value, origin)
+    builder.server.put("master_as_root", value, origin)
+
+
 PRIVILEGES = (
     _id.text("uid", "Run as this user.", metavar="USER", example="www-data"),
     _id.text("gid", "Run as this group.", metavar="GROUP", example="www-data"),
@@ -220,7 +230,15 @@ PRIVILEGES = (
         takes=Takes.OPTIONAL,
         ours=True,
     ),
-    _id.flag("master-as-root", "Drop privileges in each worker; the master keeps them."),
+    Option(
+        name="master-as-root",
+        help="Drop privileges in each worker; the master keeps them.",
+        area="privileges",
+        takes=Takes.NOTHING,
+        parse=values.boolean,
+        apply=_master_as_root,
+        operator=True,
+    ),
     _id.flag("drop-after-init", "Drop privileges after the sockets are bound."),
     _id.flag("drop-after-apps", "Drop privileges after the application is loaded."),
 )

@@ -10,7 +10,7 @@ OPTIONS = (
     *unbuilt(
         AREA,
         required="""
-        psgi perl-exec perl-exec-post-fork perl-local-lib perl-version perl-args|perl-arg
+        psgi|psgi-file perl-exec perl-exec-post-fork perl-local-lib perl-version perl-args|perl-arg
         perl-auto-reload perl-auto-reload-ignore early-perl early-psgi early-perl-exec
         rack rails ruby rb rbrequire|ruby-require|rb-require shared-rbrequire|shared-ruby-require
         shared-rb-require|shared-require gemset|rvm rvm-path rbthreads|ruby-threads|rb-threads

@@ -10,7 +10,8 @@ OPTIONS = (
     *unbuilt(
         AREA,
         required="""
-        http-socket-modifier1 http-socket-modifier2 fastcgi-socket fastcgi-nph-socket
+        socket-modifier1 http-socket-modifier1 http-socket-modifier2 fastcgi-socket
+        fastcgi-nph-socket
         fastcgi-modifier1 fastcgi-modifier2 scgi-socket scgi-nph-socket scgi-modifier1
         scgi-modifier2 raw-socket raw-modifier1 raw-modifier2 puwsgi-socket
         """,

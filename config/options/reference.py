@@ -18,10 +18,10 @@ _HEAD = """\
 Made from the table in `config/options/` by `make docs`; do not edit.
 
 An option is a key of a file (`key = value`), a flag of the command line (`--key value`), or a
-variable of the environment (`UWSGI_KEY=value`). `-` and `_` are the same. Names are those of
-uWSGI; **new** marks ours. Keys marked **operator** are refused in a customer's file (tyrant
-mode). Keys marked **again** may come more than once. Flags without a value in the first column
-are true or false: `false`, `off`, `no` and `0` are false in a file, anything else is true.
+variable of the environment (`UWSGI_KEY=value`). Names are those of uWSGI; **new** marks ours.
+Keys marked **operator** are refused in a customer's file (tyrant mode). Keys marked **again** may
+come more than once. Flags without a value in the first column are true or false: `false`, `off`,
+`no` and `0` are false in a file, anything else is true.
 
 Options of uWSGI that are not built stand at the end of their part. *Not built yet* means that the
 start ends with an error that names the option, file and line, because what runs would not be what

@@ -113,7 +113,7 @@ OPERATOR = [
     ("unshare2", "fs"),
     ("setns", "/run/ns"),
     ("namespace", "/"),
-    ("namespace_keep_mount", "/home"),
+    ("namespace-keep-mount", "/home"),
     ("refork-as-root", "true"),
     ("privileged-binary-patch", "/bin/sh"),
     ("privileged-binary-patch-arg", "sh"),
