@@ -9,7 +9,9 @@ to all vassals comes from sources of his own and may.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -174,16 +176,18 @@ def build(
     under_emperor: bool = False,
     customer: bool = False,
     operator_sources: Collection[str] = (),
+    owner: tuple[int, int] | None = None,
 ) -> Launch:
     """Return the Launch that the entries ask for, and log what they ask for in vain.
 
     ``customer`` says that the entries come from a file that is not the operator's; those of
-    ``operator_sources`` (as in ``Origin.source``) still are his. Raises OptionError for a value
-    that does not fit its option, ConfigError for an option that is not built or not allowed.
+    ``operator_sources`` (as in ``Origin.source``) still are his. ``owner`` is the uid and gid
+    that the customer has anyway. Raises OptionError for a value that does not fit its option,
+    ConfigError for an option that is not built or not allowed.
     """
     entries = tuple(entries)
     builder = Builder()
-    allowed = _allowed_to(customer, operator_sources)
+    allowed = _allowed_to(customer, operator_sources, owner)
     for entry in entries:
         row = options.find(entry.key)
         if row is not None and not row.immediate:
@@ -195,12 +199,16 @@ def build(
 
 
 def problems(
-    entries: Sequence[Entry], *, customer: bool = False, operator_sources: Collection[str] = ()
+    entries: Sequence[Entry],
+    *,
+    customer: bool = False,
+    operator_sources: Collection[str] = (),
+    owner: tuple[int, int] | None = None,
 ) -> list[ConfigError]:
     """Return all that is wrong or odd, in order of the entries; ``Advice`` stops no start."""
     found: list[ConfigError] = []
     builder = Builder()
-    allowed = _allowed_to(customer, operator_sources)
+    allowed = _allowed_to(customer, operator_sources, owner)
     for entry in entries:
         row = options.find(entry.key)
         try:
@@ -219,19 +227,50 @@ def problems(
     return found + builder.advice
 
 
-_Allowed = Callable[[Origin], bool]
+_Allowed = Callable[[Entry, Option], bool]
 
 
-def _allowed_to(customer: bool, operator_sources: Collection[str]) -> _Allowed:  # noqa: FBT001
-    """Return who may use the operator's keys: everybody, or only entries of his own sources."""
+def _allowed_to(
+    customer: bool,  # noqa: FBT001
+    operator_sources: Collection[str],
+    owner: tuple[int, int] | None,
+) -> _Allowed:
+    """Return who may use the operator's keys: everybody, or entries of his own sources.
+
+    A customer may say again who he is: ``uid`` and ``gid`` of the owner of his file change
+    nothing.
+    """
     if not customer:
-        return lambda _origin: True
-    return lambda origin: origin.source in operator_sources
+        return lambda _entry, _row: True
+
+    def allowed(entry: Entry, row: Option) -> bool:
+        return entry.origin.source in operator_sources or _names_owner(row, entry, owner)
+
+    return allowed
+
+
+def _names_owner(row: Option, entry: Entry, owner: tuple[int, int] | None) -> bool:
+    if owner is None or not entry.value:
+        return False
+    try:
+        if row.name == "uid":
+            return _uid(entry.value) == owner[0]
+        return row.name == "gid" and _gid(entry.value) == owner[1]
+    except KeyError:
+        return False  # a name that nobody has
+
+
+def _uid(name: str) -> int:
+    return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+
+
+def _gid(name: str) -> int:
+    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
 
 
 def _apply(builder: Builder, row: Option, entry: Entry, allowed: _Allowed) -> None:
     """Do what one option says. Raises ConfigError."""
-    if row.operator and not allowed(entry.origin):
+    if row.operator and not allowed(entry, row):
         raise ConfigError(
             f"{entry.key} is for the operator only",
             origin=_place(entry.origin),

@@ -173,6 +173,20 @@ def test_what_the_operator_gives_to_all_vassals_is_allowed():
         )
 
 
+@pytest.mark.parametrize("uid", ["33", "www-data"])
+def test_a_customer_may_say_who_he_is(uid):
+    launch = build([entry("uid", uid), entry("gid", uid)], customer=True, owner=(33, 33))
+    assert launch.jail.uid == uid
+
+
+@pytest.mark.parametrize("uid", ["0", "root", "34", "no-such-user", "", "033 "])
+def test_a_customer_may_not_be_somebody_else(uid):
+    with pytest.raises(ConfigError, match="uid is for the operator only"):
+        build([entry("uid", uid)], customer=True, owner=(33, 33))
+    with pytest.raises(ConfigError, match="gid is for the operator only"):
+        build([entry("gid", uid)], customer=True, owner=(33, 33))
+
+
 def test_problems_tell_what_is_the_operators_too():
     told = said(entry("uid", "root", 1), entry("cgroup", "/x", 2), customer=True)
     assert [line.split(" is ")[0] for line in told] == ["a.ini:1: uid", "a.ini:2: cgroup"]
