@@ -1,0 +1,41 @@
+"""What a newborn vassal is given, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from donjon.config.spec import Launch
+
+EMPEROR_FD = 3
+"""Number of the control socket in a newborn; UWSGI_EMPEROR_FD names it."""
+
+LAUNCH_FD = 4
+ERROR_FD = 5
+FIRST_FREE_FD = 6
+
+ENTERED_CGROUP = "cgroup-entered"
+"""Word of ``born_in``: the cgroups of the jail are made and entered already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """All that a vassal gets from the Emperor.
+
+    ``emperor_fd`` is the control socket (protocol bytes both ways), inheritable. On ``launch_fd`` the
+    Emperor sends a new Launch before byte 1: 4 bytes little-endian length, then a pickle; the vassal
+    never writes there. ``error_fd`` is a pipe for one line of at most 4096 bytes when set-up fails; it
+    is closed when the vassal is ready. ``born_in`` are the words of the namespaces given by clone3.
+    ``environment`` is the whole environment, already in ``os.environ``. ``argv`` is the command line
+    that stands for this vassal (uwsgi-facts 1.4): /proc/PID/cmdline shows it, and a foreign program
+    started by a binary patch receives it.
+    """
+
+    name: str
+    launch: Launch
+    emperor_fd: int = EMPEROR_FD
+    launch_fd: int = LAUNCH_FD
+    error_fd: int = ERROR_FD
+    born_in: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()

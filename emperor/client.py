@@ -1,0 +1,68 @@
+"""Asking a running Emperor over its control socket, for the command line."""
+
+from __future__ import annotations
+
+import json
+import socket as sockets
+from collections.abc import Iterator
+from typing import Any
+
+from donjon.emperor.control import DEFAULT_SOCKET
+from donjon.errors import DonjonError, reason_of
+
+TIMEOUT = 10.0
+"""Seconds that an Emperor has to answer."""
+
+_HINTS = {
+    "FileNotFoundError": "is an Emperor running?",
+    "ConnectionRefusedError": "its Emperor is gone",
+    "PermissionError": "only root may ask",
+}
+
+
+def ask(verb: str, *, name: str = "", socket: str | None = None, **words: Any) -> dict[str, Any]:
+    """Ask once and return the answer. Raises DonjonError with the Emperor's reason."""
+    with _connect(socket) as link, link.makefile("rb") as stream:
+        _request(link, verb, name, words)
+        return _answer(stream.readline())
+
+
+def follow(name: str, *, socket: str | None = None, lines: int = 20) -> Iterator[str]:
+    """Yield the last ``lines`` of a vassal's log and then each new one, until the Emperor goes."""
+    with _connect(socket) as link, link.makefile("rb") as stream:
+        _request(link, "logs", name, {"lines": lines, "follow": True})
+        yield from _answer(stream.readline())["lines"]
+        link.settimeout(None)
+        for line in stream:
+            yield json.loads(line)["line"]
+
+
+def _connect(path: str | None) -> sockets.socket:
+    path = path or DEFAULT_SOCKET
+    link = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    link.settimeout(TIMEOUT)
+    try:
+        link.connect(path)
+    except OSError as error:
+        link.close()
+        hint = _HINTS.get(type(error).__name__, "")
+        raise DonjonError(
+            f"cannot reach the Emperor on {path}", reason=reason_of(error), hint=hint
+        ) from error
+    return link
+
+
+def _request(link: sockets.socket, verb: str, name: str, words: dict[str, Any]) -> None:
+    try:
+        link.sendall(json.dumps({"verb": verb, "name": name, **words}).encode() + b"\n")
+    except OSError as error:
+        raise DonjonError("the Emperor hung up", reason=reason_of(error)) from error
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    if not line:
+        raise DonjonError("the Emperor hung up", hint="only root may ask")
+    answer: dict[str, Any] = json.loads(line)
+    if not answer.get("ok"):
+        raise DonjonError(answer.get("error", "refused"), hint=answer.get("hint", ""))
+    return answer

@@ -1,0 +1,283 @@
+"""The control socket: how an operator asks and tells a running Emperor (``donjon ls show reload …``).
+
+A unix socket for root alone (mode 0600), and since a descriptor can be passed on, each client is asked
+who it is as well (SO_PEERCRED, unix(7)): uid 0 or the Emperor's. One JSON object a line, one answer a
+line; ``logs`` with ``follow`` goes on. Clients cannot hold the Emperor up: nothing blocks, what they do not
+read is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from donjon import log
+from donjon.emperor import stats
+from donjon.emperor.roster import Vassal
+from donjon.emperor.vassal import Event, State
+
+if TYPE_CHECKING:
+    from donjon.emperor.loop import Emperor
+
+DEFAULT_SOCKET = "/run/donjon/control.sock"
+LINE_MAX = 4096
+OUTBOX_MAX = 4 << 20
+CLIENTS_MAX = 64
+LOG_LINES = 100
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+JSON = dict[str, Any]
+
+
+class RequestError(Exception):
+    """What was asked cannot be done; ``hint`` says what can."""
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection."""
+
+    link: socket.socket
+    inbox: bytearray = field(default_factory=bytearray)
+    outbox: bytearray = field(default_factory=bytearray)
+    follows: Vassal | None = None
+    follower: Callable[[str], None] | None = None
+
+
+class ControlServer:
+    """Answers operators."""
+
+    def __init__(self, emperor: Emperor) -> None:
+        self.emperor = emperor
+        self.path = emperor.spec.control or DEFAULT_SOCKET
+        self.listener: socket.socket | None = None
+        self._clients: dict[int, Client] = {}
+        self._verbs: dict[str, Callable[[JSON], JSON]] = {
+            "ls": self._ls,
+            "show": self._show,
+            "stats": lambda _request: {"stats": stats.document(self.emperor)},
+            "reload": lambda request: self._tell(request, Event.RELOAD, "is told to reload"),
+            "stop": lambda request: self._tell(request, Event.STOP, "is told to stop"),
+            "start": self._start,
+            "logs": self._logs,
+        }
+
+    def open(self) -> None:
+        """Listen. An Emperor without a control socket rules as well: a failure is a line in the log."""
+        try:
+            self.listener = self._bind()
+        except OSError as error:
+            if self.emperor.spec.control:
+                log.write(f"[emperor] no control socket on {self.path}: {error.strerror}")
+            return
+        self.listener.setblocking(False)
+        self.emperor.conduct.note_file(self.path)
+        self.emperor.reactor.watch(self.listener.fileno(), lambda _events: self._accept())
+
+    def close(self) -> None:
+        """Hang up on everyone and remove the socket."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        if self.listener is not None:
+            self.emperor.reactor.forget(self.listener.fileno())
+            self.listener.close()
+            self.listener = None
+            with contextlib.suppress(OSError):  # somebody else removed it
+                os.unlink(self.path)
+            self.emperor.conduct.unnote_file(self.path)
+
+    def _bind(self) -> socket.socket:
+        directory = os.path.dirname(os.path.abspath(self.path))
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        if _answers(self.path):
+            if self.emperor.spec.control:
+                raise FileExistsError(17, "another Emperor listens there")
+            self.path = f"{directory}/control-{os.getpid()}.sock"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        old = os.umask(0o177)
+        try:
+            listener.bind(self.path)
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.umask(old)
+        return listener
+
+    def _accept(self) -> None:
+        if self.listener is None:
+            return
+        try:
+            link, _address = self.listener.accept()
+        except OSError:
+            return  # gone before we came, or out of descriptors
+        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, uid, _gid = _UCRED.unpack(raw)
+        if uid not in (0, os.geteuid()) or len(self._clients) >= CLIENTS_MAX:
+            log.write(f"[emperor] refused a control connection of uid {uid} (pid {pid})")
+            link.close()
+            return
+        link.setblocking(False)
+        client = Client(link)
+        self._clients[link.fileno()] = client
+        self.emperor.reactor.watch(link.fileno(), lambda events: self._serve(client, events))
+
+    def _serve(self, client: Client, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush(client)
+        if not events & ~select.EPOLLOUT or client.link.fileno() < 0:
+            return
+        try:
+            data = client.link.recv(LINE_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        client.inbox += data
+        if not data or (len(client.inbox) > LINE_MAX and b"\n" not in client.inbox):
+            self._drop(client)
+            return
+        while b"\n" in client.inbox and client.link.fileno() >= 0:
+            line, _separator, rest = bytes(client.inbox).partition(b"\n")
+            client.inbox[:] = rest
+            self._send(client, self._answer(client, line))
+
+    def _answer(self, client: Client, line: bytes) -> JSON:
+        try:
+            request = json.loads(line)
+            verb = self._verbs.get(request["verb"])
+            if verb is None:
+                raise RequestError(f"unknown verb {request['verb']}")
+            answer = {"ok": True, **verb(request)}
+            if request["verb"] == "logs" and request.get("follow"):
+                self._follow(client, self._find(request))
+        except RequestError as error:
+            return {"ok": False, "error": str(error), "hint": error.hint}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {"ok": False, "error": "not a request", "hint": ""}
+        return answer
+
+    def _send(self, client: Client, answer: JSON) -> None:
+        client.outbox += json.dumps(answer).encode() + b"\n"
+        if len(client.outbox) > OUTBOX_MAX:
+            self._drop(client)
+        else:
+            self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        try:
+            sent = client.link.send(client.outbox) if client.outbox else 0
+            del client.outbox[:sent]
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        wanted = select.EPOLLIN | (select.EPOLLOUT if client.outbox else 0)
+        self.emperor.reactor.listen_for(client.link.fileno(), wanted)
+
+    def _drop(self, client: Client) -> None:
+        fd = client.link.fileno()
+        if self._clients.pop(fd, None) is None:
+            return
+        if client.follows is not None and client.follower is not None:
+            client.follows.log.followers.remove(client.follower)
+        self.emperor.reactor.forget(fd)
+        client.link.close()
+
+    def _find(self, request: JSON) -> Vassal:
+        name = str(request.get("name", ""))
+        vassals = self.emperor.court.vassals
+        if name in vassals:
+            return vassals[name]
+        matches = [one for one in vassals.values() if _short(one.name) == name]
+        if len(matches) == 1:
+            return matches[0]
+        known = ", ".join(sorted(vassals)[:10]) or "none"
+        raise RequestError(f"no vassal {name}", hint=f"known are: {known}")
+
+    def _ls(self, _request: JSON) -> JSON:
+        return {"vassals": [self._row(vassal) for vassal in self.emperor.court.vassals.values()]}
+
+    def _row(self, vassal: Vassal) -> JSON:
+        row = stats.vassal_row(vassal)
+        row["name"] = row.pop("id")
+        row["source"] = row.pop("monitor")
+        row["path"] = vassal.found.path
+        row["next_start"] = vassal.starts_at if vassal.state is State.WAITING else 0
+        return row
+
+    def _show(self, request: JSON) -> JSON:
+        vassal = self._find(request)
+        row = self._row(vassal)
+        reading = vassal.process.reading if vassal.process else vassal.reading
+        if reading is not None:
+            server = reading.launch.server
+            row["argv"] = list(reading.argv)
+            row["entries"] = [
+                {"key": entry.key, "value": entry.value, "origin": str(entry.origin)}
+                for entry in reading.launch.entries
+            ]
+            row["plan"] = list(reading.plan)
+            row["clone"] = sorted(reading.clone_words)
+            row["sockets"] = [
+                f"{one.protocol} {one.address}"
+                for one in (*server.listeners, *server.http_routers)
+            ]
+        row["log"] = vassal.log.tail(20)
+        return {"vassal": row}
+
+    def _tell(self, request: JSON, event: Event, words: str) -> JSON:
+        vassal = self._find(request)
+        if self.emperor.ending:
+            raise RequestError("the Emperor is ending")
+        self.emperor.happen(vassal, event)
+        return {"done": f"{vassal.name} {words}", "state": vassal.state.value}
+
+    def _start(self, request: JSON) -> JSON:
+        vassal = self._find(request)
+        if vassal.process is not None and vassal.state is State.RUNNING:
+            raise RequestError(f"{vassal.name} runs already", hint="donjon reload")
+        return self._tell(request, Event.START, "is started")
+
+    def _logs(self, request: JSON) -> JSON:
+        count = request.get("lines", LOG_LINES)
+        if not isinstance(count, int):
+            raise RequestError("lines must be a number")
+        return {"lines": self._find(request).log.tail(count)}
+
+    def _follow(self, client: Client, vassal: Vassal) -> None:
+        if client.follows is None:
+            client.follows = vassal
+            client.follower = lambda line: self._send(client, {"line": line})
+            vassal.log.followers.append(client.follower)
+
+
+def _short(name: str) -> str:
+    """``shop`` for ``/etc/vassals/shop.ini``."""
+    return name.rpartition("/")[2].rpartition(".")[0]
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on ``path``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True

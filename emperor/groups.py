@@ -1,0 +1,70 @@
+"""The cgroups that this Emperor made: who uses them, and when they go.
+
+A group stays while its vassal is known, over restarts. When the vassal is forgotten, what still runs in
+its groups is killed and the groups are removed, as soon as the kernel lets go of them. Groups that were
+there before belong to the administrator and are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from donjon import log
+from donjon.emperor.janitor import kill, members
+from donjon.emperor.reactor import Reactor
+from donjon.jail import cgroups
+from donjon.jail.spec import JailSpec
+
+RETRY = 0.05
+TRIES = 100
+
+
+class Groups:
+    """Makes, remembers and removes."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self._made: set[str] = set()
+        self._users: dict[str, set[str]] = {}  # vassal → paths
+
+    def prepare(self, vassal: str, spec: JailSpec) -> cgroups.Prepared | None:
+        """Make the groups of a vassal. Raises JailError; nothing is left then."""
+        if not spec.cgroups:
+            return None
+        prepared = cgroups.prepare(spec)
+        self._made.update(prepared.created)
+        self._users.setdefault(vassal, set()).update(prepared.paths)
+        return prepared
+
+    def made_for(self, vassal: str) -> tuple[str, ...]:
+        """The groups of a vassal that exist because of this Emperor."""
+        return tuple(sorted(self._users.get(vassal, set()) & self._made))
+
+    def sweep(self, vassal: str) -> None:
+        """Its master is dead: kill what else is in the groups it has for itself."""
+        for path in self.made_for(vassal):
+            if sum(path in paths for paths in self._users.values()) == 1:
+                for pidfd in members(path):
+                    kill(pidfd)
+                    os.close(pidfd)
+
+    def forget(self, vassal: str) -> None:
+        """Remove the groups of a vassal that nobody else uses."""
+        self.sweep(vassal)
+        paths = self._users.pop(vassal, set())
+        self._remove(paths & self._made, TRIES)
+
+    def remove_all(self) -> None:
+        """At the end: wait a moment for what is left."""
+        left = cgroups.remove(self._made)
+        self._made.clear()
+        for path in left:
+            log.write(f"[emperor] cgroup {path} is still in use and stays")
+
+    def _remove(self, paths: set[str], tries: int) -> None:
+        used: set[str] = set().union(*self._users.values())
+        paths = (paths - used) & self._made
+        left = set(cgroups.try_remove(paths))
+        self._made -= paths - left
+        if left and tries:
+            self.reactor.after(RETRY, lambda: self._remove(left, tries - 1))

@@ -1,0 +1,124 @@
+"""What the spawner does when its Emperor is dead: nothing of the Emperor's may stay.
+
+Vassals ask the kernel for SIGKILL at the Emperor's death and see the end of file of their control
+socket; the janitor makes sure. It kills them by the pidfds it kept, kills what lingers in their cgroups,
+removes the cgroups, and unlinks the files the Emperor left. It never kills by number and unlinks only
+the very socket that was noted, since the directory may be a customer's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import stat
+import time
+
+from donjon import syscalls
+from donjon.emperor.orders import Leftover, Order
+
+PATIENCE = 10.0
+"""Seconds until what is still there is left to the administrator."""
+
+
+class Janitor:
+    """Remembers what would have to be cleaned."""
+
+    def __init__(self) -> None:
+        self._vassals: dict[int, tuple[str, ...]] = {}
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def born(self, pidfd: int, order: Order) -> None:
+        """Take over the pidfd of a new process, with the cgroups made for it."""
+        self._vassals[pidfd] = order.cgroups
+
+    def gone(self, pidfd: int) -> None:
+        """A process ended while the Emperor was alive: its cgroups are the Emperor's business."""
+        self._vassals.pop(pidfd, None)
+        os.close(pidfd)
+
+    def note(self, leftover: Leftover) -> None:
+        """Remember a file, or forget it."""
+        if leftover.forget:
+            self._files.pop(leftover.path, None)
+        else:
+            self._files[leftover.path] = leftover.identity
+
+    def clean(self) -> None:
+        """Kill, wait, remove. Bounded by PATIENCE."""
+        deadline = time.monotonic() + PATIENCE
+        cgroups = sorted(
+            {path for paths in self._vassals.values() for path in paths}, reverse=True
+        )
+        for pidfd in self._vassals:
+            kill(pidfd)
+        wait_for_end(list(self._vassals), deadline)
+        for path in cgroups:
+            empty_cgroup(path, deadline)
+            with contextlib.suppress(OSError):  # not empty after PATIENCE, or shared with others
+                os.rmdir(path)
+        for path, identity in self._files.items():
+            unlink_same(path, identity)
+
+
+def kill(pidfd: int) -> None:
+    """SIGKILL, to a process that may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def wait_for_end(pidfds: list[int], deadline: float) -> None:
+    """Wait until all these processes ended, or until the monotonic ``deadline``."""
+    poller = select.poll()
+    waiting = set(pidfds)
+    for pidfd in waiting:
+        poller.register(pidfd, select.POLLIN)
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for pidfd, _events in poller.poll(left * 1000):
+            poller.unregister(pidfd)
+            waiting.discard(pidfd)
+
+
+def empty_cgroup(path: str, deadline: float) -> None:
+    """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
+    while time.monotonic() < deadline:
+        pidfds = members(path)
+        if not pidfds:
+            return
+        for pidfd in pidfds:
+            kill(pidfd)
+        wait_for_end(pidfds, deadline)
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def members(path: str) -> list[int]:
+    """Return pidfds of the processes in a cgroup."""
+    try:
+        with open(f"{path}/cgroup.procs", encoding="ascii") as file:
+            pids = [int(line) for line in file]
+    except OSError:
+        return []
+    pidfds = []
+    for pid in pids:
+        with contextlib.suppress(OSError):  # ended meanwhile, or a kernel thread
+            pidfds.append(syscalls.pidfd_open(pid))
+    return pidfds
+
+
+def unlink_same(path: str, identity: tuple[int, int]) -> None:
+    """Unlink ``path`` if it still is the file with this device and inode (no link is followed)."""
+    directory, _separator, name = path.rpartition("/")
+    try:
+        parent = os.open(directory or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # the directory is gone, and the file with it
+    try:
+        seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (seen.st_dev, seen.st_ino) == identity and not stat.S_ISDIR(seen.st_mode):
+            os.unlink(name, dir_fd=parent)
+    except OSError:
+        return  # someone was faster
+    finally:
+        os.close(parent)

@@ -1,0 +1,35 @@
+"""The unix sockets that a vassal leaves on the host's file system when it is killed."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from donjon.emperor.prepare import Reading
+
+
+def sockets_of(reading: Reading, cwd: str) -> list[tuple[str, tuple[int, int]]]:
+    """Return path and identity of the vassal's unix sockets, as far as the host can see them."""
+    found = []
+    for listener in (*reading.launch.server.listeners, *reading.launch.server.http_routers):
+        path = _host_path(reading, listener.address, cwd)
+        if not path:
+            continue
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue  # inside the jail only: it goes with the jail
+        if stat.S_ISSOCK(status.st_mode):
+            found.append((path, (status.st_dev, status.st_ino)))
+    return found
+
+
+def _host_path(reading: Reading, address: str, cwd: str) -> str:
+    """Return where a listener's file is on the host, "" for one that is not a file."""
+    if "/" not in address or address.startswith(("@", "fd://", "\\0")):
+        return ""
+    jail = reading.launch.jail
+    root = jail.rootfs if jail.rootfs not in (None, "host") else None
+    root = root or jail.chroot or (jail.pivot_root[0] if jail.pivot_root else None)
+    path = os.path.normpath(os.path.join(cwd, address))
+    return os.path.normpath(f"{root}/{path}") if root else path

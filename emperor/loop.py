@@ -1,0 +1,285 @@
+"""The Emperor: finds configurations, keeps their vassals alive, one thread, one epoll loop.
+
+``run`` forks the spawner first. Then everything is an event: a file changed, a vassal spoke or died, a
+timer is due, a signal came. ``happen`` asks the table in ``vassal`` and carries the actions out; events
+raised meanwhile wait their turn, so that no action ever runs inside another. Nothing polls: 300 idle
+vassals cost one rescan of their directory every ``emperor-freq`` seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections import deque
+from collections.abc import Sequence
+
+from donjon import log, syscalls
+from donjon.config.spec import EmperorSpec
+from donjon.emperor.conduct import Conduct
+from donjon.emperor.control import ControlServer
+from donjon.emperor.court import Court
+from donjon.emperor.errands import Errands
+from donjon.emperor.keeper import Keeper
+from donjon.emperor.logs import usable_directory
+from donjon.emperor.newborn import Entry
+from donjon.emperor.notify import Notifier
+from donjon.emperor.nursery import Nursery
+from donjon.emperor.prepare import Preparer
+from donjon.emperor.reactor import Reactor, Timer
+from donjon.emperor.reader import Reader
+from donjon.emperor.roster import Vassal
+from donjon.emperor.spawner import Spawner
+from donjon.emperor.stats import StatsServer
+from donjon.emperor.survey import Survey
+from donjon.emperor.throttle import Blacklist
+from donjon.emperor.upper import UpperLink
+from donjon.emperor.vassal import Event, State, step
+from donjon.hooks.spec import Hook
+
+RAGNAROK = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+SIGNALS = (
+    *RAGNAROK,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGWINCH,
+    signal.SIGURG,
+    signal.SIGCHLD,
+)
+
+
+class Emperor:
+    """Everything tied together."""
+
+    def __init__(
+        self,
+        spec: EmperorSpec,
+        spawner: Spawner,
+        hooks: Sequence[Hook],
+        argv0: Sequence[str],
+        upper: int | None,
+    ) -> None:
+        self.spec = spec
+        self.argv0 = tuple(argv0)
+        self.status = 0
+        self.ending = False
+        self._mercy: Timer | None = None
+        self._events: deque[tuple[Vassal, Event]] = deque()
+        self.reactor = Reactor()
+        self.spawner = spawner
+        self.notifier = Notifier()
+        self.court = Court(
+            blacklist=Blacklist(
+                throttle_ms=spec.throttle,
+                max_throttle_ms=spec.max_throttle,
+                disabled=spec.no_blacklist,
+            ),
+            log_directory=usable_directory(spec.log_directory),
+        )
+        self.nursery = Nursery(self.reactor, spawner, spec, tuple(hooks))
+        self.nursery.lost = self._spawner_died
+        self.errands = Errands(self.reactor, hooks)
+        self.keeper = Keeper(self.reactor, self.nursery, self.happen)
+        self.reader = Reader(self.reactor, self.nursery, Preparer(spec, argv0, hooks))
+        self.conduct = Conduct(self)
+        self.survey = Survey(spec, self.reactor, self.court, self.happen)
+        self.survey.met = self.conduct.meet
+        self.stats = StatsServer(self)
+        self.control = ControlServer(self)
+        self.upper = UpperLink(upper, self) if upper is not None else None
+
+    def happen(self, vassal: Vassal, event: Event) -> None:
+        """Apply one event to one vassal, after those that came before."""
+        self._events.append((vassal, event))
+        if len(self._events) > 1:
+            return
+        while self._events:
+            one, what = self._events[0]
+            state, actions = step(one.state, what)
+            one.state = state
+            for action in actions:
+                self.conduct.do(one, action, what)
+            self._events.popleft()
+        self._tell_status()
+
+    def run(self) -> int:
+        """Rule until buried; return the exit status."""
+        self.reactor.on_signals(SIGNALS, self.on_signal)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # what a broken lease sends
+        self._announce()
+        self.stats.open()
+        self.control.open()
+        self.survey.begin()
+        if self.upper is not None:
+            self.upper.greet()
+        self._tell_status(ready=True)
+        try:
+            self.reactor.run()
+        finally:
+            self._bury()
+        return self.status
+
+    def on_signal(self, number: int) -> None:
+        """React to a signal (uwsgi-facts 1.7)."""
+        if number in RAGNAROK:
+            self.ragnarok()
+        elif number == signal.SIGHUP:
+            self.reload_all()
+        elif number == signal.SIGUSR1:
+            self._write_roll()
+        elif number == signal.SIGWINCH:
+            self.survey.scan()
+        elif number == signal.SIGURG:
+            self.court.blacklist.clear()
+            log.write("[emperor] the blacklist is empty")
+        elif number == signal.SIGCHLD:
+            self._reap_strangers()
+
+    def ragnarok(self) -> None:
+        """Stop every vassal, then end. Bounded by reload-mercy."""
+        if self.ending:
+            log.write("[emperor] *** RAGNAROK ALREADY EVOKED ***")
+            return
+        log.write("[emperor] *** RAGNAROK EVOKED ***")
+        self.ending = True
+        self.survey.end()
+        self.stats.close()
+        self.notifier.tell("STOPPING=1")
+        for vassal in list(self.court.vassals.values()):
+            self.happen(vassal, Event.RAGNAROK)
+        self._mercy = self.reactor.after(self.spec.reload_mercy, self._end_mercy)
+        self.errands.idle = self.maybe_end
+        self.maybe_end()
+
+    def maybe_end(self) -> None:
+        """Leave the loop once nobody is left."""
+        if self.ending and not self.court.vassals and not self.errands.busy:
+            if self.nursery.busy:
+                self.reactor.after(0.02, self.maybe_end)
+            else:
+                self.reactor.stop()
+
+    def abandon(self) -> None:
+        """The upper Emperor is gone: end at once with status 1."""
+        self.status = 1
+        self.ragnarok()
+        self._end_mercy()
+
+    def reload_all(self) -> None:
+        """Reload every vassal (SIGHUP)."""
+        for vassal in list(self.court.vassals.values()):
+            self.happen(vassal, Event.RELOAD)
+
+    def _end_mercy(self) -> None:
+        for vassal in list(self.court.vassals.values()):
+            self.keeper.signal(vassal, signal.SIGKILL)
+        for name in self.errands.kill():
+            log.write(f"[emperor] a hook of {name} did not end in time")
+
+    def _announce(self) -> None:
+        log.write("*** starting uWSGI Emperor ***")
+        if self.spec.procname:
+            syscalls.set_name(self.spec.procname)
+        if self.spec.pidfile:
+            with open(self.spec.pidfile, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+
+    def _write_roll(self) -> None:
+        for vassal in self.court.vassals.values():
+            log.write(
+                f"vassal instance {vassal.name} "
+                f"(last modified {vassal.found.mtime_ns // 1_000_000_000}) "
+                f"status {self.court.status_number(vassal)} loyal {int(vassal.marks.loyal)} "
+                f"zerg {int(vassal.is_zerg)}"
+            )
+
+    def _reap_strangers(self) -> None:
+        """An Emperor that is PID 1 inherits orphans; its own children it reaps by pidfd."""
+        if os.getpid() != 1:
+            return
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while (result := _any_dead(flags)) is not None:
+            if self._is_ours(result.si_pid):
+                self.reactor.after(0.1, self._reap_strangers)  # its pidfd comes first
+                return
+            os.waitpid(result.si_pid, 0)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether somebody here waits for this dead child by its pidfd."""
+        return (
+            pid == self.spawner.pid
+            or self.errands.owns(pid)
+            or self.nursery.owns(pid)
+            or any(pid == vassal.pid for vassal in self.court.vassals.values())
+        )
+
+    def _spawner_died(self) -> None:
+        if self.ending:
+            return
+        log.write("[emperor] !!! the spawner died: running vassals go on, none can be started !!!")
+        self.status = 1
+        self.ragnarok()
+
+    def _tell_status(self, *, ready: bool = False) -> None:
+        if self.ending:
+            return
+        count = sum(vassal.state is not State.FORGOTTEN for vassal in self.court.vassals.values())
+        text = f"STATUS=The Emperor is governing {count} vassals\n"
+        self.notifier.tell(f"READY=1\n{text}" if ready else text)
+
+    def _bury(self) -> None:
+        self.control.close()
+        self.stats.close()
+        self.survey.close()
+        self.spawner.close()
+        self.nursery.groups.remove_all()
+        self.court.close()
+        if self.spec.pidfile:
+            _unlink_own(self.spec.pidfile)
+        self.reactor.close()
+        log.write("The Emperor is buried.")
+
+
+def _any_dead(flags: int) -> os.waitid_result | None:
+    try:
+        return os.waitid(os.P_ALL, 0, flags)
+    except ChildProcessError:
+        return None
+
+
+def _unlink_own(path: str) -> None:
+    """Remove the pid file if it still is ours."""
+    try:
+        with open(path, encoding="ascii") as file:
+            ours = file.read().strip() == str(os.getpid())
+        if ours:
+            os.unlink(path)
+    except OSError:
+        return  # gone already
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the administrator did; a vassal takes five."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def run(
+    spec: EmperorSpec,
+    *,
+    entry: Entry,
+    hooks: Sequence[Hook] = (),
+    argv0: Sequence[str] = ("donjon",),
+    emperor_link: int | None = None,
+) -> int:
+    """Be an Emperor until a signal ends it; return the exit status.
+
+    ``entry`` is what a vassal born from the spawner runs, ``argv0`` the program and first arguments
+    by which a vassal can be executed instead. ``emperor_link`` is the control socket of an upper Emperor
+    of which this one is a vassal.
+    """
+    spawner = Spawner.start(entry, preload=spec.spawner_preload)
+    raise_descriptor_limit()
+    return Emperor(spec, spawner, hooks, argv0, emperor_link).run()

@@ -1,0 +1,303 @@
+"""Where orders become processes: the Emperor's use of its spawner.
+
+For each birth the descriptors are made here (control pair, launch pair, error pipe, log pipe), the
+child's ends are lent to the order and closed after it was sent, and ours go into the vassal's record when
+the answer comes. A few orders may be under way at once; more wait here, so that sending never blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from donjon import syscalls
+from donjon.config.spec import EmperorSpec
+from donjon.emperor.birth import Birth
+from donjon.emperor.groups import Groups
+from donjon.emperor.janitor import kill
+from donjon.emperor.orders import Answer, Leftover, Order
+from donjon.emperor.prepare import Reading, vassal_environment
+from donjon.emperor.reactor import Reactor
+from donjon.emperor.roster import Process, Vassal
+from donjon.emperor.spawner import Spawner
+from donjon.fd import Fd
+from donjon.hooks.spec import Hook
+from donjon.jail import cgroups, userns
+from donjon.jail.phase import Phase
+
+UNDER_WAY = 4
+"""Orders that the spawner may have at once; all fit its socket buffer."""
+
+SHARING = syscalls.CLONE_FILES | syscalls.CLONE_FS | syscalls.CLONE_IO | syscalls.CLONE_SYSVSEM
+"""Flags that share a table with the caller. The caller is the spawner: nothing is shared with it."""
+
+Arrived = Callable[[Answer], None]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An order with the descriptors lent to it, closed once it was sent."""
+
+    order: Order
+    fds: list[int]
+    arrived: Arrived
+
+
+@dataclass(slots=True, kw_only=True)
+class Cradle:
+    """The Emperor's ends of a birth under way."""
+
+    vassal: Vassal
+    reading: Reading
+    control: socket.socket
+    launch: socket.socket
+    error: int
+    log: int
+    go: int = -1
+    foreign: bool = False
+    lent: list[int] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+
+    def lend(self, role: str, fd: int) -> None:
+        """Give a descriptor to the order; it is closed here after it was sent."""
+        self.roles.append(role)
+        self.lent.append(fd)
+
+    def close(self) -> None:
+        """No child: give everything back."""
+        self.control.close()
+        self.launch.close()
+        for fd in (self.error, self.log, self.go):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Nursery:
+    """Sends orders, matches answers."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        spawner: Spawner,
+        spec: EmperorSpec,
+        hooks: tuple[Hook, ...],
+    ) -> None:
+        self.reactor = reactor
+        self.spawner = spawner
+        self.spec = spec
+        self.as_vassal = tuple(hook for hook in hooks if hook.phase is Phase.AS_VASSAL)
+        self.groups = Groups(reactor)
+        self._numbers = 0
+        self._queue: deque[Waiting] = deque()
+        self._under_way: dict[int, Arrived] = {}
+        self.lost: Callable[[], None] = lambda: None
+        self._helpers: dict[int, int] = {}  # pidfd → pid
+        reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
+
+    def order_vassal(
+        self, vassal: Vassal, reading: Reading, arrived: Callable[[Cradle, Answer], None]
+    ) -> None:
+        """Order the birth of ``vassal``. Raises DonjonError or OSError when it cannot be ordered."""
+        cradle = self._cradle(vassal, reading)
+        order = self._order(cradle)
+        self._send(Waiting(order, cradle.lent, lambda answer: arrived(cradle, answer)))
+
+    def order_evaluator(
+        self,
+        vassal: Vassal,
+        request: Mapping[str, Any],
+        pipe: int,
+        *,
+        tyrant: bool,
+        arrived: Callable[[int], None],
+    ) -> None:
+        """Order a process that evaluates a configuration and writes its answer to ``pipe``."""
+        self._numbers += 1
+        order = Order(
+            number=self._numbers,
+            emperor_pid=os.getpid(),
+            roles=("answer", "log"),
+            cwd=vassal.source.cwd,
+            uid=vassal.found.uid if tyrant else None,
+            gid=vassal.found.gid if tyrant else None,
+            evaluate=request,
+        )
+        null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+
+        def answered(answer: Answer) -> None:
+            if answer.pidfd >= 0:
+                self._helpers[answer.pidfd] = answer.pid
+            arrived(answer.pidfd)
+
+        self._send(Waiting(order, [pipe, null], answered))
+
+    def dismiss(self, pidfd: int) -> None:
+        """Kill a helper process that is not wanted any more, and reap it when it is gone."""
+        if pidfd < 0:
+            return
+        kill(pidfd)
+        self._helpers.setdefault(pidfd, -1)
+        self.reactor.watch(pidfd, lambda _events: self._reap_helper(pidfd))
+
+    def note(self, path: str, identity: tuple[int, int]) -> None:
+        """Have a file unlinked if the Emperor is killed."""
+        self.spawner.send(Leftover(path=path, identity=identity))
+
+    def unnote(self, path: str) -> None:
+        """The file is gone already."""
+        self.spawner.send(Leftover(path=path, forget=True))
+
+    def owns(self, pid: int) -> bool:
+        """Whether ``pid`` was born from an order that is not a vassal's yet, or is a helper."""
+        return pid in self._helpers.values()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an order is waiting or under way, or a helper is not reaped."""
+        return bool(self._queue or self._under_way or self._helpers)
+
+    def _reap_helper(self, pidfd: int) -> None:
+        self.reactor.forget(pidfd)
+        self._helpers.pop(pidfd, None)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+    def _cradle(self, vassal: Vassal, reading: Reading) -> Cradle:
+        prepared = self.groups.prepare(vassal.name, reading.launch.jail)
+        control, far_control = socket.socketpair()
+        launch, far_launch = socket.socketpair()
+        control.setblocking(False)
+        launch.setblocking(False)
+        error, far_error = os.pipe2(os.O_CLOEXEC)
+        output, far_output = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(error, False)
+        os.set_blocking(output, False)
+        cradle = Cradle(
+            vassal=vassal,
+            reading=reading,
+            control=control,
+            launch=launch,
+            error=error,
+            log=output,
+            foreign=self._executes(reading),
+        )
+        cradle.lend("control", far_control.detach())
+        cradle.lend("launch", far_launch.detach())
+        cradle.lend("error", far_error)
+        cradle.lend("log", far_output)
+        self._lend_the_rest(cradle, prepared)
+        return cradle
+
+    def _lend_the_rest(self, cradle: Cradle, prepared: cgroups.Prepared | None) -> None:
+        doorbell = cradle.vassal.doorbell
+        if doorbell is not None:
+            cradle.lend("stdin", os.dup(doorbell.fileno()))
+        if prepared is not None:
+            if prepared.v2_fd >= 0:
+                cradle.lend("cgroup", prepared.v2_fd)
+            for fd in prepared.tasks_fds:
+                cradle.lend("tasks", fd)
+        if cradle.reading.clone_flags & syscalls.CLONE_NEWUSER:
+            far, cradle.go = os.pipe2(os.O_CLOEXEC)
+            cradle.lend("go", far)
+
+    def _executes(self, reading: Reading) -> bool:
+        spec = self.spec
+        wrapped = bool(spec.wrapper or spec.wrapper_override or spec.wrapper_fallback)
+        return wrapped or (reading.launch.spawn or spec.spawn) == "exec"
+
+    def _order(self, cradle: Cradle) -> Order:
+        vassal, reading = cradle.vassal, cradle.reading
+        self._numbers += 1
+        return Order(
+            number=self._numbers,
+            emperor_pid=os.getpid(),
+            roles=tuple(cradle.roles),
+            clone_flags=reading.clone_flags & ~SHARING,
+            cwd=vassal.source.cwd,
+            uid=reading.uid,
+            gid=reading.gid,
+            cap=self.spec.cap,
+            birth=Birth(
+                name=vassal.name,
+                launch=reading.launch,
+                born_in=reading.born_in,
+                environment=vassal_environment(os.environ, zerg=vassal.zerg),
+                argv=reading.argv,
+            ),
+            hooks=self.as_vassal,
+            start_hook=self.spec.vassals_start_hook,
+            vassals_directory=vassal.source.cwd,
+            command=reading.argv if cradle.foreign else (),
+            wrapper=self.spec.wrapper,
+            wrapper_override=self.spec.wrapper_override,
+            wrapper_fallback=self.spec.wrapper_fallback,
+            cgroups=self.groups.made_for(vassal.name),
+        )
+
+    def _send(self, waiting: Waiting) -> None:
+        self._queue.append(waiting)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and len(self._under_way) < UNDER_WAY:
+            waiting = self._queue.popleft()
+            self._under_way[waiting.order.number] = waiting.arrived
+            try:
+                self.spawner.send(waiting.order, tuple(waiting.fds))
+            except OSError as error:
+                self._fail(waiting.order.number, f"no spawner: {error.strerror}")
+            finally:
+                for fd in waiting.fds:
+                    os.close(fd)
+
+    def _answer(self) -> None:
+        answer = self.spawner.receive()
+        if answer is None:
+            self.reactor.forget(self.spawner.link.fileno())
+            for number in list(self._under_way):
+                self._fail(number, "the spawner died")
+            self.lost()
+            return
+        arrived = self._under_way.pop(answer.number)
+        self._pump()
+        arrived(answer)
+
+    def _fail(self, number: int, reason: str) -> None:
+        arrived = self._under_way.pop(number)
+        self.reactor.after(0.0, lambda: arrived(Answer(number=number, error=reason)))
+
+    def to_process(self, cradle: Cradle, answer: Answer) -> Process:
+        """Make the record of a process that was born; its id maps are written first."""
+        if cradle.go >= 0:
+            self._map_ids(cradle, answer.pid)
+        return Process(
+            pid=answer.pid,
+            pidfd=Fd(answer.pidfd),
+            control=cradle.control,
+            launch=cradle.launch,
+            reading=cradle.reading,
+            foreign=cradle.foreign or cradle.reading.is_foreign,
+            started=self.reactor.clock(),
+        )
+
+    def _map_ids(self, cradle: Cradle, pid: int) -> None:
+        go, cradle.go = cradle.go, -1
+        try:
+            userns.write_maps(pid, *cradle.reading.host_ids)
+            os.write(go, b"g")
+        finally:
+            os.close(go)
+
+
+def send_signal(process: Process, number: signal.Signals) -> None:
+    """Signal a vassal by its pidfd; it may be gone already."""
+    try:
+        syscalls.pidfd_send_signal(process.pidfd.fileno(), number)
+    except ProcessLookupError:
+        return

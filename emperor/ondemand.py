@@ -1,0 +1,105 @@
+"""Vassals that start at their first connection (spec OND, uwsgi-facts 1.6).
+
+Which socket a vassal has is told by one of three sources, in this order: a file beside its own, a
+directory, or a program. The Emperor binds it and waits; the vassal gets it as descriptor 0. The Emperor
+keeps its copy, so that connections of the time between two lives wait in the backlog and none is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+
+from donjon.config.spec import EmperorSpec
+from donjon.emperor.scanner import Found
+from donjon.errors import ConfigError, reason_of
+
+BACKLOG = 100
+EXEC_TIMEOUT = 5.0
+"""Seconds that emperor-on-demand-exec has to answer."""
+
+ADDRESS_LIMIT = 4096
+
+
+def address_of(spec: EmperorSpec, found: Found) -> str:
+    """Return the address of a vassal's socket, "" for a vassal that is not on demand."""
+    if spec.on_demand_extension:
+        return _first_line(found.path + spec.on_demand_extension)
+    if spec.on_demand_directory:
+        base = found.name.rpartition("/")[2].rpartition(".")[0] or found.name
+        return f"{spec.on_demand_directory}/{base}.socket"
+    if spec.on_demand_exec:
+        return _ask_program(spec.on_demand_exec, found)
+    return ""
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.readline(ADDRESS_LIMIT)).strip()
+    except OSError:
+        return ""  # an ordinary vassal
+
+
+def _ask_program(command: str, found: Found) -> str:
+    """Run the operator's command with the name as its one more argument, never as shell text."""
+    try:
+        result = subprocess.run(
+            ["/bin/sh", "-c", f'{command} "$1"', "sh", found.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=os.path.dirname(found.path),
+            timeout=EXEC_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(
+            f"{command} tells no socket for {found.name}", reason=str(error)
+        ) from error
+    return os.fsdecode(result.stdout[:ADDRESS_LIMIT].partition(b"\n")[0]).strip()
+
+
+def bind(address: str) -> socket.socket:
+    """Bind and listen: TCP where there is a colon, else a unix socket for everyone. Raises ConfigError."""
+    try:
+        return _bind_tcp(address) if ":" in address else _bind_unix(address)
+    except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"cannot listen on {address}", reason=reason) from error
+
+
+def _bind_tcp(address: str) -> socket.socket:
+    host, _separator, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    link = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        link.bind((host.strip("[]"), int(port)))
+        link.listen(BACKLOG)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _bind_unix(address: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.bind(address)
+        os.chmod(address, 0o666)
+        link.listen(BACKLOG)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def unbind(address: str) -> None:
+    """Remove the file of a unix socket."""
+    if ":" not in address:
+        with contextlib.suppress(OSError):  # gone, or its directory is
+            os.unlink(address)

@@ -1,0 +1,216 @@
+"""From a vassal's file to everything its birth needs: command line, environment, Launch and Plan.
+
+All of it happens before clone3, so that what is wrong is one line in the Emperor's log and nothing was
+made yet. The options stand in the order of the original's command line (uwsgi-facts 1.4), so that
+``--vassals-include-before`` and ``--vassal-set`` come before the file, and ``--vassals-include`` after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from donjon.config import launch as launches
+from donjon.config.entry import Entry
+from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor.birth import EMPEROR_FD, ENTERED_CGROUP
+from donjon.emperor.scanner import Found, format_of
+from donjon.errors import ConfigError
+from donjon.hooks import runner
+from donjon.hooks.action import Facts
+from donjon.hooks.spec import Hook
+from donjon.jail import plan as plans
+from donjon.jail import userns, users
+from donjon.jail.phase import ON_RELOAD, ORDER, Phase
+from donjon.jail.spec import JailSpec
+from donjon.origin import Origin
+
+NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
+VASSAL_PREFIX = "UWSGI_VASSAL_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A configuration, read and understood, and the jail that follows from it."""
+
+    launch: Launch
+    argv: tuple[str, ...]
+    clone_words: frozenset[str]
+    clone_flags: int
+    plan: tuple[str, ...]
+    uid: int | None = None  # taken at birth, before anything of the vassal's runs
+    gid: int | None = None
+    host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
+
+    @property
+    def born_in(self) -> frozenset[str]:
+        """What the vassal need not do itself."""
+        cgroup = {ENTERED_CGROUP} if self.launch.jail.cgroups else frozenset()
+        return self.clone_words | cgroup
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program replaces ours, which then does all its reloading itself."""
+        jail = self.launch.jail
+        return jail.privileged_exec is not None or jail.unprivileged_exec is not None
+
+    def jail_key(self) -> tuple[object, ...]:
+        """What must be equal for a running jail to go on with a new configuration."""
+        return (
+            self.clone_words,
+            self.plan,
+            self.uid,
+            self.gid,
+            self.launch.spawn,
+            self.is_foreign,
+        )
+
+
+def vassal_argv(spec: EmperorSpec, argv0: Sequence[str], name: str, path: str) -> tuple[str, ...]:
+    """Return the command line that stands for a vassal."""
+    words = list(argv0)
+    for option, values in (
+        ("--inherit", spec.vassals_inherit_before),
+        ("--include", spec.vassals_include_before),
+        ("--set", spec.vassals_set),
+    ):
+        words += [word for value in values for word in (option, value)]
+    shown = f"exec://{_runnable(name)}" if spec.magic_exec and os.access(path, os.X_OK) else name
+    words += ["--" + format_of(name, spec.extra_extensions), shown]
+    for option, values in (
+        ("--inherit", spec.vassals_inherit),
+        ("--include", spec.vassals_include),
+    ):
+        words += [word for value in values for word in (option, value)]
+    return tuple(words)
+
+
+def _runnable(name: str) -> str:
+    """The shell looks bare names up in PATH, where a vassal's file is not (uwsgi-facts 9)."""
+    return name if "/" in name else f"./{name}"
+
+
+def vassal_environment(environ: Mapping[str, str], *, zerg: int = 0) -> dict[str, str]:
+    """Return a vassal's environment: the Emperor's, with UWSGI_VASSAL_X as UWSGI_X."""
+    result = {key: value for key, value in environ.items() if key not in NOT_PASSED_ON}
+    for key, value in environ.items():
+        if key.startswith(VASSAL_PREFIX):
+            del result[key]
+            result["UWSGI_" + key.removeprefix(VASSAL_PREFIX)] = value
+    result["UWSGI_EMPEROR_FD"] = str(EMPEROR_FD)
+    result.pop("UWSGI_BROODLORD_NUM", None)
+    if zerg:
+        result["UWSGI_BROODLORD_NUM"] = str(zerg)
+    return result
+
+
+def operator_sources(spec: EmperorSpec) -> frozenset[str]:
+    """Return the sources of entries that are the operator's own."""
+    files = (
+        *spec.vassals_inherit_before,
+        *spec.vassals_include_before,
+        *spec.vassals_inherit,
+        *spec.vassals_include,
+    )
+    return frozenset({"command line", "environment", *files})
+
+
+class Preparer:
+    """Makes a Reading of the evaluated options of a vassal."""
+
+    def __init__(
+        self, spec: EmperorSpec, argv0: Sequence[str], hooks: Sequence[Hook] = ()
+    ) -> None:
+        self.spec = spec
+        self.argv0 = tuple(argv0)
+        self.hooks = tuple(hooks)
+        self.trusted = operator_sources(spec)
+
+    def argv(self, name: str, found: Found) -> tuple[str, ...]:
+        """Return the vassal's command line."""
+        return vassal_argv(self.spec, self.argv0, name, found.path)
+
+    def understand(self, name: str, found: Found, entries: Sequence[Entry]) -> Reading:
+        """Build Launch and Plan. Raises DonjonError with the origin of what is wrong."""
+        tyrant = self.spec.tyrant
+        launch = launches.build(
+            entries,
+            argv0=self.argv0[0],
+            under_emperor=True,
+            customer=tyrant,
+            operator_sources=self.trusted,
+        )
+        drops_at_birth = tyrant and not needs_root(launch)
+        jail = dataclasses.replace(
+            launch.jail, clone_flags=launch.jail.clone_flags | self.spec.use_clone
+        )
+        if tyrant and not drops_at_birth:
+            jail = dataclasses.replace(jail, uid=str(found.uid), gid=str(found.gid))
+        elif tyrant and _asks_for(jail, found.uid, found.gid):
+            jail = dataclasses.replace(jail, uid=None, gid=None)
+        launch = dataclasses.replace(launch, jail=jail)
+        words = jail.clone_flags | plans.implied_words(jail)
+        return Reading(
+            launch=launch,
+            argv=self.argv(name, found),
+            clone_words=words,
+            clone_flags=plans.clone_flags(words),
+            plan=self._plan(launch, words, root=os.geteuid() == 0 and not drops_at_birth),
+            uid=found.uid if drops_at_birth else None,
+            gid=found.gid if drops_at_birth else None,
+            host_ids=_host_ids(jail, words),
+        )
+
+    def _plan(self, launch: Launch, words: frozenset[str], *, root: bool) -> tuple[str, ...]:
+        """Return the steps that make the jail, in words; those that run again at a reload are not."""
+        steps = runner.steps(launch.hooks, Facts())
+        born_in = words | ({ENTERED_CGROUP} if launch.jail.cgroups else frozenset())
+        plan = plans.build(launch.jail, steps, born_in=born_in, root=root)
+        last = ORDER[Phase.LIMITS]
+        return tuple(
+            f"{step.phase.value}: {step.describe()}"
+            for step in plan.steps
+            if ORDER[step.phase] <= last and step.phase not in ON_RELOAD
+        )
+
+
+def _host_ids(jail: JailSpec, words: frozenset[str]) -> tuple[int, int]:
+    """Return the (uid, gid) that root of the vassal's user namespace is on the host."""
+    return userns.host_ids(users.resolve(jail)) if "user" in words else (-1, -1)
+
+
+def _asks_for(jail: JailSpec, uid: int, gid: int) -> bool:
+    """Whether the ids a tyrant's vassal asks for, if any, are those it is given anyway."""
+    identity = users.resolve(jail)
+    return identity.uid in (None, uid) and (jail.gid is None or identity.gid == gid)
+
+
+def needs_root(launch: Launch) -> bool:
+    """Whether the operator asked for a jail that only root can build."""
+    jail = launch.jail
+    return bool(
+        jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
+        or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
+        or jail.privileged_exec
+    )  # fmt: skip
+
+
+def entries_from_json(rows: Sequence[Sequence[object]]) -> tuple[Entry, ...]:
+    """Make entries of an evaluator's answer, which may come from a customer's uid."""
+    entries = []
+    for row in rows:
+        key, value, source, line, option = row
+        if not (isinstance(key, str) and isinstance(value, str | None) and isinstance(line, int)):
+            raise ConfigError("the evaluator answered with something else than options")
+        entries.append(Entry(key, value, Origin(str(source), line, str(option))))
+    return tuple(entries)
+
+
+def entries_to_json(entries: Sequence[Entry]) -> list[list[object]]:
+    """The opposite of ``entries_from_json``."""
+    return [
+        [entry.key, entry.value, entry.origin.source, entry.origin.line, entry.origin.option]
+        for entry in entries
+    ]

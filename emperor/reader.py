@@ -1,0 +1,215 @@
+"""Reading vassals' configurations without ever waiting for one.
+
+A text that stays within itself is evaluated here, in the Emperor, which takes less than a millisecond.
+Whatever may take time or needs rights (``exec://``, ``http://``, in tyrant mode any other file) raises
+OutsideAccess in the closed world given to the evaluation, and is done again from the start by a child
+of the spawner with the vassal's uid and bounded time. One reading a vassal is under way at most; a newer
+one makes the older one's answer worthless.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from donjon import log
+from donjon.config.entry import Entry
+from donjon.config.evaluate import evaluate
+from donjon.config.world import ClosedWorld, Facts, FileWorld, Opened, OutsideAccess, World
+from donjon.emperor.nursery import Nursery
+from donjon.emperor.prepare import Preparer, Reading, entries_from_json, vassal_environment
+from donjon.emperor.reactor import Reactor, Timer
+from donjon.emperor.reading import Content, NotYetError, read_config, tyrant_refusal
+from donjon.emperor.roster import ZERG_SUFFIX, Vassal
+from donjon.errors import ConfigError, DonjonError
+
+TIME_LIMIT = 15.0
+"""Seconds that an evaluator has."""
+
+ANSWER_LIMIT = 4 << 20
+
+Done = Callable[[Vassal, "Reading | DonjonError | NotYetError"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedWorld(FileWorld):
+    """Files as they are, but the vassal's own as it was opened: it is not read twice."""
+
+    own_path: str = ""
+    own: bytes = b""
+
+    def read(self, path: str) -> bytes:
+        """Return the opened bytes, or those of another file."""
+        if self.path(path) == self.own_path:
+            return self.own
+        return FileWorld.read(self, path)
+
+
+@dataclass(slots=True)
+class Pending:
+    """An evaluator at work."""
+
+    vassal: Vassal
+    number: int
+    pipe: int
+    data: bytearray
+    done: Done
+    timer: Timer
+    pidfd: int = -1
+
+
+class Reader:
+    """Starts readings and tells their outcome by calling ``done``."""
+
+    def __init__(self, reactor: Reactor, nursery: Nursery, preparer: Preparer) -> None:
+        self.reactor = reactor
+        self.nursery = nursery
+        self.preparer = preparer
+        self._numbers = 0
+        self._pending: dict[int, Pending] = {}
+
+    def read(self, vassal: Vassal, done: Done) -> None:
+        """Begin to read. ``done`` may be called before this returns."""
+        self.cancel(vassal)
+        try:
+            content = read_config(vassal.found)
+            self._check(vassal, content)
+            entries = self._evaluate_here(vassal, content)
+        except OutsideAccess:
+            self._evaluate_outside(vassal, done)
+            return
+        except (DonjonError, NotYetError) as error:
+            done(vassal, error)
+            return
+        except SystemExit as leaving:
+            done(vassal, ConfigError(f"{vassal.name} asks to exit", reason=f"code {leaving.code}"))
+            return
+        done(vassal, self._understand(vassal, entries))
+
+    def cancel(self, vassal: Vassal) -> None:
+        """Make the answer of a reading under way worthless."""
+        pending = self._pending.pop(vassal.reading_number, None)
+        vassal.reading_number = 0
+        if pending is not None:
+            self._end(pending)
+
+    def _check(self, vassal: Vassal, content: Content) -> None:
+        if not self.preparer.spec.tyrant:
+            return
+        reason = tyrant_refusal(content)
+        if reason and not (self.preparer.spec.tyrant_nofollow and vassal.found.uid):
+            raise ConfigError(
+                f"[emperor-tyrant] invalid permissions for vassal {vassal.name}", reason=reason
+            )
+
+    def _understand(self, vassal: Vassal, entries: tuple[Entry, ...]) -> Reading | DonjonError:
+        try:
+            return self.preparer.understand(vassal.name, vassal.found, entries)
+        except DonjonError as error:
+            return error
+
+    def _options(self, vassal: Vassal) -> list[str]:
+        """The vassal's command line without the program."""
+        return list(self.preparer.argv(vassal.name, vassal.found)[len(self.preparer.argv0) :])
+
+    def _evaluate_here(self, vassal: Vassal, content: Content) -> tuple[Entry, ...]:
+        environ = vassal_environment(os.environ, zerg=vassal.zerg)
+        argv = self._options(vassal)
+        world = self._world(vassal, content, environ)
+        return tuple(evaluate(argv, environ=environ, world=world).entries)
+
+    def _world(self, vassal: Vassal, content: Content, environ: Mapping[str, str]) -> World:
+        binary = self.preparer.argv0[0] if self.preparer.argv0 else ""
+        facts = Facts(cwd=vassal.source.cwd, binary=binary)
+        file_name = vassal.name.removesuffix(ZERG_SUFFIX)
+        if not self.preparer.spec.tyrant:
+            path = os.path.join(facts.cwd, file_name)
+            return OpenedWorld(facts, environ, own_path=path, own=content.data)
+        files: dict[str, Opened | bytes] = dict(self._operator_files(vassal))
+        files[file_name] = Opened(content.data, vassal.found.identity[1])
+        return ClosedWorld.over(files, facts)
+
+    def _operator_files(self, vassal: Vassal) -> dict[str, bytes]:
+        """Read the operator's own files, so that a tyrant's closed evaluation may include them."""
+        files = {}
+        for name in self.preparer.trusted - {"command line", "environment"}:
+            try:
+                with open(os.path.join(vassal.source.cwd, name), "rb") as file:
+                    files[name] = file.read()
+            except OSError:
+                continue  # the evaluation names it when it is wanted
+        return files
+
+    def _evaluate_outside(self, vassal: Vassal, done: Done) -> None:
+        near, far = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(far, True)
+        self._numbers += 1
+        number = vassal.reading_number = self._numbers
+        timer = self.reactor.after(TIME_LIMIT, lambda: self._too_late(number))
+        self._pending[number] = Pending(vassal, number, near, bytearray(), done, timer)
+        self.reactor.watch(near, lambda _events: self._receive(number))
+        request = {
+            "argv": self._options(vassal),
+            "environ": vassal_environment(os.environ, zerg=vassal.zerg),
+        }
+        self.nursery.order_evaluator(
+            vassal,
+            request,
+            far,
+            tyrant=self.preparer.spec.tyrant,
+            arrived=lambda pidfd: self._arrived(number, pidfd),
+        )
+
+    def _arrived(self, number: int, pidfd: int) -> None:
+        pending = self._pending.get(number)
+        if pending is None:
+            self.nursery.dismiss(pidfd)
+        elif pidfd < 0:
+            self._finish(pending, ConfigError("the spawner cannot start an evaluator"))
+        else:
+            pending.pidfd = pidfd
+
+    def _too_late(self, number: int) -> None:
+        pending = self._pending.get(number)
+        if pending is not None:
+            reason = f"not evaluated within {TIME_LIMIT:.0f} s"
+            self._finish(pending, ConfigError(f"cannot read {pending.vassal.name}", reason=reason))
+
+    def _receive(self, number: int) -> None:
+        pending = self._pending[number]
+        try:
+            data = os.read(pending.pipe, 65536)
+        except BlockingIOError:
+            return
+        pending.data += data
+        if len(pending.data) > ANSWER_LIMIT:
+            self._finish(pending, ConfigError(f"{pending.vassal.name} has too many options"))
+        elif not data:
+            self._finish(pending, self._decode(pending))
+
+    def _decode(self, pending: Pending) -> Reading | DonjonError:
+        try:
+            answer = json.loads(bytes(pending.data))
+            if "error" in answer:
+                return ConfigError(str(answer["error"]))
+            return self._understand(pending.vassal, entries_from_json(answer["entries"]))
+        except (ValueError, KeyError, TypeError):
+            return ConfigError(f"cannot read {pending.vassal.name}", reason="no answer")
+        except DonjonError as error:
+            return error
+
+    def _finish(self, pending: Pending, outcome: Reading | DonjonError) -> None:
+        self._pending.pop(pending.number, None)
+        pending.vassal.reading_number = 0
+        self._end(pending)
+        pending.done(pending.vassal, outcome)
+
+    def _end(self, pending: Pending) -> None:
+        pending.timer.cancel()
+        self.reactor.forget(pending.pipe)
+        os.close(pending.pipe)
+        if pending.pidfd >= 0:
+            self.nursery.dismiss(pending.pidfd)
+        log.debug(f"[emperor] evaluator of {pending.vassal.name} is done")

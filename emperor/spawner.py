@@ -1,0 +1,178 @@
+"""The zygote: the process from which every vassal is cloned.
+
+It is forked before any vassal's configuration is read, has one thread, and holds nothing but its socket
+pair: no secret of any customer, no descriptor. What it imported and collected is frozen (gc.freeze), so
+that its pages stay shared with all vassals. One order comes in, one clone3(2) with CLONE_PARENT follows:
+the child is the Emperor's own, which alone reaps it, and pid and pidfd go back as the answer.
+
+When the Emperor dies, be it by SIGKILL, the pair reports end of file, and the spawner turns into the
+janitor (``janitor``) before it exits.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+
+from donjon import config, log, syscalls
+from donjon.emperor import evaluator, orders
+from donjon.emperor.janitor import Janitor
+from donjon.emperor.newborn import Entry, live
+from donjon.emperor.orders import Answer, Leftover, Order
+from donjon.jail import plan
+
+QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
+
+FINAL_PATIENCE = 5.0
+"""Seconds that a buried Emperor waits for its spawner."""
+
+
+class Spawner:
+    """The Emperor's side: sends orders, receives answers."""
+
+    def __init__(self, link: socket.socket, pid: int, pidfd: int) -> None:
+        self.link = link
+        self.pid = pid
+        self.pidfd = pidfd
+
+    @classmethod
+    def start(cls, entry: Entry, *, preload: Sequence[str] = ()) -> Spawner:
+        """Fork the zygote. ``entry`` is what a forked vassal runs; ``preload`` modules it imports."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        emperor_pid = os.getpid()
+        pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
+        if pid == 0:
+            _become_zygote(far, entry, preload, emperor_pid)
+            os._exit(0)
+        far.close()
+        return cls(near, pid, pidfd)
+
+    def send(self, message: Order | Leftover, fds: tuple[int, ...] = ()) -> None:
+        """Send an order. Never waits long: the caller keeps few orders under way."""
+        orders.send(self.link, message, fds)
+
+    def receive(self) -> Answer | None:
+        """Return the next answer (its pidfd is the caller's now), or None when the spawner died."""
+        packet = orders.receive(self.link)
+        if packet is None:
+            return None
+        answer, fds = packet
+        if not isinstance(answer, Answer):
+            raise TypeError("the spawner answered with something else")
+        if not fds:
+            return answer
+        return Answer(number=answer.number, pid=answer.pid, error=answer.error, pidfd=fds[0])
+
+    def close(self) -> None:
+        """Let the spawner go and wait until it is gone."""
+        self.link.close()
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        if not poller.poll(FINAL_PATIENCE * 1000):
+            syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+
+
+def _become_zygote(
+    link: socket.socket, entry: Entry, preload: Sequence[str], emperor_pid: int
+) -> None:
+    """Shed what was inherited, import what is wanted, freeze, serve until the Emperor is gone."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, None):
+                signal.signal(number, signal.SIG_DFL)
+        for number in QUIET_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        os.setpgid(0, 0)  # a terminal's ^C is for the Emperor, which then tells everyone
+        syscalls.set_name("donjon spawner")
+        fd = os.dup2(link.detach(), 3, inheritable=False)
+        syscalls.close_range(4, 0xFFFFFFFF, 0)
+        link = socket.socket(fileno=fd)
+        plan.warm()
+        config.preload()
+        _preload(preload)
+        gc.collect()
+        gc.freeze()
+        Zygote(link, entry, emperor_pid).serve()
+    except BaseException as error:
+        log.write(f"[spawner] died: {type(error).__name__}: {error}")
+        os._exit(1)
+
+
+def _preload(names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            log.write(f"[spawner] cannot preload {name}: {error}")
+
+
+class Zygote:
+    """The spawner's own loop."""
+
+    def __init__(self, link: socket.socket, entry: Entry, emperor_pid: int) -> None:
+        self.link = link
+        self.entry = entry
+        self.emperor_pid = emperor_pid
+        self.janitor = Janitor()
+        self.poller = select.epoll()
+        self.poller.register(link.fileno(), select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Carry out orders until the Emperor is gone, then clean up."""
+        while True:
+            for fd, _events in self.poller.poll():
+                if fd != self.link.fileno():
+                    self.poller.unregister(fd)
+                    self.janitor.gone(fd)
+                elif not self._obey():
+                    self.link.close()
+                    self.janitor.clean()
+                    return
+
+    def _obey(self) -> bool:
+        packet = orders.receive(self.link)
+        if packet is None:
+            return False
+        message, fds = packet
+        try:
+            if isinstance(message, Leftover):
+                self.janitor.note(message)
+            elif isinstance(message, Order):
+                self._bear(message, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _bear(self, order: Order, fds: list[int]) -> None:
+        flags = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | order.clone_flags
+        cgroup = fds[order.roles.index("cgroup")] if "cgroup" in order.roles else -1
+        try:
+            pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+        except OSError as error:
+            reason = f"cannot clone: {error.strerror}"
+            orders.send(self.link, Answer(number=order.number, error=reason))
+            return
+        if pid == 0:
+            self._leave_nest()
+            if order.evaluate is not None:
+                evaluator.work(order, fds)
+            live(order, fds, self.entry)
+        orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
+        self.janitor.born(pidfd, order)
+        self.poller.register(pidfd, select.EPOLLIN)
+
+    @staticmethod
+    def _leave_nest() -> None:
+        """Signals are as a program expects them; descriptors are closed by whoever arranges them."""
+        for number in QUIET_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
