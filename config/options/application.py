@@ -11,7 +11,7 @@ from donjon.origin import Origin
 from donjon.server.spec import Application
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 AREA = "application"
 

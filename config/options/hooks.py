@@ -13,7 +13,7 @@ from donjon.origin import Origin
 from donjon.server.spec import TouchHook
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 AREA = "hooks"
 

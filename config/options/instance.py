@@ -10,7 +10,7 @@ from donjon.config.options.rows import unbuilt
 from donjon.origin import Origin
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 AREA = "instance"
 

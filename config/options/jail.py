@@ -1,24 +1,16 @@
-"""The jail: namespaces, root, control groups, privileges, gates, limits, foreign programs."""
+"""The walls of the jail: namespaces, root file system, control groups."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from donjon.config.options import values
-from donjon.config.options.option import Option, Takes
-from donjon.config.options.rows import Rows, put, unbuilt
-from donjon.jail.spec import Bind, CgroupOption, CgroupPath, Exec, KeepMount, Tmpfs, WaitFor
-from donjon.origin import Origin
-
-if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+from donjon.config.options.rows import Rows, unbuilt
+from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, Tmpfs
 
 _ns = Rows("namespaces", "jail", operator=True)
 _root = Rows("root file system", "jail", operator=True)
 _cgroup = Rows("control groups", "jail", operator=True)
-_id = Rows("privileges", "jail", operator=True)
-_wait = Rows("gates", "jail")
-_limit = Rows("limits", "jail")
 
 
 def _source_target(text: str) -> tuple[str, str]:
@@ -191,196 +183,10 @@ CGROUPS = (
     ),
 )
 
-_CAPS: dict[str, Any] = {
-    "metavar": "NAMES",
-    "example": "net_bind_service,25",
-    "parse": values.capabilities,
-}
-
-
-def _master_as_root(builder: Builder, value: bool, origin: Origin) -> None:  # noqa: FBT001
-    builder.jail.put("master_as_root", value, origin)
-    builder.server.put("master_as_root", value, origin)
-
-
-PRIVILEGES = (
-    _id.text("uid", "Run as this user.", metavar="USER", example="www-data"),
-    _id.text("gid", "Run as this group.", metavar="GROUP", example="www-data"),
-    _id.several("add-gid", "Add a group.", field="add_gids", metavar="GROUP", example="www-data"),
-    _id.text(
-        "immediate-uid",
-        "Be this user before anything else happens; uid cannot change it.",
-        metavar="USER",
-        example="www-data",
-    ),
-    _id.text(
-        "immediate-gid",
-        "Be this group before anything else happens; gid cannot change it.",
-        metavar="GROUP",
-        example="www-data",
-    ),
-    _id.flag("no-initgroups", "Do not take the groups that the user has in the group file."),
-    _id.text("cap", "Keep these capabilities, and no others.", **_CAPS),
-    _id.text(
-        "no-new-privs",
-        "Whether programs started in the jail can gain privileges no more.",
-        metavar="BOOL",
-        example="true",
-        parse=values.boolean,
-        takes=Takes.OPTIONAL,
-        ours=True,
-    ),
-    Option(
-        name="master-as-root",
-        help="Drop privileges in each worker; the master keeps them.",
-        area="privileges",
-        takes=Takes.NOTHING,
-        parse=values.boolean,
-        apply=_master_as_root,
-        operator=True,
-    ),
-    _id.flag("drop-after-init", "Drop privileges after the sockets are bound."),
-    _id.flag("drop-after-apps", "Drop privileges after the application is loaded."),
-)
-
-
-def _gate(name: str, kind: str, about: str, *aliases: str, example: str) -> Option:
-    return _wait.several(
-        name,
-        about,
-        *aliases,
-        field="wait_for",
-        factory=lambda value, origin: WaitFor(kind, value, origin),
-        metavar="NAME" if kind == "interface" else "PATH",
-        example=example,
-    )
-
-
-def _patience(name: str, what: str, *aliases: str) -> Option:
-    about = f"Wait at most so many seconds for {what}."
-    return _wait.number(name, about, *aliases, metavar="SECONDS", example="60")
-
-
-GATES = (
-    _gate(
-        "wait-for-interface",
-        "interface",
-        "Wait for a network interface before the root phase.",
-        "wait-interface",
-        "wait-for-iface",
-        "wait-iface",
-        example="eth0",
-    ),
-    _patience(
-        "wait-for-interface-timeout",
-        "an interface",
-        "wait-interface-timeout",
-        "wait-for-iface-timeout",
-        "wait-iface-timeout",
-    ),
-    _gate("wait-for-fs", "fs", "Wait for a path before the root phase.", example="/mnt/a"),
-    _gate("wait-for-file", "file", "Wait for a file before the root phase.", example="/mnt/a"),
-    _gate("wait-for-dir", "dir", "Wait for a directory before the root phase.", example="/mnt"),
-    _patience("wait-for-fs-timeout", "a path"),
-    _gate(
-        "wait-for-mountpoint",
-        "mountpoint",
-        "Wait until something is mounted on a path before the root phase.",
-        example="/mnt",
-    ),
-    _patience("wait-for-mountpoint-timeout", "a mount"),
-    _gate(
-        "wait-for-socket",
-        "socket",
-        "Wait until a socket answers before the application is loaded.",
-        example="127.0.0.1:5432",
-    ),
-    _patience("wait-for-socket-timeout", "a socket"),
-)
-
-LIMITS = (
-    _limit.number(
-        "limit-as",
-        "Limit the address space of each process, in MiB.",
-        parse=values.size(1 << 20),
-        metavar="MIB",
-        example="512",
-    ),
-    _limit.number("limit-nproc", "Limit the number of processes of the user.", example="100"),
-    _limit.number("max-fd", "Limit the number of open files.", example="1024"),
-    _limit.number(
-        "prio",
-        "The nice value, from -20 (first) to 19 (last).",
-        parse=values.integer(-20, 19),
-        metavar="NICE",
-        example="5",
-    ),
-)
-
-
-def _exec(value: str, origin: Origin) -> Exec:
-    return Exec(value, origin)
-
-
-def _shell(value: str, origin: Origin) -> Exec:
-    return Exec(value, origin, shell=True)
-
-
-def _foreign(name: str, about: str, *, operator: bool) -> Option:
-    field = "privileged_exec" if operator else "unprivileged_exec"
-    shell = name.endswith("-arg")
-    assign = put("jail", field)
-    factory = _shell if shell else _exec
-    return Option(
-        name=name,
-        help=about,
-        area="foreign programs",
-        parse=values.word,
-        apply=lambda builder, value, origin: assign(builder, factory(value, origin), origin),
-        metavar="COMMAND" if shell else "PATH",
-        operator=operator,
-        example='/usr/sbin/nginx -g "daemon off;"' if shell else "/usr/sbin/nginx",
-    )
-
-
-FOREIGN = (
-    _foreign(
-        "privileged-binary-patch",
-        "Become this program, with our arguments, before privileges are dropped.",
-        operator=True,
-    ),
-    _foreign(
-        "privileged-binary-patch-arg",
-        "Become this command before privileges are dropped.",
-        operator=True,
-    ),
-    _foreign(
-        "unprivileged-binary-patch",
-        "Become this program, with our arguments, after privileges were dropped.",
-        operator=False,
-    ),
-    _foreign(
-        "unprivileged-binary-patch-arg",
-        "Become this command after privileges were dropped.",
-        operator=False,
-    ),
-)
-
 OPTIONS = (
     *NAMESPACES,
     *ROOT,
     *CGROUPS,
-    *PRIVILEGES,
-    *GATES,
-    *LIMITS,
-    *FOREIGN,
     *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
-    *unbuilt("limits", nothing="never-swap", optional="ksm", harmless=True),
-    *unbuilt("limits", required="cpu-affinity", harmless=True),
-    *unbuilt(
-        "limits",
-        required="check-mountpoint|mountpoint-check|check-mount|mount-check",
-        harmless=True,
-    ),
     *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )

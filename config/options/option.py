@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from donjon.origin import Origin
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 Parse = Callable[[str], Any]
 """Turns a value into what ``apply`` takes; raises ValueError with the reason in a few words."""

@@ -11,7 +11,7 @@ from donjon.origin import Origin
 from donjon.server.spec import Daemon
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 AREA = "processes"
 

@@ -15,7 +15,7 @@ from donjon.config.options.option import Apply, Option, Takes
 from donjon.origin import Origin
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 Part = Literal["jail", "server", "emperor"]
 

@@ -11,7 +11,7 @@ from donjon.config.options.rows import Rows, unbuilt
 from donjon.origin import Origin
 
 if TYPE_CHECKING:
-    from donjon.config.launch import Builder
+    from donjon.config.builder import Builder
 
 AREA = "sockets"
 

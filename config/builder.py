@@ -1,0 +1,185 @@
+"""The Launch while it is being put together, and what its values mean to each other."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from donjon.config.entry import Entry
+from donjon.config.spec import EmperorSpec, Launch
+from donjon.errors import ConfigError, OptionError
+from donjon.hooks.spec import Hook
+from donjon.jail.spec import JailSpec
+from donjon.origin import Origin
+from donjon.server.spec import Application, Listener, ServerSpec
+
+
+class Advice(ConfigError):  # noqa: N818  (advice is no error)
+    """Something odd in a configuration that does not stop a start."""
+
+
+class Part:
+    """The fields of one part of the Launch that were given, and where."""
+
+    __slots__ = ("origins", "values")
+
+    def __init__(self) -> None:
+        """Start with nothing given."""
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, Origin] = {}
+
+    def put(self, field: str, value: object, origin: Origin) -> None:
+        """Set a field; the last value wins."""
+        self.values[field] = value
+        self.origins[field] = origin
+
+    def append(self, field: str, value: object, origin: Origin) -> None:
+        """Append to a field that is a tuple in the end."""
+        self.values.setdefault(field, []).append(value)
+        self.origins[field] = origin
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields as the frozen record takes them."""
+        given = {
+            name: tuple(value) if type(value) is list else value
+            for name, value in self.values.items()
+        }
+        given["origins"] = self.origins
+        return given
+
+
+class Builder:
+    """The Launch while it is being put together; options write to it."""
+
+    __slots__ = (
+        "advice",
+        "default_protocol",
+        "emperor",
+        "fallback_config",
+        "hooks",
+        "jail",
+        "routers",
+        "server",
+        "shared_sockets",
+        "sockets",
+        "spawn",
+        "strict",
+    )
+
+    def __init__(self) -> None:
+        """Start with nothing given."""
+        self.jail = Part()
+        self.server = Part()
+        self.emperor = Part()
+        self.hooks: list[Hook] = []
+        self.sockets: list[tuple[str, str, Origin]] = []  # address, protocol ("": default), origin
+        self.routers: list[tuple[str, Origin]] = []
+        self.shared_sockets: list[tuple[str, Origin]] = []
+        self.default_protocol = "uwsgi"
+        self.fallback_config: str | None = None
+        self.spawn: str | None = None
+        self.strict = False
+        self.advice: list[Advice] = []
+
+    def part(self, name: str) -> Part:
+        """Return a part by its name: ``jail``, ``server`` or ``emperor``."""
+        part: Part = getattr(self, name)
+        return part
+
+    def warn(self, what: str, origin: Origin) -> None:
+        """Note something that the log should say and that stops nothing."""
+        self.advice.append(Advice(what, origin=place(origin)))
+
+    def refuse(self, what: str, origin: Origin) -> None:
+        """Raise ConfigError for a value that was read and cannot be done."""
+        raise ConfigError(what, origin=place(origin))
+
+    def finish(self, entries: tuple[Entry, ...], *, argv0: str, under_emperor: bool) -> Launch:
+        """Return the Launch. Raises OptionError for a shared socket that does not exist."""
+        self._settle_emperor()
+        self._settle_sockets()
+        if under_emperor:
+            self._settle_vassal()
+        self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
+        self.jail.values["expose"] = _exposed(self.server.values)
+        sources = self.emperor.values.get("sources")
+        return Launch(
+            entries=entries,
+            jail=JailSpec(**self.jail.fields()),
+            hooks=tuple(self.hooks),
+            server=ServerSpec(**self.server.fields()),
+            emperor=EmperorSpec(**self.emperor.fields()) if sources else None,
+            fallback_config=self.fallback_config,
+            spawn=self.spawn,
+            strict=self.strict,
+            argv0=argv0,
+        )
+
+    def _settle_emperor(self) -> None:
+        if "sources" in self.emperor.values:
+            self.jail.values["keep_root"] = True
+            self.emperor.values["stats_http"] = self.server.values.get("stats_http", False)
+
+    def _settle_vassal(self) -> None:
+        """A vassal has a master, and never leaves its Emperor for the background."""
+        values = self.server.values
+        values["master"] = True
+        for name in ("daemonize", "daemonize2"):
+            target = values.pop(name, None)
+            if target is not None:
+                values["logto"] = target
+
+    def _settle_sockets(self) -> None:
+        if self.sockets:
+            self.server.values["listeners"] = [self._listener(*given) for given in self.sockets]
+        if self.routers:
+            routers = [self._listener(address, "http11", at) for address, at in self.routers]
+            self.server.values["http_routers"] = routers
+        if self.shared_sockets:
+            used = {address for address, _, _ in self.sockets} | {a for a, _ in self.routers}
+            for index, (address, origin) in enumerate(self.shared_sockets):
+                if f"={index}" not in used:
+                    self.warn(f"shared-socket {address} is not used by any option", origin)
+
+    def _listener(self, address: str, protocol: str, origin: Origin) -> Listener:
+        protocol = protocol or self.default_protocol
+        if not address.startswith("="):
+            return Listener(address, protocol, origin)
+        index = address[1:]
+        if not index.isdigit() or int(index) >= len(self.shared_sockets):
+            count = len(self.shared_sockets)
+            raise OptionError(
+                f"there is no shared socket {address}",
+                origin=place(origin),
+                reason=f"{count} given" if count else "no shared-socket is given",
+            )
+        return Listener(self.shared_sockets[int(index)][0], protocol, origin, shared=True)
+
+
+def place(origin: Origin) -> Origin:
+    """Return the place of a key without the key, which our messages name themselves."""
+    return Origin(origin.source, origin.line) if origin.option else origin
+
+
+def _exposed(server: dict[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the application that a jail with ``rootfs = host`` must show.
+
+    Relative ones count from ``chdir``, as they do when the application is loaded.
+    """
+    base = server.get("chdir") or ""
+    found = [base] if base else []
+    for application in server.get("applications", ()):
+        found.extend(_application_paths(application))
+    found.extend(server.get("pythonpath", ()))
+    found.extend(os.path.dirname(mule) or "." for mule in server.get("mules", ()) if mule)
+    if server.get("virtualenv"):
+        found.append(server["virtualenv"])
+    return tuple(dict.fromkeys(os.path.normpath(os.path.join(base, path)) for path in found))
+
+
+def _application_paths(application: Application) -> list[str]:
+    """Return the directory of an application's file; a module has none that we know."""
+    is_file = application.kind in ("wsgi-file", "pyrun")
+    if application.kind == "mount":
+        is_file = "/" in application.target or application.target.endswith((".py", ".wsgi"))
+    return [os.path.dirname(application.target) or "."] if is_file else []
