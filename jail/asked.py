@@ -270,5 +270,5 @@ def _check_interpreter(wish: Wish) -> None:
         uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
     trees: tuple[str, ...] = ("/",)
     if spec.rootfs == HOST:
-        trees = (*rootfs.host_layout().trees, *rootfs.interpreter_trees())
+        trees = rootfs.host_root()[1].trees
     interpreter.check_readable(uid, groups, origin, trees)

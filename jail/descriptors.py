@@ -10,7 +10,7 @@ _LAST = 0xFFFFFFFF
 
 
 def seal(keep: Iterable[int], *, on_exec: bool = False) -> None:
-    """Close every descriptor from 3 that is not in ``keep``; with ``on_exec`` when one is executed.
+    """Close every descriptor from 3 that is not in ``keep``; with ``on_exec`` at an exec.
 
     One close_range(2) for each gap, so the limit of open files does not matter.
     """

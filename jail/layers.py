@@ -233,33 +233,17 @@ def _new_root(wish: Wish) -> list[Step]:
 
 def _host_root(wish: Wish) -> list[Step]:
     phase, origin = Phase.ROOT, wish.origin("rootfs")
-    layout = rootfs.host_layout()
-    own = tuple(
-        path
-        for path in rootfs.interpreter_trees()
-        if not any(rootfs.is_below(path, tree) for tree in layout.trees)
-    )
-    shown = (*layout.trees, *own)
-    wanted = [path for path in wish.spec.expose if rootfs.exposable(path, shown)]
+    directories, layout = rootfs.host_root()
+    wanted = [path for path in wish.spec.expose if rootfs.exposable(path, layout.trees)]
     application = tuple(rootfs.outermost(wanted))
     steps: list[Step] = [
-        rootfs.NewHostRoot(
-            phase=phase, origin=origin, directories=("var/tmp", "home", "root"), links=layout.links
-        ),
-        rootfs.Expose(
-            phase=phase,
-            origin=origin,
-            trees=layout.trees,
-            why="the host's programs",
-            optional=True,
-        ),
+        rootfs.NewHostRoot(phase=phase, origin=origin, directories=directories, layout=layout)
     ]
-    if own:
-        steps.append(rootfs.Expose(phase=phase, origin=origin, trees=own, why="the interpreter"))
     if application:
         steps.append(
             rootfs.Expose(phase=phase, origin=origin, trees=application, why="the application")
         )
+    steps.append(rootfs.SealViews(phase=phase, origin=origin))
     return steps
 
 

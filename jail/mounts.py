@@ -33,21 +33,21 @@ SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 
 READ_ONLY = SAFE | syscalls.MOUNT_ATTR_RDONLY
 
-_CLONE = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+CLONE = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
 
 
 def clone_path(path: str, *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path``, which only root can change."""
     return Fd(
         syscalls.open_tree(
-            syscalls.AT_FDCWD, path, _CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
+            syscalls.AT_FDCWD, path, CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
         )
     )
 
 
 def clone_at(directory: int, path: str = "", *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself."""
-    flags = _CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
+    flags = CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= syscalls.AT_EMPTY_PATH
     return Fd(syscalls.open_tree(directory, path, flags | syscalls.AT_SYMLINK_NOFOLLOW))

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
-from donjon.jail import asked, layers, rootfs
+from donjon.jail import asked, layers, proc, rootfs
 from donjon.jail.interpreter import library
 from donjon.jail.namespaces import clone_flags, implied_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
@@ -102,7 +102,7 @@ def build(
     root: bool,
     reload: bool = False,
 ) -> Plan:
-    """Return the plan for ``spec``. Raises JailError for what can be known before the process exists.
+    """Return the plan for ``spec``. Raises JailError for what is known before it runs.
 
     ``born_in`` are the namespaces in which clone3 makes the process, ``root`` is whether it starts
     as uid 0. With ``reload`` only the hooks of the phases that run again are in the plan
@@ -127,6 +127,6 @@ def _ordered(
 
 def warm() -> None:
     """Look up what every plan asks of this host, once: a zygote calls it before it forks."""
-    rootfs.host_layout()
-    rootfs.interpreter_trees()
+    rootfs.host_root()
     library()
+    proc.names_present()

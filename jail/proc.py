@@ -8,6 +8,7 @@ those of other users (``hidepid=invisible``, proc(5)), and root's eyes stay as t
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class ProcMount(Builtin):
 
 def _cover(proc: Fd) -> None:
     number = proc.fileno()
-    present = {name for name in _COVERED if _exists(number, name)}
+    present = names_present()
     for name in READ_ONLY:
         if name in present:
             with mounts.clone_at(number, name, recursive=False) as tree:
@@ -90,5 +91,7 @@ def _cover_directories(proc: int, names: list[str]) -> None:
                 mounts.attach(tree, proc, name)
 
 
-def _exists(directory: int, name: str) -> bool:
-    return os.access(name, os.F_OK, dir_fd=directory)
+@functools.cache
+def names_present() -> frozenset[str]:
+    """Return what this kernel has of the names above; a zygote asks before it forks."""
+    return frozenset(name for name in _COVERED if os.path.lexists(f"/proc/{name}"))

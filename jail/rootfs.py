@@ -29,17 +29,12 @@ from donjon.jail.step import Builtin, Context
 
 ETC = (
     "alternatives",
-    "ca-certificates",
-    "debian_version",
-    "gai.conf",
     "group",
     "host.conf",
     "hosts",
-    "inputrc",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
-    "locale.alias",
     "localtime",
     "mime.types",
     "mtab",
@@ -47,13 +42,10 @@ ETC = (
     "os-release",
     "passwd",
     "protocols",
-    "python3",
-    "python3.11",
     "resolv.conf",
     "services",
     "ssl/certs",
     "ssl/openssl.cnf",
-    "terminfo",
     "timezone",
 )
 """What is seen of the host's /etc. No keys, no shadow, nobody's configuration."""
@@ -61,35 +53,43 @@ ETC = (
 OWN = ("/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp")
 """Where a jail has its own, so that a view of the host's would be wrong."""
 
+DIRECTORIES = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/tmp", "/var/tmp")
+"""What the root has besides the mount points of views."""
+
 _ROOT_SIZE = "1m"  # directories and mount points only
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The host as far as each jail sees it. ``trees`` are bound read-only, ``links`` are made."""
+    """The host as far as each jail sees it.
+
+    ``trees`` are directories and ``files`` files that are shown read-only, ``links`` are made.
+    """
 
     trees: tuple[str, ...]
+    files: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
 
 
 @functools.cache
 def host_layout() -> Layout:
     """Look at the host once in a process; a zygote does so before it forks."""
-    trees, links = ["/usr"], []
-    for name in ("bin", "sbin", *_libraries()):
-        path = f"/{name}"
-        if os.path.islink(path):
-            links.append((path, os.readlink(path)))
-        elif os.path.isdir(path):
-            trees.append(path)
-    for name in ETC:
-        path = f"/etc/{name}"
+    found, links = ["/usr"], []
+    for path in (*_top_level(), *(f"/etc/{name}" for name in ETC)):
         target = os.path.realpath(path)
         if os.path.islink(path) and target.startswith(("/usr/", "/proc/")):
             links.append((path, os.readlink(path)))
         elif os.path.exists(path):
-            trees.append(path)
-    return Layout(tuple(outermost(trees)), tuple(links))
+            found.append(path)
+    trees = tuple(path for path in found if os.path.isdir(path))
+    files = tuple(path for path in found if not os.path.isdir(path))
+    return Layout(trees, files, tuple(links))
+
+
+def _top_level() -> list[str]:
+    """Return the directories beside /usr that programs know, links on most hosts today."""
+    libraries = sorted(name for name in os.listdir("/") if name.startswith("lib"))
+    return [f"/{name}" for name in ("bin", "sbin", *libraries)]
 
 
 @functools.cache
@@ -128,34 +128,71 @@ def exposable(path: str, shown: Sequence[str]) -> bool:
     return clean != "/" and not any(is_below(clean, other) for other in (*shown, *OWN))
 
 
-def _libraries() -> list[str]:
-    return sorted(name for name in os.listdir("/") if name.startswith("lib"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewHostRoot(Builtin):
-    """An empty root with the host's names of directories."""
+    """An empty root, and in it what every jail sees of the host and of this interpreter.
+
+    Only root can change these paths, so they are opened by name. ``directories`` are made first, each
+    after the one above it. The whole becomes read-only by one call of ``SealViews``.
+    """
 
     directories: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
+    layout: Layout
 
     def describe(self) -> str:
-        return "make an empty root, and in it the links " + ", ".join(
-            link for link, _ in self.links
-        )
+        shown = (*self.layout.trees, *self.layout.files)
+        links = (link for link, _ in self.layout.links)
+        return f"make an empty root, show {' '.join(shown)}, make the links {' '.join(links)}"
 
     def execute(self, context: Context) -> None:
         options: dict[str, str | None] = {"mode": "755", "size": _ROOT_SIZE}
         root = mounts.new_filesystem("tmpfs", options, mounts.SAFE)
-        _stack_over(context, root)
+        stack_over(context, root)
+        context.descriptors[mounts.ROOT] = number = root.release()
         for path in self.directories:
-            paths.make_directories(root.fileno(), path)
-        for link, target in self.links:
-            head, _, name = link.strip("/").rpartition("/")
-            if head:
-                paths.make_directories(root.fileno(), head)
-            os.symlink(target, f"{head}/{name}" if head else name, dir_fd=root.fileno())
-        context.descriptors[mounts.ROOT] = root.release()
+            os.mkdir(path[1:], 0o755, dir_fd=number)
+        for link, target in self.layout.links:
+            os.symlink(target, link[1:], dir_fd=number)
+        for path in self.layout.trees:
+            _show(number, path)
+        for path in self.layout.files:
+            os.mknod(path[1:], stat.S_IFREG | 0o444, dir_fd=number)
+            _show(number, path)
+
+
+def _show(root: int, path: str) -> None:
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, path, mounts.CLONE | syscalls.AT_RECURSIVE)
+    try:
+        syscalls.move_mount(tree, "", root, path[1:], syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def with_parents(paths_wanted: Iterable[str], made: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the directories that must be made for ``paths_wanted``, each after the one above it."""
+    known = dict.fromkeys(made)
+    order: dict[str, None] = {}
+    for path in paths_wanted:
+        current = ""
+        for name in path.strip("/").split("/"):
+            current = f"{current}/{name}"
+            if current not in known:
+                order[current] = None
+    return tuple(order)
+
+
+@functools.cache
+def host_root() -> tuple[tuple[str, ...], Layout]:
+    """Return the directories to make and the views of a host root, this interpreter's included."""
+    layout = host_layout()
+    own = tuple(
+        path
+        for path in interpreter_trees()
+        if not any(is_below(path, tree) for tree in layout.trees)
+    )
+    views = Layout((*layout.trees, *own), layout.files, layout.links)
+    above = (os.path.dirname(path) for path in layout.files)
+    return with_parents((*DIRECTORIES, *above, *views.trees)), views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +210,11 @@ class NewDirectoryRoot(Builtin):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.directory)
             root = mounts.clone_at(source.fileno())
         mounts.set_attributes(root, mounts.SAFE)
-        _stack_over(context, root)
+        stack_over(context, root)
         context.descriptors[mounts.ROOT] = root.release()
 
 
-def _stack_over(context: Context, root: Fd) -> None:
+def stack_over(context: Context, root: Fd) -> None:
     """Attach the new root over ``/``; lookups still begin in the old one below it."""
     mounts.refuse_host_namespace()
     mounts.attach_path(root, "/")
@@ -188,36 +225,38 @@ def _stack_over(context: Context, root: Fd) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Builtin):
-    """Read-only views of the host's at the same paths, in a root that nobody else knows yet."""
+    """Views of the host's at the same paths, in a root that nobody else knows yet."""
 
     trees: tuple[str, ...]
     why: str
-    optional: bool = False
 
     def describe(self) -> str:
-        return f"show {self.why} read-only: {' '.join(self.trees)}"
+        return f"show {self.why}: {' '.join(self.trees)}"
 
     def execute(self, context: Context) -> None:
         root = mounts.root_of(context)
         for path in self.trees:
-            try:
-                source = paths.open_source(path)
-            except FileNotFoundError:
-                if self.optional:
-                    continue
-                raise
-            with source:
-                _expose(root, path, source)
+            with paths.open_source(path) as source:
+                if stat.S_ISDIR(os.fstat(source.fileno()).st_mode):
+                    paths.make_directories(root, path)
+                else:
+                    paths.make_file(root, path)
+                with mounts.clone_at(source.fileno()) as tree:
+                    mounts.attach(tree, root, path.lstrip("/"))
 
 
-def _expose(root: int, path: str, source: Fd) -> None:
-    if stat.S_ISDIR(os.fstat(source.fileno()).st_mode):
-        paths.make_directories(root, path)
-    else:
-        paths.make_file(root, path)
-    with mounts.clone_at(source.fileno()) as tree:
-        mounts.set_attributes(tree, mounts.READ_ONLY)
-        mounts.attach(tree, root, path.lstrip("/"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealViews(Builtin):
+    """Make all that was shown so far read-only at once; mount points can still be made in the root."""
+
+    def describe(self) -> str:
+        return "make what is shown read-only, without set-user-id programs and devices"
+
+    def execute(self, context: Context) -> None:
+        root = mounts.root_of(context)
+        flags = syscalls.AT_EMPTY_PATH
+        syscalls.mount_setattr(root, "", flags | syscalls.AT_RECURSIVE, attr_set=mounts.READ_ONLY)
+        syscalls.mount_setattr(root, "", flags, attr_clr=syscalls.MOUNT_ATTR_RDONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
