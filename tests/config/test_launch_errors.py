@@ -153,7 +153,7 @@ def test_a_customer_cannot_use_what_is_the_operators(key, value):
         ("env", "A=B"),
         ("chdir", "/srv"),
         ("harakiri", "10"),
-        ("emperor", "/home/me/vassals"),
+        ("emperor", "/srv/me/vassals"),
         ("hostname", "me"),
     ],
 )
