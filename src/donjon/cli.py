@@ -1,0 +1,86 @@
+"""The command: verbs for people, and the original's flags for everything else.
+
+``donjon VERB ...`` looks the verb up in one table and imports its module alone; any other first
+word, or none, is a configuration or one of the original's flags. Only this module prints errors:
+one line each, and a traceback after it with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from donjon import log
+from donjon.errors import DonjonError, reason_of
+
+VERBS = {
+    "run": ("start", "Run one instance of FILE"),
+    "emperor": ("start", "Govern the vassals of DIR"),
+    "plan": ("plan", "Show the steps that FILE asks for, and who asked; nothing is done"),
+    "check": ("check", "Show every problem of FILEs"),
+    "ls": ("ls", "List the vassals of the running Emperor"),
+    "show": ("show", "Show one vassal: what it is, asks for and said"),
+    "top": ("top", "Watch what the vassals use"),
+    "reload": ("orders", "Reload vassals"),
+    "stop": ("orders", "Stop vassals until they are started again"),
+    "start": ("orders", "Start vassals that were stopped"),
+    "logs": ("logs", "Show the last lines a vassal wrote"),
+    "options": ("options", "Look options up"),
+    "doctor": ("doctor", "Show what this host allows, and how to get the rest"),
+    "version": ("about", "Show the version"),
+    "help": ("about", "Show this list"),
+}
+"""Name of the verb, its module in ``donjon.verbs``, what it does."""
+
+INTERRUPTED = 128 + signal.SIGINT
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+Main = Callable[[str, Sequence[str]], int]
+"""``main`` of a verb's module: the verb, its arguments; returns the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name); return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in words:
+        words.remove("--debug")
+        log.set_debug(True)
+    try:
+        status = dispatch(words)
+        sys.stdout.flush()
+    except DonjonError as error:
+        return _fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # the flush at exit
+        return BROKEN_PIPE
+    except OSError as error:
+        path = f"{error.filename}: " if error.filename else ""
+        return _fail(path + reason_of(error), 1)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Do what a command line asks for. Raises DonjonError, OSError, SystemExit."""
+    if words and words[0] in VERBS:
+        return verb(words[0])(words[0], words[1:])
+    return verb("run")("", words)
+
+
+def verb(name: str) -> Main:
+    """Import a verb. Late, so that ``donjon ls`` does not read the server to talk to a socket."""
+    module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
+    found: Main = module.main
+    return found
+
+
+def _fail(text: str, status: int) -> int:
+    log.write(f"donjon: {text}")
+    if log.debugging():
+        log.write(traceback.format_exc().rstrip("\n"))
+    return status
