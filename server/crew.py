@@ -28,7 +28,7 @@ from donjon.server.children import Child, Children
 from donjon.server.loop import Loop, Timer
 from donjon.server.order import Order
 from donjon.server.phases import Phases
-from donjon.server.sockets import Bound
+from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
 from donjon.server.worker import GRACEFUL
 
@@ -83,6 +83,7 @@ class Owner:
     loop: Loop
     children: Children
     channel: Channel
+    sockets: Sockets
     emperor_fd: int
     drain: Callable[[], None]
     loaded: Callable[[Crew], None]
@@ -132,8 +133,8 @@ class Crew:
         self, slots: tuple[int, ...], *, bank: int, adopt: bytes | None, must: bool
     ) -> Order:
         return Order(
-            number=self.number, spec=self.spec, phases=self.phases, served=self.served,
-            board=self.board, channel=self._owner.channel, master=os.getpid(),
+            number=self.number, spec=self.spec, phases=self.phases, sockets=self._owner.sockets,
+            served=self.served, board=self.board, channel=self._owner.channel, master=os.getpid(),
             slots=slots, bank=bank, before=self._before if adopt is None else None,
             adopt=adopt, once=frozenset(self._once), must=must, emperor_fd=self._owner.emperor_fd,
             die_with_parent=self.spec.no_orphans or self._owner.emperor_fd >= 0,

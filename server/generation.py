@@ -49,6 +49,7 @@ def main(order: Order) -> NoReturn:
 
 def _run(order: Order) -> int:
     order.bind_to_parent()
+    order.sockets.lend_only(order.served)
     started = dict(os.environb)
     _before_application(order)
     life = uwsgi_module.Life(

@@ -93,7 +93,8 @@ class Master:
         self.children = Children(self.loop)
         self.channel = Channel()
         self.owner = Owner(
-            self.loop, self.children, self.channel, emperor.fileno() if emperor else -1,
+            self.loop, self.children, self.channel, self.sockets,
+            emperor.fileno() if emperor else -1,
             self._hear, self._loaded, self._serving, self._failed, self._empty,
         )  # fmt: skip
         self.current = Crew(self.owner, 1, self.spec, self.phases, served)

@@ -12,7 +12,7 @@ from donjon.server.board import Board
 from donjon.server.channel import Channel, Message, Word
 from donjon.server.link import ToEmperor
 from donjon.server.phases import Phases
-from donjon.server.sockets import Bound
+from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
 
 
@@ -28,6 +28,7 @@ class Order:
     number: int
     spec: ServerSpec
     phases: Phases
+    sockets: Sockets
     served: tuple[Bound, ...]
     board: Board
     channel: Channel | None

@@ -25,6 +25,7 @@ from donjon.server.children import Child, Children
 from donjon.server.crew import Crew
 from donjon.server.loop import Loop, Timer
 from donjon.server.phases import DropPoint
+from donjon.server.sockets import Sockets
 from donjon.server.spec import Daemon
 
 QUICK = 3.0
@@ -48,7 +49,12 @@ class Part:
     """A living part."""
 
     def __init__(
-        self, recipe: Recipe, loop: Loop, children: Children, on_control: Callable[[], None]
+        self,
+        recipe: Recipe,
+        loop: Loop,
+        children: Children,
+        sockets: Sockets,
+        on_control: Callable[[], None],
     ) -> None:
         """Prepare it; ``start`` forks."""
         self.recipe = recipe
@@ -56,6 +62,7 @@ class Part:
         self.respawns = -1
         self._loop = loop
         self._children = children
+        self._sockets = sockets
         self._on_control = on_control
         self._born = 0.0
         self._failures = 0
@@ -71,6 +78,7 @@ class Part:
         self.child = self._children.fork(self._main, self._ended)
 
     def _main(self) -> NoReturn:
+        self._sockets.lend_only(())
         try:
             status = self.recipe.main()
         except SystemExit as error:

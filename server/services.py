@@ -77,7 +77,8 @@ class Services:
         self._schedule(crew)
 
     def _part(self, recipe: Recipe) -> Part:
-        return Part(recipe, self._master.loop, self._master.children, self._on_control)
+        master = self._master
+        return Part(recipe, master.loop, master.children, master.sockets, self._on_control)
 
     def _on_control(self) -> None:
         self._master.stop(graceful=True)

@@ -18,9 +18,9 @@ from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
 
 
-def _order(spec: ServerSpec, phases: Phases, served: tuple[Bound, ...]) -> Order:
+def _order(spec: ServerSpec, phases: Phases, sockets: Sockets, served: tuple[Bound, ...]) -> Order:
     return Order(
-        number=1, spec=spec, phases=phases, served=served,
+        number=1, spec=spec, phases=phases, sockets=sockets, served=served,
         board=Board(spec.processes, spec.threads), channel=None, master=os.getpid(),
         slots=tuple(range(1, spec.processes + 1)), must=spec.need_app,
         die_with_parent=spec.processes > 1,
@@ -29,7 +29,7 @@ def _order(spec: ServerSpec, phases: Phases, served: tuple[Bound, ...]) -> Order
 
 def no_server(spec: ServerSpec, phases: Phases) -> int:
     """Do everything but serve (``no-server``): hooks and application, then the end."""
-    order = _order(spec, phases, ())
+    order = _order(spec, phases, Sockets(), ())
     module = uwsgi_module.install(uwsgi_module.Life(spec, os.getpid(), order.board, None))
     generation.load(order, module)
     phases.run(Phase.AS_USER_ATEXIT)
@@ -48,7 +48,7 @@ def run(
     log.write("*** no master process: a worker that dies is not replaced ***")
     atexit.register(_end, os.getpid(), spec, phases, sockets)
     on_ready()
-    generation.main(_order(spec, phases, served))
+    generation.main(_order(spec, phases, sockets, served))
 
 
 def _end(pid: int, spec: ServerSpec, phases: Phases, sockets: Sockets) -> None:

@@ -25,7 +25,7 @@ SOMAXCONN = "/proc/sys/net/core/somaxconn"
 STDIN = "fd://0"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Bound:
     """An open listener. ``identity`` is (device, inode) of a unix socket this process made."""
 
@@ -136,6 +136,13 @@ class Sockets:
             if bound.fileno() not in used:
                 del self._open[address]
                 self._discard(bound)
+
+    def lend_only(self, served: tuple[Bound, ...]) -> None:
+        """In a child: close all but ``served``, so that the master alone decides what is open."""
+        used = {bound.fileno() for bound in served}
+        for bound in {*self._open.values(), *self._shared}:
+            if bound.fileno() not in used:
+                bound.sock.close()
 
     def close(self, *, vacuum: bool) -> None:
         """Close everything; with ``vacuum`` remove unix sockets that are still ours."""
