@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from donjon.config.limits import MAX_EXPANDED, MAX_VALUE
+from donjon.config.limits import MAX_EXPANDED, MAX_NESTING, MAX_VALUE
 from donjon.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
@@ -45,6 +45,8 @@ def replace(text: str, symbol: str, resolve: Lookup) -> str:
         elif word != ")" and (opened or word != "("):
             opened.append(word)
             frames.append([])
+            if len(opened) > MAX_NESTING:
+                raise ConfigError(f"more than {MAX_NESTING} parentheses open in {symbol}(...)")
         else:
             frames[-1].append(word)
     frames[-1].append(text[at:])
