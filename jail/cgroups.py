@@ -247,7 +247,7 @@ def try_remove(created: Iterable[str]) -> list[str]:
 
 
 def remove(created: Iterable[str], timeout: float = 2.0) -> list[str]:
-    """Remove groups whose processes are dead or dying, within ``timeout`` seconds; return what stays.
+    """Remove groups whose processes are dying, within ``timeout`` seconds; return what stays.
 
     A dead process leaves its group only when it is reaped or its memory is gone; so EBUSY is tried
     again.

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import mounts, paths
+from donjon.jail import mounts, paths, template
 from donjon.jail.step import Builtin, Context
+
+NAME = "dev"
 
 DEVICES: dict[str, tuple[int, int]] = {
     "null": (1, 3),
@@ -69,34 +71,44 @@ class DevMount(Builtin):
         return f"mount a minimal /dev: {' '.join(DEVICES)} pts shm"
 
     def execute(self, context: Context) -> None:
-        options: dict[str, str | None] = {"mode": "755", "size": "64k"}
-        with (
-            mounts.new_filesystem("tmpfs", options, _NO_EXEC) as dev,
-            paths.open_target(mounts.root_of(context), "/dev") as target,
-        ):
-            mounts.attach(dev, target.fileno())
-            _fill(dev.fileno(), tty_group=self.tty_group)
-            mounts.set_attributes(dev, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
+        root = mounts.root_of(context)
+        with paths.open_target(root, "/dev") as target:
+            dev = template.copy(NAME, target.fileno())
+            if dev is None:
+                dev = new_dev()
+                mounts.attach(dev, target.fileno())
+                fill(dev)
+        with dev:  # terminals and shared memory are never another jail's
+            _add_own(dev, tty_group=self.tty_group)
 
 
-def _fill(dev: int, *, tty_group: bool) -> None:
+def new_dev() -> Fd:
+    """Return an empty file system for devices, detached."""
+    options: dict[str, str | None] = {"mode": "755", "size": "64k"}
+    return mounts.new_filesystem("tmpfs", options, _NO_EXEC)
+
+
+def fill(dev: Fd) -> None:
+    """Put devices, links and mount points into a ``new_dev()``, and make it read-only."""
+    number = dev.fileno()
     for name in DEVICES:
-        os.mknod(name, stat.S_IFREG | 0o600, dir_fd=dev)
+        os.mknod(name, stat.S_IFREG | 0o600, dir_fd=number)
         with clone_device(name) as tree:
-            mounts.attach(tree, dev, name)
+            mounts.attach(tree, number, name)
     for name, target in LINKS.items():
-        os.symlink(target, name, dir_fd=dev)
-    os.mkdir("pts", dir_fd=dev)
-    os.mkdir("shm", dir_fd=dev)
-    with _new_devpts(tty_group=tty_group) as pts:
-        mounts.attach(pts, dev, "pts")
-    shm: dict[str, str | None] = {"mode": "1777", "size": str(SHM_SIZE)}
-    with mounts.new_filesystem("tmpfs", shm, _NO_EXEC | syscalls.MOUNT_ATTR_NODEV) as tree:
-        mounts.attach(tree, dev, "shm")
+        os.symlink(target, name, dir_fd=number)
+    os.mkdir("pts", dir_fd=number)
+    os.mkdir("shm", dir_fd=number)
+    mounts.set_attributes(dev, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
 
 
-def _new_devpts(*, tty_group: bool) -> Fd:
+def _add_own(dev: Fd, *, tty_group: bool) -> None:
+    """Mount what belongs to one jail only."""
     options: dict[str, str | None] = {"ptmxmode": "0666", "mode": "0620"}
     if tty_group:
         options["gid"] = _TTY_GROUP
-    return mounts.new_filesystem("devpts", options, _NO_EXEC)
+    with mounts.new_filesystem("devpts", options, _NO_EXEC) as tree:
+        mounts.attach(tree, dev.fileno(), "pts")
+    shm: dict[str, str | None] = {"mode": "1777", "size": str(SHM_SIZE)}
+    with mounts.new_filesystem("tmpfs", shm, _NO_EXEC | syscalls.MOUNT_ATTR_NODEV) as tree:
+        mounts.attach(tree, dev.fileno(), "shm")

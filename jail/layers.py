@@ -236,8 +236,19 @@ def _host_root(wish: Wish) -> list[Step]:
     directories, layout = rootfs.host_root()
     wanted = [path for path in wish.spec.expose if rootfs.exposable(path, layout.trees)]
     application = tuple(rootfs.outermost(wanted))
+    targets = [
+        *application,
+        *(bind.target for bind in wish.spec.binds),
+        *(one.target for one in wish.spec.tmpfs),
+    ]
     steps: list[Step] = [
-        rootfs.NewHostRoot(phase=phase, origin=origin, directories=directories, layout=layout)
+        rootfs.NewHostRoot(
+            phase=phase,
+            origin=origin,
+            directories=directories,
+            layout=layout,
+            shared=rootfs.shared_tops(layout, targets),
+        )
     ]
     if application:
         steps.append(

@@ -114,9 +114,9 @@ def refuse_host_namespace() -> None:
     The plan never leads here. This is the last guard against a wrong ``born_in``.
     """
     try:
-        if os.readlink("/proc/self") == "1":
-            return  # a /proc of our own: pid 1 is this process
         same = os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt")
+        if same and os.readlink("/proc/self") == "1":
+            return  # a /proc of our own: pid 1 is this process
     except OSError:
         return  # no /proc, or one that tells us nothing
     if same:

@@ -1,20 +1,18 @@
 """From what was asked to the ordered steps of a start (uwsgi-facts 2.1 and 2.2).
 
-A Plan is made before the process it is for, shown without being run (``donjon plan``), and run
-phase by phase. Inside a phase the jail's own steps stand before and after the hooks:
+A Plan is made before the process it is for, shown without being run (``donjon plan``), and run phase by
+phase. Inside a phase the jail's own steps stand around the hooks:
 
-===========  ===================================  ==========
-========================================== phase        before the hooks                     hooks
-after them ===========  ===================================  ==========
-========================================== as-vassal    root of the user namespace, private
-as-vassal mounts, bounding set pre-jail                                          pre-jail
-program that replaces us as root jail         cgroup, old-style namespace in-jail
-in-jail post-jail    unshare, private mounts, host name   post-jail   refork-post-jail root
-rootfs, binds, chroot, pivot_root, unshare2, refork-as-root as-root      wait-for-*
-as-root drop         max-fd, priority, bounding set, ids, capabilities, no_new_privs, refork
-as-user                                           as-user     program that replaces us as the user
-limits       wait-for-socket, nproc, as ===========  ===================================
-==========  ==========================================
+- as-vassal: root of the user namespace, private mounts, bounding set; hooks
+- pre-jail: hooks; the program that replaces us as root
+- jail: cgroup, old-style namespace
+- in-jail: hooks
+- post-jail: unshare, private mounts, host name; hooks; refork-post-jail
+- root: rootfs, tmpfs, binds, chroot, pivot_root, unshare2, refork-as-root
+- as-root: wait-for-*; hooks
+- drop: max-fd, priority, bounding set, ids, capabilities, no_new_privs, refork
+- as-user: hooks; the program that replaces us as the user
+- limits: wait-for-socket, nproc, address space
 """
 
 from __future__ import annotations
@@ -79,7 +77,8 @@ class Plan:
 
 def _execute(step: Step, context: Context) -> None:
     """Execute a step; whatever the kernel said becomes one line that names who asked."""
-    log.debug(f"{step.phase.value}: {step.describe()} [{step.origin}]")
+    if log.debugging():
+        log.debug(f"{step.phase.value}: {step.describe()} [{step.origin}]")
     try:
         step.execute(context)
     except DonjonError as error:

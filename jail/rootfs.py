@@ -24,7 +24,7 @@ import donjon
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import mounts, paths
+from donjon.jail import mounts, paths, template
 from donjon.jail.step import Builtin, Context
 
 ETC = (
@@ -56,7 +56,7 @@ OWN = ("/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp")
 DIRECTORIES = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/tmp", "/var/tmp")
 """What the root has besides the mount points of views."""
 
-_ROOT_SIZE = "1m"  # directories and mount points only
+ROOT_SIZE = "1m"  # directories and mount points only
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +130,16 @@ def exposable(path: str, shown: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewHostRoot(Builtin):
-    """An empty root, and in it what every jail sees of the host and of this interpreter.
+    """An empty root with what every jail sees of the host and of this interpreter.
 
-    Only root can change these paths, so they are opened by name. ``directories`` are made first, each
-    after the one above it. The whole becomes read-only by one call of ``SealViews``.
+    Only root can change these paths, so they are opened by name. ``directories`` are made first,
+    each after the one above it; ``shared`` are top-level names that a template may give whole. The
+    whole becomes read-only by one call of ``SealViews``.
     """
 
     directories: tuple[str, ...]
     layout: Layout
+    shared: tuple[str, ...] = ()
 
     def describe(self) -> str:
         shown = (*self.layout.trees, *self.layout.files)
@@ -145,19 +147,44 @@ class NewHostRoot(Builtin):
         return f"make an empty root, show {' '.join(shown)}, make the links {' '.join(links)}"
 
     def execute(self, context: Context) -> None:
-        options: dict[str, str | None] = {"mode": "755", "size": _ROOT_SIZE}
+        options: dict[str, str | None] = {"mode": "755", "size": ROOT_SIZE}
         root = mounts.new_filesystem("tmpfs", options, mounts.SAFE)
         stack_over(context, root)
         context.descriptors[mounts.ROOT] = number = root.release()
-        for path in self.directories:
-            os.mkdir(path[1:], 0o755, dir_fd=number)
-        for link, target in self.layout.links:
-            os.symlink(target, link[1:], dir_fd=number)
-        for path in self.layout.trees:
-            _show(number, path)
-        for path in self.layout.files:
-            os.mknod(path[1:], stat.S_IFREG | 0o444, dir_fd=number)
-            _show(number, path)
+        fill(number, self.directories, self.layout, self._copy(number))
+
+    def _copy(self, root: int) -> frozenset[str]:
+        """Take top-level directories from the zygote's template; return those that were there."""
+        copied = set()
+        for top in self.shared:
+            os.mkdir(top, 0o755, dir_fd=root)
+            tree = template.copy(top, root, top)
+            if tree is None:
+                os.rmdir(top, dir_fd=root)
+                break
+            tree.close()
+            copied.add(top)
+        return frozenset(copied)
+
+
+def fill(
+    root: int, directories: Iterable[str], layout: Layout, without: frozenset[str] = frozenset()
+) -> None:
+    """Make directories, links and views in an empty root, but none below ``without``."""
+
+    def wanted(path: str) -> bool:
+        return path.split("/", 2)[1] not in without
+
+    for path in filter(wanted, directories):
+        os.mkdir(path[1:], 0o755, dir_fd=root)
+    for link, target in layout.links:
+        if wanted(link):
+            os.symlink(target, link[1:], dir_fd=root)
+    for path in filter(wanted, layout.trees):
+        _show(root, path)
+    for path in filter(wanted, layout.files):
+        os.mknod(path[1:], stat.S_IFREG | 0o444, dir_fd=root)
+        _show(root, path)
 
 
 def _show(root: int, path: str) -> None:
@@ -169,7 +196,7 @@ def _show(root: int, path: str) -> None:
 
 
 def with_parents(paths_wanted: Iterable[str], made: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the directories that must be made for ``paths_wanted``, each after the one above it."""
+    """Return what must be made for ``paths_wanted``, each after the one above it."""
     known = dict.fromkeys(made)
     order: dict[str, None] = {}
     for path in paths_wanted:
@@ -179,6 +206,13 @@ def with_parents(paths_wanted: Iterable[str], made: Iterable[str] = ()) -> tuple
             if current not in known:
                 order[current] = None
     return tuple(order)
+
+
+def shared_tops(layout: Layout, targets: Iterable[str]) -> tuple[str, ...]:
+    """Return the top-level directories in which no target needs a mount point."""
+    own = {path.split("/", 2)[1] for path in targets}
+    found = dict.fromkeys(path.split("/", 2)[1] for path in (*layout.trees, *layout.files))
+    return tuple(top for top in found if top not in own)
 
 
 @functools.cache
@@ -247,7 +281,7 @@ class Expose(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealViews(Builtin):
-    """Make all that was shown so far read-only at once; mount points can still be made in the root."""
+    """Make all that was shown read-only at once; mount points can still be made in the root."""
 
     def describe(self) -> str:
         return "make what is shown read-only, without set-user-id programs and devices"
@@ -281,6 +315,7 @@ class EnterRoot(Builtin):
             os.fchdir(root.fileno())
             syscalls.pivot_root(".", ".")
             syscalls.umount2(".", syscalls.MNT_DETACH)
+        template.forget()
         syscalls.fault("chdir")
         os.chdir("/")
 
