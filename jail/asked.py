@@ -85,10 +85,7 @@ class Wish:
 
 
 def refork_first(wish: Wish) -> bool:
-    """Whether refork-as-root must come before the root:
-
-    /proc is to be that of the new pid namespace.
-    """
+    """Whether refork-as-root comes before the root, whose /proc is that of the new namespace."""
     spec = wish.spec
     entered = "pid" in wish.unshare and "pid" not in spec.unshare2
     return bool(spec.rootfs and spec.refork_as_root and entered)

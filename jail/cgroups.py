@@ -66,10 +66,7 @@ class Prepared:
 
 
 def version_of(path: str) -> int:
-    """Return the version of the hierarchy in which ``path`` is or would be:
-
-    1, 2, or 0 for none.
-    """
+    """Return the version of the hierarchy in which ``path`` is or would be, 0 for none."""
     while not os.path.isdir(path) and path != "/":
         path = os.path.dirname(path)
     if os.path.exists(f"{path}/tasks"):

@@ -115,10 +115,7 @@ def _wait_for_interface(name: str, timeout: float) -> bool:
 
 
 def _drain(news: socket.socket) -> None:
-    """Forget what was said; the interface is looked up instead (ENOBUFS:
-
-    more was said than fits).
-    """
+    """Forget what was said: the interface is looked up instead. Too much news is ENOBUFS."""
     try:
         while news.recv(65536):
             pass

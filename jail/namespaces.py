@@ -59,10 +59,7 @@ def clone_flags(words: Iterable[str]) -> int:
 
 
 def implied_words(spec: JailSpec) -> frozenset[str]:
-    """Return the namespaces without which ``spec`` would change the host:
-
-    mounts need ``fs``, a name ``uts``.
-    """
+    """Return the namespaces without which the mounts and names of ``spec`` would be the host's."""
     words = set()
     if spec.rootfs or spec.binds or spec.tmpfs or spec.pivot_root:
         words.add("fs")

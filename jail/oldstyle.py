@@ -96,10 +96,7 @@ class OldRoot(Builtin):
         return f"take {self.directory} as the root, without the mounts below it{kept}"
 
     def inside(self, one: KeepMount) -> str:
-        """Return where a kept mount appears:
-
-        a path below the directory loses the directory's name.
-        """
+        """Return where a kept mount appears; one of the directory loses the directory's name."""
         if one.target:
             return one.target
         base = self.directory.rstrip("/")

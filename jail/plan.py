@@ -1,7 +1,7 @@
 """From what was asked to the ordered steps of a start (uwsgi-facts 2.1 and 2.2).
 
-A Plan is made before the process it is for, shown without being run (``donjon plan``), and run phase by
-phase. Inside a phase the jail's own steps stand around the hooks:
+A Plan is made before the process it is for, shown without being run (``donjon plan``), and run
+phase by phase. Inside a phase the jail's own steps stand around the hooks:
 
 - as-vassal: root of the user namespace, private mounts, bounding set; hooks
 - pre-jail: hooks; the program that replaces us as root

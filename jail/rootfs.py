@@ -120,10 +120,7 @@ def is_below(path: str, directory: str) -> bool:
 
 
 def exposable(path: str, shown: Sequence[str]) -> bool:
-    """Whether an application's path needs a view of its own:
-
-    not the whole host, not shown yet, not private.
-    """
+    """Whether a path needs a view: it is not the whole host, not shown yet and not private."""
     clean = os.path.normpath(path)
     return clean != "/" and not any(is_below(clean, other) for other in (*shown, *OWN))
 
@@ -335,10 +332,7 @@ class ReleaseRoot(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chroot(Builtin):
-    """chroot(2), and the working directory with it:
-
-    the original leaves that outside (uwsgi-facts 3.3).
-    """
+    """chroot(2) with the working directory inside; the original leaves it out (uwsgi-facts 3.3)."""
 
     directory: str
 
@@ -353,10 +347,7 @@ class Chroot(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PivotRoot(Builtin):
-    """``pivot_root = NEW OLD``:
-
-    OLD is an absolute path under NEW; the old root stays there for hooks.
-    """
+    """``pivot_root = NEW OLD``, both absolute; the old root stays there for hooks to unmount."""
 
     new: str
     old: str

@@ -1,12 +1,13 @@
 """What every ``rootfs = host`` shares, put together once: jails copy whole mounts of it.
 
-The template is a file system in memory with the views of the host (``rootfs.host_root``) and a /dev; it
-is mounted nowhere, only a descriptor leads to it. A jail takes its top-level directories, each with all
-mounts below, by one open_tree(2). That needs Linux 6.15, which can copy from and mount into detached
-trees; on older kernels, and where the descriptor was closed, a jail is put together view by view.
+The template is a file system in memory with the views of the host (``rootfs.host_root``) and a
+/dev; it is mounted nowhere, only a descriptor leads to it. A jail takes its top-level
+directories, each with all mounts below, by one open_tree(2). That needs Linux 6.15, which can
+copy from and mount into detached trees; on older kernels, and where the descriptor was closed, a
+jail is put together view by view.
 
-The template is read-only: its directories belong to all jails. A jail that needs a mount point of its
-own below one of them gets that top-level directory made for itself.
+The template is read-only: its directories belong to all jails. A jail that needs a mount point
+of its own below one of them gets that top-level directory made for itself.
 """
 
 from __future__ import annotations
