@@ -1,8 +1,8 @@
 /* _conn.c - connections: reading requests, collecting bodies, and what comes after an answer.
  *
- * Bytes are always looked at in the loop's scratch buffer: what a connection kept from before is put
- * in front of what was received. Each step takes some bytes off the front and says how to go on; what
- * no step can use yet is kept with the connection.
+ * Bytes are always looked at in the loop's scratch buffer: what a connection kept from before is
+ * put in front of what was received. Each step takes some bytes off the front and says how to go
+ * on; what no step can use yet is kept with the connection.
  */
 #include "_worker.h"
 
@@ -19,7 +19,8 @@
 /** How process() goes on after a step. */
 enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
 
-static void unlink_timer(struct conn *conn)
+static void
+unlink_timer(struct conn *conn)
 {
     conn->prev->next = conn->next;
     conn->next->prev = conn->prev;
@@ -32,7 +33,8 @@ static void unlink_timer(struct conn *conn)
  * @conn:	the connection
  * @timer:	the kind
  */
-void conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
+void
+conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
 {
     struct conn *head = &loop->timers[timer];
     uint64_t limits[TIMER_COUNT] = {
@@ -55,7 +57,8 @@ void conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
  * @loop:	the loop
  * @conn:	the connection; not to be used afterwards
  */
-void conn_close(struct loop *loop, struct conn *conn)
+void
+conn_close(struct loop *loop, struct conn *conn)
 {
     output_clear(loop, conn);
     body_clear(&conn->body);
@@ -78,7 +81,8 @@ void conn_close(struct loop *loop, struct conn *conn)
     loop->free_count++;
 }
 
-static struct conn *conn_new(struct loop *loop, const struct listener *listener, int fd)
+static struct conn *
+conn_new(struct loop *loop, const struct listener *listener, int fd)
 {
     struct conn *conn = loop->free;
 
@@ -101,7 +105,8 @@ static struct conn *conn_new(struct loop *loop, const struct listener *listener,
 }
 
 /** Wait for events on a connection; false, and the connection is closed, if epoll refuses. */
-static bool want(struct loop *loop, struct conn *conn, uint32_t events)
+static bool
+want(struct loop *loop, struct conn *conn, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = conn};
 
@@ -117,7 +122,8 @@ static bool want(struct loop *loop, struct conn *conn, uint32_t events)
 }
 
 /** Everything was sent: close, or first take what the client still sends. */
-static void finish(struct loop *loop, struct conn *conn)
+static void
+finish(struct loop *loop, struct conn *conn)
 {
     if (!conn->linger || conn->broken || shutdown(conn->fd, SHUT_WR) < 0) {
         conn_close(loop, conn);
@@ -129,7 +135,8 @@ static void finish(struct loop *loop, struct conn *conn)
 }
 
 /** Act on what an exchange left in the connection. */
-static enum step settle(struct loop *loop, struct conn *conn)
+static enum step
+settle(struct loop *loop, struct conn *conn)
 {
     if (conn->broken) {
         conn_close(loop, conn);
@@ -150,7 +157,8 @@ static enum step settle(struct loop *loop, struct conn *conn)
 }
 
 /** The peer's address for a log line. */
-static const char *peer_name(const struct conn *conn, char *text, socklen_t size)
+static const char *
+peer_name(const struct conn *conn, char *text, socklen_t size)
 {
     const char *name = NULL;
 
@@ -162,7 +170,8 @@ static const char *peer_name(const struct conn *conn, char *text, socklen_t size
 }
 
 /** Refuse a request. The uwsgi protocol has no way to say so: it is closed. */
-static enum step refuse(struct loop *loop, struct conn *conn, int status)
+static enum step
+refuse(struct loop *loop, struct conn *conn, int status)
 {
     char text[INET6_ADDRSTRLEN];
 
@@ -170,8 +179,8 @@ static enum step refuse(struct loop *loop, struct conn *conn, int status)
     if (status == 431 || status == 414)
         logline_error("invalid HTTP request size (max %zu)...skip", loop->worker->buffer_size);
     else
-        logline_error("refused a request of %s: %d %s", peer_name(conn, text, sizeof(text)), status,
-                      http_reason(status));
+        logline_error("refused a request of %s: %d %s", peer_name(conn, text, sizeof(text)),
+                      status, http_reason(status));
     if (conn->listener->protocol == PROTO_UWSGI) {
         conn_close(loop, conn);
         return STEP_GONE;
@@ -184,7 +193,8 @@ static enum step refuse(struct loop *loop, struct conn *conn, int status)
 }
 
 /** No memory or no disk for a request. */
-static enum step give_up(struct loop *loop, struct conn *conn)
+static enum step
+give_up(struct loop *loop, struct conn *conn)
 {
     if (loop->thread == NULL)
         PyErr_Clear(); /* the line below says it */
@@ -193,8 +203,9 @@ static enum step give_up(struct loop *loop, struct conn *conn)
 }
 
 /** Give a whole request, head at `head`, to the application. */
-static enum step dispatch(struct loop *loop, struct conn *conn, const char *head, size_t len,
-                          PyObject *input, uint64_t body_len)
+static enum step
+dispatch(struct loop *loop, struct conn *conn, const char *head, size_t len, PyObject *input,
+         uint64_t body_len)
 {
     if (conn->listener->protocol == PROTO_UWSGI) {
         if (uwsgi_parse(head, len, loop->worker->buffer_size, &loop->packet) != HTTP_OK)
@@ -209,7 +220,8 @@ static enum step dispatch(struct loop *loop, struct conn *conn, const char *head
 }
 
 /** The body is whole. */
-static enum step body_done(struct loop *loop, struct conn *conn, bool more)
+static enum step
+body_done(struct loop *loop, struct conn *conn, bool more)
 {
     uint64_t len = conn->body.len;
     PyObject *input = NULL;
@@ -230,18 +242,20 @@ static enum step body_done(struct loop *loop, struct conn *conn, bool more)
 }
 
 /** Add to the body, within limit-post. Return: 0, or the status of a refusal. */
-static int body_add(struct loop *loop, struct conn *conn, struct span data)
+static int
+body_add(struct loop *loop, struct conn *conn, struct span data)
 {
     uint64_t limit = loop->worker->limit_post;
 
     if (limit > 0 && data.len > limit - conn->body.len)
         return 413;
-    return body_append(&conn->body, data.ptr, data.len, loop->worker->body_in_memory) < 0 ? 500 : 0;
+    return body_append(&conn->body, data.ptr, data.len, loop->worker->body_in_memory) < 0 ? 500
+                                                                                          : 0;
 }
 
 /** Take bytes of a chunked body. */
-static enum step step_chunked(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                              size_t *used)
+static enum step
+step_chunked(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used)
 {
     struct span data;
     size_t taken;
@@ -260,8 +274,8 @@ static enum step step_chunked(struct loop *loop, struct conn *conn, const char *
 }
 
 /** Take bytes of a body with a length. */
-static enum step step_length(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                             size_t *used)
+static enum step
+step_length(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used)
 {
     size_t n = (uint64_t)len < conn->body.left ? len : (size_t)conn->body.left;
 
@@ -273,8 +287,9 @@ static enum step step_length(struct loop *loop, struct conn *conn, const char *p
 }
 
 /** A request with a body: answer if it is here already, else keep the head and collect. */
-static enum step begin_body(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                            size_t *used, uint64_t length)
+static enum step
+begin_body(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used,
+           uint64_t length)
 {
     const struct http_request *r = &loop->request;
     bool http = conn->listener->protocol != PROTO_UWSGI;
@@ -308,8 +323,8 @@ static enum step begin_body(struct loop *loop, struct conn *conn, const char *p,
 }
 
 /** Parse an HTTP request head and begin its exchange. */
-static enum step step_http(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                           size_t *used)
+static enum step
+step_http(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used)
 {
     struct http_request *r = &loop->request;
     int result = http_parse(p, len, r);
@@ -331,7 +346,8 @@ static enum step step_http(struct loop *loop, struct conn *conn, const char *p, 
 }
 
 /** CONTENT_LENGTH of a packet; -1 if it is not a number. An empty one is none. */
-static int64_t packet_length(const struct uwsgi_packet *packet)
+static int64_t
+packet_length(const struct uwsgi_packet *packet)
 {
     const struct span *value = uwsgi_find(packet, "CONTENT_LENGTH", 14);
     int64_t total = 0;
@@ -349,7 +365,8 @@ static int64_t packet_length(const struct uwsgi_packet *packet)
 }
 
 /** Answer a packet that is no request. */
-static enum step step_modifier(struct loop *loop, struct conn *conn)
+static enum step
+step_modifier(struct loop *loop, struct conn *conn)
 {
     static const char pong[] = {UWSGI_PING, 0, 0, 1};
     struct piece piece = {pong, sizeof(pong), NULL};
@@ -363,8 +380,8 @@ static enum step step_modifier(struct loop *loop, struct conn *conn)
 }
 
 /** Parse a uwsgi packet and begin its exchange. */
-static enum step step_uwsgi(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                            size_t *used)
+static enum step
+step_uwsgi(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used)
 {
     struct uwsgi_packet *packet = &loop->packet;
     int result = uwsgi_parse(p, len, loop->worker->buffer_size, packet);
@@ -387,8 +404,8 @@ static enum step step_uwsgi(struct loop *loop, struct conn *conn, const char *p,
 }
 
 /** One step with the bytes at hand. */
-static enum step take_step(struct loop *loop, struct conn *conn, const char *p, size_t len,
-                           size_t *used)
+static enum step
+take_step(struct loop *loop, struct conn *conn, const char *p, size_t len, size_t *used)
 {
     *used = 0;
     if (conn->state == CONN_BODY)
@@ -401,7 +418,8 @@ static enum step take_step(struct loop *loop, struct conn *conn, const char *p, 
 }
 
 /** Keep bytes that cannot be used yet. */
-static bool keep(struct conn *conn, const char *p, size_t len)
+static bool
+keep(struct conn *conn, const char *p, size_t len)
 {
     free(conn->in);
     conn->in = NULL;
@@ -417,7 +435,8 @@ static bool keep(struct conn *conn, const char *p, size_t len)
 }
 
 /** Set the time limit for what is awaited next. */
-static void rearm(struct loop *loop, struct conn *conn, bool served)
+static void
+rearm(struct loop *loop, struct conn *conn, bool served)
 {
     if (conn->state == CONN_WRITE)
         return; /* set by settle() */
@@ -429,7 +448,8 @@ static void rearm(struct loop *loop, struct conn *conn, bool served)
 }
 
 /** Make the most of the bytes at hand, then wait for what is missing. */
-static void process(struct loop *loop, struct conn *conn, const char *p, size_t len)
+static void
+process(struct loop *loop, struct conn *conn, const char *p, size_t len)
 {
     bool served = conn->timer == TIMER_IDLE && conn->deadline != 0;
     enum step step = STEP_AGAIN;
@@ -455,7 +475,8 @@ static void process(struct loop *loop, struct conn *conn, const char *p, size_t 
 }
 
 /** Receive, behind what was kept. */
-static void readable(struct loop *loop, struct conn *conn)
+static void
+readable(struct loop *loop, struct conn *conn)
 {
     size_t have = conn->in_len;
 
@@ -478,7 +499,8 @@ static void readable(struct loop *loop, struct conn *conn)
 }
 
 /** Send what is left of an answer, then go on with requests that came meanwhile. */
-static void writable(struct loop *loop, struct conn *conn)
+static void
+writable(struct loop *loop, struct conn *conn)
 {
     output_flush(loop, conn);
     enum step step = settle(loop, conn);
@@ -491,7 +513,8 @@ static void writable(struct loop *loop, struct conn *conn)
 }
 
 /** Drop what a client still sends, until it closes. */
-static void drain(struct loop *loop, struct conn *conn)
+static void
+drain(struct loop *loop, struct conn *conn)
 {
     ssize_t n = recv(conn->fd, loop->scratch, loop->scratch_size, MSG_DONTWAIT);
 
@@ -505,7 +528,8 @@ static void drain(struct loop *loop, struct conn *conn)
  * @conn:	the connection; may be closed afterwards
  * @events:	what was reported
  */
-void conn_event(struct loop *loop, struct conn *conn, uint32_t events)
+void
+conn_event(struct loop *loop, struct conn *conn, uint32_t events)
 {
     (void)events; /* errors show in the call that follows */
     switch (conn->state) {
@@ -525,7 +549,8 @@ void conn_event(struct loop *loop, struct conn *conn, uint32_t events)
  * @loop:	the loop
  * @conn:	the connection; closed afterwards, or in another state with another limit
  */
-void conn_expire(struct loop *loop, struct conn *conn)
+void
+conn_expire(struct loop *loop, struct conn *conn)
 {
     if (conn->state == CONN_WRITE)
         core_add(loop, CORE_WRITE_ERRORS, 1);
@@ -536,7 +561,8 @@ void conn_expire(struct loop *loop, struct conn *conn)
 }
 
 /** Accept one connection and, as its request is usually here already, read at once. */
-static bool accept_one(struct loop *loop, struct listener *listener)
+static bool
+accept_one(struct loop *loop, struct listener *listener)
 {
     union address peer = {.any.sa_family = AF_UNSPEC};
     socklen_t size = sizeof(peer);
@@ -566,7 +592,8 @@ static bool accept_one(struct loop *loop, struct listener *listener)
  * @listener:	from where
  * @budget:	at most this many; negative: all there are
  */
-void conn_accept(struct loop *loop, struct listener *listener, int budget)
+void
+conn_accept(struct loop *loop, struct listener *listener, int budget)
 {
     while (budget-- != 0 && accept_one(loop, listener))
         ;

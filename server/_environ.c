@@ -1,13 +1,14 @@
 /* _environ.c - the environ of a request.
  *
- * Each listener has a template: a dict with everything that is the same for all requests and the keys
- * that every request sets, and with room for headers. Copying it is one memcpy (PyDict_Copy of a dict
- * that never shrank), and setting a key that is there already needs no growth. Header names seen
- * before keep their key; the last value of each is kept too, as most clients repeat themselves.
+ * Each listener has a template: a dict with everything that is the same for all requests and the
+ * keys that every request sets, and with room for headers. Copying it is one memcpy (PyDict_Copy
+ * of a dict that never shrank), and setting a key that is there already needs no growth. Header
+ * names seen before keep their key; the last value of each is kept too, as most clients repeat
+ * themselves.
  *
  * Two headers are never passed on: those with an underscore in the name, which would be
- * indistinguishable from the one with a dash that a proxy in front may have checked, and Proxy, which
- * libraries would take for the variable HTTP_PROXY.
+ * indistinguishable from the one with a dash that a proxy in front may have checked, and Proxy,
+ * which libraries would take for the variable HTTP_PROXY.
  */
 #include "_worker.h"
 
@@ -55,7 +56,8 @@ const char *const KEY_NAMES[KEY_COUNT] = {
 };
 
 /** Set a key to a new reference, which is consumed; -1 with an exception, also if it is NULL. */
-static int set_new(PyObject *dict, PyObject *key, PyObject *value)
+static int
+set_new(PyObject *dict, PyObject *key, PyObject *value)
 {
     if (value == NULL)
         return -1;
@@ -64,13 +66,15 @@ static int set_new(PyObject *dict, PyObject *key, PyObject *value)
     return result;
 }
 
-static PyObject *latin1(struct span s)
+static PyObject *
+latin1(struct span s)
 {
     return PyUnicode_DecodeLatin1(s.ptr, (Py_ssize_t)s.len, NULL);
 }
 
 /** The keys that every HTTP request sets; in the template they stand for room. */
-static int template_places(PyObject *dict, PyObject *const *keys)
+static int
+template_places(PyObject *dict, PyObject *const *keys)
 {
     static const enum key places[] = {KEY_REQUEST_METHOD, KEY_REQUEST_URI,     KEY_PATH_INFO,
                                       KEY_QUERY_STRING,   KEY_SERVER_PROTOCOL, KEY_REMOTE_ADDR,
@@ -84,7 +88,8 @@ static int template_places(PyObject *dict, PyObject *const *keys)
 }
 
 /** What is the same for all requests of a worker. */
-static int template_constants(Worker *worker, PyObject *dict)
+static int
+template_constants(Worker *worker, PyObject *dict)
 {
     PyObject *const *keys = worker->module->keys;
     PyObject *threads = worker->threads > 1 ? Py_True : Py_False;
@@ -106,7 +111,8 @@ static int template_constants(Worker *worker, PyObject *dict)
 }
 
 /** Grow the table of a dict to hold `count` more keys, by adding and removing them. */
-static int template_room(PyObject *dict, long count)
+static int
+template_room(PyObject *dict, long count)
 {
     PyObject *last = NULL;
     Py_ssize_t used = PyDict_GET_SIZE(dict);
@@ -141,7 +147,8 @@ static int template_room(PyObject *dict, long count)
  *
  * Return: a new dict, or NULL with an exception.
  */
-PyObject *environ_template(Worker *worker, enum protocol protocol, PyObject *name, long port)
+PyObject *
+environ_template(Worker *worker, enum protocol protocol, PyObject *name, long port)
 {
     PyObject *const *keys = worker->module->keys;
     PyObject *dict = PyDict_New();
@@ -164,7 +171,8 @@ fail:
 }
 
 /** The environ key of a header: HTTP_ and the name in capitals. */
-static PyObject *header_key(struct span name)
+static PyObject *
+header_key(struct span name)
 {
     char text[256] = "HTTP_";
     size_t n = 5;
@@ -188,14 +196,16 @@ static PyObject *header_key(struct span name)
 }
 
 /** Headers that the application never sees under HTTP_; see the head of this file. */
-static bool is_dropped(struct span name)
+static bool
+is_dropped(struct span name)
 {
     return memchr(name.ptr, '_', name.len) != NULL || http_name_is(name, "proxy", 5) ||
            http_name_is(name, "transfer-encoding", 17);
 }
 
 /** Fill a slot for a name not seen before. */
-static int slot_fill(struct loop *loop, struct header_slot *slot, struct span name)
+static int
+slot_fill(struct loop *loop, struct header_slot *slot, struct span name)
 {
     PyObject *const *keys = loop->module->keys;
 
@@ -219,7 +229,8 @@ static int slot_fill(struct loop *loop, struct header_slot *slot, struct span na
 }
 
 /** The slot of a header name; NULL without an exception if it gets none. */
-static struct header_slot *slot_find(struct loop *loop, struct span name)
+static struct header_slot *
+slot_find(struct loop *loop, struct span name)
 {
     struct header_slot *slots = loop->worker->slots;
     uint32_t hash = 2166136261u;
@@ -240,7 +251,8 @@ static struct header_slot *slot_find(struct loop *loop, struct span name)
 }
 
 /** The value of a header as str: the one of the last time, if it is the same again. */
-static PyObject *slot_value(struct header_slot *slot, struct span value)
+static PyObject *
+slot_value(struct header_slot *slot, struct span value)
 {
     if (slot->value != NULL && (size_t)PyUnicode_GET_LENGTH(slot->value) == value.len &&
         memcmp(PyUnicode_1BYTE_DATA(slot->value), value.ptr, value.len) == 0)
@@ -252,7 +264,8 @@ static PyObject *slot_value(struct header_slot *slot, struct span value)
 }
 
 /** Set a header, joining it to one of the same name that came before. */
-static int set_header(PyObject *environ, PyObject *key, PyObject *value)
+static int
+set_header(PyObject *environ, PyObject *key, PyObject *value)
 {
     Py_ssize_t before = PyDict_GET_SIZE(environ);
     PyObject *first = PyDict_SetDefault(environ, key, value);
@@ -265,7 +278,8 @@ static int set_header(PyObject *environ, PyObject *key, PyObject *value)
     return set_new(environ, key, PyUnicode_FromFormat(cookie ? "%U; %U" : "%U, %U", first, value));
 }
 
-static int add_header(struct loop *loop, PyObject *environ, const struct http_header *header)
+static int
+add_header(struct loop *loop, PyObject *environ, const struct http_header *header)
 {
     struct header_slot *slot = slot_find(loop, header->name);
     PyObject *key;
@@ -291,7 +305,8 @@ static int add_header(struct loop *loop, PyObject *environ, const struct http_he
 }
 
 /** The method as str; the frequent ones are not made anew. */
-static PyObject *method_of(PyObject *const *keys, struct span method)
+static PyObject *
+method_of(PyObject *const *keys, struct span method)
 {
     if (method.len == 3 && memcmp(method.ptr, "GET", 3) == 0)
         return Py_NewRef(keys[KEY_GET]);
@@ -303,7 +318,8 @@ static PyObject *method_of(PyObject *const *keys, struct span method)
 }
 
 /** PATH_INFO: decoded, bytes as latin-1 (PEP 3333). The path was seen to be decodable before. */
-static PyObject *path_of(PyObject *const *keys, const struct http_request *request)
+static PyObject *
+path_of(PyObject *const *keys, const struct http_request *request)
 {
     if (request->plain_path) {
         if (request->path.len == 1)
@@ -320,16 +336,17 @@ static PyObject *path_of(PyObject *const *keys, const struct http_request *reque
 }
 
 /** REQUEST_METHOD, REQUEST_URI, PATH_INFO, QUERY_STRING, SERVER_PROTOCOL. */
-static int add_request_line(struct loop *loop, PyObject *env, const struct http_request *r)
+static int
+add_request_line(struct loop *loop, PyObject *env, const struct http_request *r)
 {
     PyObject *const *keys = loop->module->keys;
     PyObject *uri = r->target.len == 1 && r->target.ptr[0] == '/' ? Py_NewRef(keys[KEY_SLASH])
-                                                                   : latin1(r->target);
+                                                                  : latin1(r->target);
 
     if (uri == NULL)
         return -1;
-    PyObject *path = r->plain_path && r->path.len == r->target.len ? Py_NewRef(uri)
-                                                                    : path_of(keys, r);
+    PyObject *path =
+        r->plain_path && r->path.len == r->target.len ? Py_NewRef(uri) : path_of(keys, r);
     PyObject *query = r->query.len == 0 ? Py_NewRef(keys[KEY_EMPTY]) : latin1(r->query);
     PyObject *version = keys[r->minor ? KEY_HTTP_11 : KEY_HTTP_10];
     int result = set_new(env, keys[KEY_REQUEST_URI], uri);
@@ -349,7 +366,8 @@ static int add_request_line(struct loop *loop, PyObject *env, const struct http_
  *
  * Return: 0, or -1 with an exception.
  */
-int environ_remote(struct loop *loop, struct conn *conn)
+int
+environ_remote(struct loop *loop, struct conn *conn)
 {
     PyObject *empty = loop->module->keys[KEY_EMPTY];
     char text[INET6_ADDRSTRLEN] = "";
@@ -374,7 +392,8 @@ int environ_remote(struct loop *loop, struct conn *conn)
 }
 
 /** The scheme that a proxy in front says it was asked with. */
-static int set_scheme(struct loop *loop, PyObject *env, enum key key, const char *yes)
+static int
+set_scheme(struct loop *loop, PyObject *env, enum key key, const char *yes)
 {
     PyObject *value = PyDict_GetItemWithError(env, loop->module->keys[key]);
 
@@ -387,12 +406,12 @@ static int set_scheme(struct loop *loop, PyObject *env, enum key key, const char
 }
 
 /** What only some requests have. */
-static int add_rest(struct loop *loop, PyObject *env, const struct http_request *r, uint64_t len)
+static int
+add_rest(struct loop *loop, PyObject *env, const struct http_request *r, uint64_t len)
 {
     PyObject *const *keys = loop->module->keys;
 
-    if (r->authority.len > 0 &&
-        set_new(env, keys[KEY_HTTP_HOST], latin1(r->authority)) < 0)
+    if (r->authority.len > 0 && set_new(env, keys[KEY_HTTP_HOST], latin1(r->authority)) < 0)
         return -1;
     if (r->chunked && set_new(env, keys[KEY_CONTENT_LENGTH],
                               PyUnicode_FromFormat("%llu", (unsigned long long)len)) < 0)
@@ -413,8 +432,9 @@ static int add_rest(struct loop *loop, PyObject *env, const struct http_request 
  *
  * Return: a new dict, or NULL with an exception.
  */
-PyObject *environ_http(struct loop *loop, struct conn *conn, const struct http_request *request,
-                       PyObject *input, uint64_t body_len)
+PyObject *
+environ_http(struct loop *loop, struct conn *conn, const struct http_request *request,
+             PyObject *input, uint64_t body_len)
 {
     PyObject *const *keys = loop->module->keys;
     PyObject *env = PyDict_Copy(conn->listener->environ);
@@ -438,13 +458,15 @@ fail:
 }
 
 /** Names that belong to the gateway and that no packet may set. */
-static bool is_reserved(struct span name)
+static bool
+is_reserved(struct span name)
 {
     return (name.len > 5 && memcmp(name.ptr, "wsgi.", 5) == 0) ||
            (name.len > 6 && memcmp(name.ptr, "uwsgi.", 6) == 0);
 }
 
-static int add_var(PyObject *env, const struct http_header *var)
+static int
+add_var(PyObject *env, const struct http_header *var)
 {
     PyObject *key = latin1(var->name);
     PyObject *value = latin1(var->value);
@@ -468,8 +490,9 @@ static int add_var(PyObject *env, const struct http_header *var)
  *
  * Return: a new dict, or NULL with an exception.
  */
-PyObject *environ_uwsgi(struct loop *loop, struct conn *conn, const struct uwsgi_packet *packet,
-                        PyObject *input)
+PyObject *
+environ_uwsgi(struct loop *loop, struct conn *conn, const struct uwsgi_packet *packet,
+              PyObject *input)
 {
     PyObject *const *keys = loop->module->keys;
     PyObject *env = PyDict_Copy(conn->listener->environ);
@@ -498,7 +521,8 @@ fail:
 }
 
 /** Whether `path` is `mount` or below it. */
-static bool is_below(PyObject *path, PyObject *mount)
+static bool
+is_below(PyObject *path, PyObject *mount)
 {
     Py_ssize_t n = PyUnicode_GET_LENGTH(mount);
 
@@ -507,7 +531,8 @@ static bool is_below(PyObject *path, PyObject *mount)
 }
 
 /** Divide PATH_INFO at the mountpoint of an application. */
-static int move_mountpoint(Worker *worker, PyObject *env, PyObject *path, PyObject *mount)
+static int
+move_mountpoint(Worker *worker, PyObject *env, PyObject *path, PyObject *mount)
 {
     PyObject *const *keys = worker->module->keys;
     PyObject *rest = PyUnicode_Substring(path, PyUnicode_GET_LENGTH(mount), PY_SSIZE_T_MAX);
@@ -518,7 +543,8 @@ static int move_mountpoint(Worker *worker, PyObject *env, PyObject *path, PyObje
 }
 
 /** The application with the longest mountpoint above PATH_INFO. */
-static int find_by_path(Worker *worker, PyObject *env, PyObject *path)
+static int
+find_by_path(Worker *worker, PyObject *env, PyObject *path)
 {
     Py_ssize_t longest = -1;
     int best = -1;
@@ -546,7 +572,8 @@ static int find_by_path(Worker *worker, PyObject *env, PyObject *path)
  *
  * Return: its index (0, the first one, where nothing matches), or -1 with an exception.
  */
-int environ_application(Worker *worker, PyObject *environ, bool manage)
+int
+environ_application(Worker *worker, PyObject *environ, bool manage)
 {
     PyObject *const *keys = worker->module->keys;
 

@@ -12,7 +12,8 @@
 
 #define EMPEROR_LOYAL "\x11" /* byte 17: the first request was served */
 
-static uint64_t micros(clockid_t clock)
+static uint64_t
+micros(clockid_t clock)
 {
     struct timespec t;
 
@@ -21,7 +22,8 @@ static uint64_t micros(clockid_t clock)
 }
 
 /** Take the exception out and return it with its traceback; a new reference. */
-static PyObject *take_exception(void)
+static PyObject *
+take_exception(void)
 {
     PyObject *type;
     PyObject *value;
@@ -37,7 +39,8 @@ static PyObject *take_exception(void)
 }
 
 /** Write a traceback to sys.stderr. */
-static void print_exception(PyObject *exception)
+static void
+print_exception(PyObject *exception)
 {
     PyObject *traceback = PyException_GetTraceback(exception);
     PyObject *err = PySys_GetObject("stderr"); /* borrowed */
@@ -51,10 +54,12 @@ static void print_exception(PyObject *exception)
 }
 
 /** The traceback as bytes for catch-exceptions; NULL where it cannot be made. */
-static PyObject *format_exception(PyObject *exception)
+static PyObject *
+format_exception(PyObject *exception)
 {
     PyObject *module = PyImport_ImportModule("traceback");
-    PyObject *lines = module ? PyObject_CallMethod(module, "format_exception", "O", exception) : NULL;
+    PyObject *lines =
+        module ? PyObject_CallMethod(module, "format_exception", "O", exception) : NULL;
     PyObject *empty = lines ? PyUnicode_New(0, 0) : NULL;
     PyObject *text = empty ? PyUnicode_Join(empty, lines) : NULL;
     PyObject *bytes = text ? PyUnicode_AsEncodedString(text, "utf-8", "replace") : NULL;
@@ -68,7 +73,8 @@ static PyObject *format_exception(PyObject *exception)
 }
 
 /** The application failed: log why; a page if nothing was promised yet, else the end. */
-static void fail(struct loop *loop)
+static void
+fail(struct loop *loop)
 {
     static const char page[] = "Internal Server Error";
     PyObject *exception = take_exception();
@@ -90,7 +96,8 @@ static void fail(struct loop *loop)
 }
 
 /** Call the application and send its answer. */
-static void answer(struct loop *loop, PyObject *environ)
+static void
+answer(struct loop *loop, PyObject *environ)
 {
     struct exchange *x = &loop->x;
     PyObject *start = response_start(loop);
@@ -98,8 +105,8 @@ static void answer(struct loop *loop, PyObject *environ)
 
     if (start != NULL) {
         PyObject *args[] = {environ, start};
-        PyObject *body = PyObject_Vectorcall(loop->worker->applications[x->app].callable, args, 2,
-                                             NULL);
+        PyObject *body =
+            PyObject_Vectorcall(loop->worker->applications[x->app].callable, args, 2, NULL);
         if (body != NULL) {
             result = response_result(loop, body);
             Py_DECREF(body);
@@ -114,7 +121,8 @@ static void answer(struct loop *loop, PyObject *environ)
 }
 
 /** Tell the Emperor, once, that this instance serves. */
-static void tell_emperor(Worker *worker)
+static void
+tell_emperor(Worker *worker)
 {
     if (worker->emperor_fd < 0 || atomic_exchange(&worker->loyal, 1) != 0)
         return;
@@ -123,7 +131,8 @@ static void tell_emperor(Worker *worker)
 }
 
 /** The counters of a finished request. */
-static void count(struct loop *loop)
+static void
+count(struct loop *loop)
 {
     Worker *worker = loop->worker;
     uint64_t spent = micros(CLOCK_MONOTONIC) - loop->x.started_at;
@@ -143,7 +152,8 @@ static void count(struct loop *loop)
 }
 
 /** Everything between a filled exchange and its end. Takes over `environ`. */
-static void run(struct loop *loop, PyObject *environ, bool manage)
+static void
+run(struct loop *loop, PyObject *environ, bool manage)
 {
     static const char page[] = "Internal Server Error";
     struct exchange *x = &loop->x;
@@ -181,8 +191,9 @@ static void run(struct loop *loop, PyObject *environ, bool manage)
  * @input:	wsgi.input, or NULL for an empty one; taken over
  * @body_len:	length of the body
  */
-void exchange_http(struct loop *loop, struct conn *conn, const struct http_request *request,
-                   PyObject *input, uint64_t body_len)
+void
+exchange_http(struct loop *loop, struct conn *conn, const struct http_request *request,
+              PyObject *input, uint64_t body_len)
 {
     gil_take(loop);
     bool keeps = conn->listener->protocol == PROTO_HTTP11;
@@ -204,7 +215,8 @@ void exchange_http(struct loop *loop, struct conn *conn, const struct http_reque
 }
 
 /** SERVER_PROTOCOL of a packet, for the status line; only what looks like a version. */
-static struct span packet_protocol(const struct uwsgi_packet *packet)
+static struct span
+packet_protocol(const struct uwsgi_packet *packet)
 {
     const struct span *protocol = uwsgi_find(packet, "SERVER_PROTOCOL", 15);
 
@@ -222,8 +234,9 @@ static struct span packet_protocol(const struct uwsgi_packet *packet)
  * @input:	wsgi.input, or NULL for an empty one; taken over
  * @body_len:	length of the body
  */
-void exchange_uwsgi(struct loop *loop, struct conn *conn, const struct uwsgi_packet *packet,
-                    PyObject *input, uint64_t body_len)
+void
+exchange_uwsgi(struct loop *loop, struct conn *conn, const struct uwsgi_packet *packet,
+               PyObject *input, uint64_t body_len)
 {
     static const struct span none = {"", 0};
     const struct span *method = uwsgi_find(packet, "REQUEST_METHOD", 14);

@@ -1,7 +1,7 @@
 /* _input.c - request bodies: how they are collected, wsgi.input and wsgi.file_wrapper.
  *
- * A body is whole before the application sees it, so wsgi.input is a reader over bytes that are all
- * there: in memory, or mapped from the unlinked file into which a large body was collected.
+ * A body is whole before the application sees it, so wsgi.input is a reader over bytes that are
+ * all there: in memory, or mapped from the unlinked file into which a large body was collected.
  */
 #include "_worker.h"
 
@@ -13,15 +13,15 @@
 
 /** The body as the application reads it. */
 typedef struct {
-    PyObject_HEAD
-    char *data;
+    PyObject_HEAD char *data;
     Py_ssize_t len;
     Py_ssize_t at;
     bool mapped;
 } Input;
 
 /** A file for a body too large for memory: on disk where there is one, and nameless. */
-static int open_unlinked(void)
+static int
+open_unlinked(void)
 {
     const char *folder = getenv("TMPDIR");
     int fd = open(folder != NULL ? folder : "/tmp", O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
@@ -29,7 +29,8 @@ static int open_unlinked(void)
     return fd >= 0 ? fd : memfd_create("request-body", MFD_CLOEXEC);
 }
 
-static int write_all(int fd, const char *ptr, size_t len)
+static int
+write_all(int fd, const char *ptr, size_t len)
 {
     while (len > 0) {
         ssize_t n = write(fd, ptr, len);
@@ -44,7 +45,8 @@ static int write_all(int fd, const char *ptr, size_t len)
 }
 
 /** Make room in memory for `len` more bytes. */
-static int reserve(struct body *body, size_t len)
+static int
+reserve(struct body *body, size_t len)
 {
     if (len <= body->cap - body->len)
         return 0;
@@ -68,7 +70,8 @@ static int reserve(struct body *body, size_t len)
  *
  * Return: 0, or -1 without memory or disk space.
  */
-int body_append(struct body *body, const char *ptr, size_t len, size_t in_memory)
+int
+body_append(struct body *body, const char *ptr, size_t len, size_t in_memory)
 {
     if (body->fd < 0 && len > in_memory - body->len) {
         body->fd = open_unlinked();
@@ -90,7 +93,8 @@ int body_append(struct body *body, const char *ptr, size_t len, size_t in_memory
  * body_clear() - forget a body
  * @body:	the body
  */
-void body_clear(struct body *body)
+void
+body_clear(struct body *body)
 {
     free(body->data);
     if (body->fd >= 0)
@@ -98,7 +102,8 @@ void body_clear(struct body *body)
     *body = (struct body){.fd = -1};
 }
 
-static PyObject *input_new(struct module *module, char *data, size_t len, bool mapped)
+static PyObject *
+input_new(struct module *module, char *data, size_t len, bool mapped)
 {
     Input *input = PyObject_New(Input, module->input_type);
 
@@ -119,7 +124,8 @@ static PyObject *input_new(struct module *module, char *data, size_t len, bool m
  *
  * Return: a new reference, or NULL with an exception.
  */
-PyObject *input_from_bytes(struct module *module, const char *ptr, size_t len)
+PyObject *
+input_from_bytes(struct module *module, const char *ptr, size_t len)
 {
     char *data = malloc(len ? len : 1);
 
@@ -140,7 +146,8 @@ PyObject *input_from_bytes(struct module *module, const char *ptr, size_t len)
  *
  * Return: a new reference, or NULL with an exception.
  */
-PyObject *input_from_body(struct module *module, struct body *body)
+PyObject *
+input_from_body(struct module *module, struct body *body)
 {
     char *data = body->data;
     bool mapped = body->fd >= 0;
@@ -159,7 +166,8 @@ PyObject *input_from_body(struct module *module, struct body *body)
     return input;
 }
 
-static void input_dealloc(PyObject *self)
+static void
+input_dealloc(PyObject *self)
 {
     Input *input = (Input *)self;
     PyTypeObject *type = Py_TYPE(self);
@@ -172,8 +180,10 @@ static void input_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/** Bytes from the position on, at most `limit` (negative: all), at most up to a newline if asked. */
-static PyObject *input_take(Input *input, Py_ssize_t limit, bool line)
+/** Bytes from the position on, at most `limit` (negative: all), at most up to a newline if asked.
+ */
+static PyObject *
+input_take(Input *input, Py_ssize_t limit, bool line)
 {
     Py_ssize_t n = input->len - input->at;
     const char *from = input->data + input->at;
@@ -190,7 +200,8 @@ static PyObject *input_take(Input *input, Py_ssize_t limit, bool line)
 }
 
 /** The optional size argument of read() and readline(): None and negative mean everything. */
-static int parse_size(PyObject *const *args, Py_ssize_t count, Py_ssize_t *size)
+static int
+parse_size(PyObject *const *args, Py_ssize_t count, Py_ssize_t *size)
 {
     *size = -1;
     if (count > 1) {
@@ -203,28 +214,32 @@ static int parse_size(PyObject *const *args, Py_ssize_t count, Py_ssize_t *size)
     return *size == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-static PyObject *input_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *
+input_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
 
     return parse_size(args, count, &size) < 0 ? NULL : input_take((Input *)self, size, false);
 }
 
-static PyObject *input_readline(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *
+input_readline(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
 
     return parse_size(args, count, &size) < 0 ? NULL : input_take((Input *)self, size, true);
 }
 
-static PyObject *input_next(PyObject *self)
+static PyObject *
+input_next(PyObject *self)
 {
     Input *input = (Input *)self;
 
     return input->at == input->len ? NULL : input_take(input, -1, true);
 }
 
-static PyObject *input_readlines(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *
+input_readlines(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     Input *input = (Input *)self;
     Py_ssize_t hint;
@@ -244,7 +259,8 @@ static PyObject *input_readlines(PyObject *self, PyObject *const *args, Py_ssize
     return lines;
 }
 
-static PyObject *input_seek(PyObject *self, PyObject *args)
+static PyObject *
+input_seek(PyObject *self, PyObject *args)
 {
     Input *input = (Input *)self;
     Py_ssize_t offset;
@@ -261,7 +277,8 @@ static PyObject *input_seek(PyObject *self, PyObject *args)
     return PyLong_FromSsize_t(input->at);
 }
 
-static PyObject *input_tell(PyObject *self, PyObject *Py_UNUSED(ignored))
+static PyObject *
+input_tell(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromSsize_t(((Input *)self)->at);
 }
@@ -291,14 +308,15 @@ PyType_Spec input_spec = {
     .slots = input_slots,
 };
 
-/** wsgi.file_wrapper(file[, block size]). The server sends its file by sendfile(2) if it has one. */
+/** wsgi.file_wrapper(file[, block size]). The server sends its file by sendfile(2) if it has one.
+ */
 typedef struct {
-    PyObject_HEAD
-    PyObject *file;
+    PyObject_HEAD PyObject *file;
     Py_ssize_t block;
 } Wrapper;
 
-static PyObject *wrapper_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *
+wrapper_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *file;
     Py_ssize_t block = 8192;
@@ -317,20 +335,23 @@ static PyObject *wrapper_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)wrapper;
 }
 
-static int wrapper_traverse(PyObject *self, visitproc visit, void *arg)
+static int
+wrapper_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Wrapper *)self)->file);
     return 0;
 }
 
-static int wrapper_clear(PyObject *self)
+static int
+wrapper_clear(PyObject *self)
 {
     Py_CLEAR(((Wrapper *)self)->file);
     return 0;
 }
 
-static void wrapper_dealloc(PyObject *self)
+static void
+wrapper_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -340,7 +361,8 @@ static void wrapper_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyObject *wrapper_next(PyObject *self)
+static PyObject *
+wrapper_next(PyObject *self)
 {
     Wrapper *wrapper = (Wrapper *)self;
     PyObject *data = PyObject_CallMethod(wrapper->file, "read", "n", wrapper->block);
@@ -350,7 +372,8 @@ static PyObject *wrapper_next(PyObject *self)
     return data;
 }
 
-static PyObject *wrapper_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+static PyObject *
+wrapper_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *close_method = PyObject_GetAttrString(((Wrapper *)self)->file, "close");
 
@@ -371,7 +394,8 @@ static PyObject *wrapper_close(PyObject *self, PyObject *Py_UNUSED(ignored))
  *
  * Return: a borrowed reference.
  */
-PyObject *input_wrapper_file(PyObject *wrapper)
+PyObject *
+input_wrapper_file(PyObject *wrapper)
 {
     return ((Wrapper *)wrapper)->file;
 }

@@ -1,8 +1,8 @@
 /* _logline.c - request log lines, one write(2) each.
  *
  * A format is compiled once into parts. The default line is the same machinery with the format of
- * DEFAULT_FORMAT, so that there is one way to write a line. Controls in anything that a client sent
- * are replaced: a request cannot forge a line.
+ * DEFAULT_FORMAT, so that there is one way to write a line. Controls in anything that a client
+ * sent are replaced: a request cannot forge a line.
  */
 #include "_worker.h"
 
@@ -134,7 +134,8 @@ struct line {
     char text[LINE_MAX_LEN];
 };
 
-static void add_bytes(struct line *line, const char *ptr, size_t len)
+static void
+add_bytes(struct line *line, const char *ptr, size_t len)
 {
     for (size_t i = 0; i < len && line->len < LINE_MAX_LEN - 1; i++) {
         unsigned char c = (unsigned char)ptr[i];
@@ -142,7 +143,8 @@ static void add_bytes(struct line *line, const char *ptr, size_t len)
     }
 }
 
-static void add_field(struct line *line, const char *ptr, size_t len)
+static void
+add_field(struct line *line, const char *ptr, size_t len)
 {
     if (len == 0 && line->dash)
         add_bytes(line, "-", 1);
@@ -150,14 +152,17 @@ static void add_field(struct line *line, const char *ptr, size_t len)
         add_bytes(line, ptr, len);
 }
 
-static void add_number(struct line *line, uint64_t n)
+static void
+add_number(struct line *line, uint64_t n)
 {
     char digits[24];
 
-    add_bytes(line, digits, (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)n));
+    add_bytes(line, digits,
+              (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)n));
 }
 
-static void add_time(struct line *line, time_t when, const char *format)
+static void
+add_time(struct line *line, time_t when, const char *format)
 {
     char text[64];
     struct tm tm;
@@ -167,7 +172,8 @@ static void add_time(struct line *line, time_t when, const char *format)
 }
 
 /** A variable of the environ. */
-static void add_var(struct line *line, PyObject *environ, const char *name)
+static void
+add_var(struct line *line, PyObject *environ, const char *name)
 {
     PyObject *value = environ != NULL ? PyDict_GetItemString(environ, name) : NULL;
 
@@ -178,7 +184,8 @@ static void add_var(struct line *line, PyObject *environ, const char *name)
         add_field(line, "", 0);
 }
 
-static void add_addr(struct line *line, struct loop *loop, PyObject *environ)
+static void
+add_addr(struct line *line, struct loop *loop, PyObject *environ)
 {
     if (loop->worker->log_x_forwarded_for && environ != NULL &&
         PyDict_GetItemString(environ, "HTTP_X_FORWARDED_FOR") != NULL)
@@ -188,7 +195,8 @@ static void add_addr(struct line *line, struct loop *loop, PyObject *environ)
 }
 
 /** Keys and values of the environ that came from the request, and their size in a uwsgi packet. */
-static void count_vars(PyObject *environ, uint64_t *vars, uint64_t *bytes)
+static void
+count_vars(PyObject *environ, uint64_t *vars, uint64_t *bytes)
 {
     PyObject *key;
     PyObject *value;
@@ -205,7 +213,8 @@ static void count_vars(PyObject *environ, uint64_t *vars, uint64_t *bytes)
 }
 
 /** Pages of memory from /proc/self/statm: field 0 is virtual, 1 resident; in bytes. */
-static uint64_t memory(int field)
+static uint64_t
+memory(int field)
 {
     unsigned long sizes[2] = {0, 0};
     FILE *f = fopen("/proc/self/statm", "re");
@@ -219,7 +228,8 @@ static uint64_t memory(int field)
 }
 
 /** Fields about time. */
-static void add_clock(struct line *line, enum part_kind kind, struct loop *loop, uint64_t spent)
+static void
+add_clock(struct line *line, enum part_kind kind, struct loop *loop, uint64_t spent)
 {
     uint64_t began = atomic_load_explicit(&loop->stats[CORE_LAST_REQUEST], memory_order_relaxed);
     time_t when = (time_t)(began / 1000000);
@@ -260,7 +270,8 @@ static void add_clock(struct line *line, enum part_kind kind, struct loop *loop,
 }
 
 /** Counters and sizes. */
-static void add_count(struct line *line, enum part_kind kind, struct loop *loop, PyObject *environ)
+static void
+add_count(struct line *line, enum part_kind kind, struct loop *loop, PyObject *environ)
 {
     const struct exchange *x = &loop->x;
     uint64_t vars;
@@ -332,8 +343,9 @@ static void add_count(struct line *line, enum part_kind kind, struct loop *loop,
 }
 
 /** One part of the line. */
-static void add_part(struct line *line, const struct log_part *part, struct loop *loop,
-                     PyObject *environ, uint64_t spent)
+static void
+add_part(struct line *line, const struct log_part *part, struct loop *loop, PyObject *environ,
+         uint64_t spent)
 {
     const struct exchange *x = &loop->x;
 
@@ -397,7 +409,8 @@ static void add_part(struct line *line, const struct log_part *part, struct loop
  * @loop:	the loop, which holds the GIL
  * @environ:	its environ, or NULL if it could not be made
  */
-void logline_request(struct loop *loop, PyObject *environ)
+void
+logline_request(struct loop *loop, PyObject *environ)
 {
     const struct log_format *format = loop->worker->log_format;
     struct line line;
@@ -419,7 +432,8 @@ void logline_request(struct loop *loop, PyObject *environ)
  * logline_error() - write a line about something other than a request
  * @format:	as printf(3), without a newline
  */
-void logline_error(const char *format, ...)
+void
+logline_error(const char *format, ...)
 {
     char text[1024];
     struct line line;
@@ -437,7 +451,8 @@ void logline_error(const char *format, ...)
 }
 
 /** The part for a name between %( and ). */
-static int name_part(struct log_part *part, const char *name, size_t len)
+static int
+name_part(struct log_part *part, const char *name, size_t len)
 {
     if (len > 4 && memcmp(name, "var.", 4) == 0) {
         part->kind = PART_VAR;
@@ -454,7 +469,8 @@ static int name_part(struct log_part *part, const char *name, size_t len)
 }
 
 /** Append a part to a format that grows. */
-static struct log_part *grow(struct log_format **format)
+static struct log_part *
+grow(struct log_format **format)
 {
     size_t count = (*format)->count + 1;
     struct log_format *grown = realloc(*format, sizeof(*grown) + count * sizeof(grown->parts[0]));
@@ -473,7 +489,8 @@ static struct log_part *grow(struct log_format **format)
  *
  * Return: the compiled format, or NULL without memory.
  */
-struct log_format *logline_compile(const char *format)
+struct log_format *
+logline_compile(const char *format)
 {
     struct log_format *compiled = calloc(1, sizeof(*compiled));
     const char *at = format != NULL ? format : DEFAULT_FORMAT;
@@ -505,7 +522,8 @@ struct log_format *logline_compile(const char *format)
  * logline_free() - free a compiled format
  * @format:	the format, or NULL
  */
-void logline_free(struct log_format *format)
+void
+logline_free(struct log_format *format)
 {
     if (format == NULL)
         return;

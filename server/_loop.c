@@ -25,7 +25,8 @@
  * gil_take() - hold the GIL from here on
  * @loop:	the loop of the calling thread
  */
-void gil_take(struct loop *loop)
+void
+gil_take(struct loop *loop)
 {
     if (loop->thread == NULL)
         return;
@@ -37,13 +38,15 @@ void gil_take(struct loop *loop)
  * gil_drop() - do not hold the GIL from here on
  * @loop:	the loop of the calling thread
  */
-void gil_drop(struct loop *loop)
+void
+gil_drop(struct loop *loop)
 {
     if (loop->thread == NULL)
         loop->thread = PyEval_SaveThread();
 }
 
-static uint64_t now_ms(void)
+static uint64_t
+now_ms(void)
 {
     struct timespec t;
 
@@ -59,7 +62,8 @@ static uint64_t now_ms(void)
  *
  * Async-signal-safe, and safe from any thread.
  */
-void loop_stop(Worker *worker, enum stopping how, enum stop_reason reason)
+void
+loop_stop(Worker *worker, enum stopping how, enum stop_reason reason)
 {
     int saved = errno;
     int before = atomic_load(&worker->stopping);
@@ -77,7 +81,8 @@ void loop_stop(Worker *worker, enum stopping how, enum stop_reason reason)
 }
 
 /** Add or remove the listeners. */
-static int set_listening(struct loop *loop, bool listening)
+static int
+set_listening(struct loop *loop, bool listening)
 {
     Worker *worker = loop->worker;
 
@@ -97,14 +102,16 @@ static int set_listening(struct loop *loop, bool listening)
  * loop_deafen() - accept nothing for a moment, as there are no descriptors left
  * @loop:	the loop
  */
-void loop_deafen(struct loop *loop)
+void
+loop_deafen(struct loop *loop)
 {
     if (loop->deaf || set_listening(loop, false) < 0)
         return;
     loop->deaf_until = loop->now + DEAF_MS;
 }
 
-static int watch(struct loop *loop, struct waker *waker, enum source source, int fd)
+static int
+watch(struct loop *loop, struct waker *waker, enum source source, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = waker};
 
@@ -113,7 +120,8 @@ static int watch(struct loop *loop, struct waker *waker, enum source source, int
 }
 
 /** Make the loop ready to turn; -1 with errno. */
-static int open_loop(struct loop *loop)
+static int
+open_loop(struct loop *loop)
 {
     Worker *worker = loop->worker;
 
@@ -133,7 +141,8 @@ static int open_loop(struct loop *loop)
 }
 
 /** Close what is left, with the GIL. */
-static void close_loop(struct loop *loop)
+static void
+close_loop(struct loop *loop)
 {
     for (int i = 0; i < TIMER_COUNT; i++) {
         while (loop->timers[i].next != &loop->timers[i])
@@ -158,7 +167,8 @@ static void close_loop(struct loop *loop)
 }
 
 /** Close what ran out of time. */
-static void expire(struct loop *loop)
+static void
+expire(struct loop *loop)
 {
     for (int i = 0; i < TIMER_COUNT; i++) {
         struct conn *head = &loop->timers[i];
@@ -168,7 +178,8 @@ static void expire(struct loop *loop)
 }
 
 /** Tell the Emperor that this instance is alive. */
-static void beat(struct loop *loop)
+static void
+beat(struct loop *loop)
 {
     if (loop->next_beat == 0 || loop->now < loop->next_beat)
         return;
@@ -178,7 +189,8 @@ static void beat(struct loop *loop)
 }
 
 /** How long epoll may sleep: until the first thing that must happen; -1 for ever. */
-static int sleep_for(const struct loop *loop)
+static int
+sleep_for(const struct loop *loop)
 {
     uint64_t first = UINT64_MAX;
 
@@ -196,11 +208,14 @@ static int sleep_for(const struct loop *loop)
     if (first == UINT64_MAX)
         return -1;
     /* the coarse clock is up to one tick behind: waking too early would spin */
-    return first <= loop->now ? 1 : (int)(first - loop->now < 3600000 ? first - loop->now + 1 : 3600000);
+    return first <= loop->now
+               ? 1
+               : (int)(first - loop->now < 3600000 ? first - loop->now + 1 : 3600000);
 }
 
 /** Wait for events. Return: how many; 0 also after a signal. */
-static int wait_events(struct loop *loop, struct epoll_event *events)
+static int
+wait_events(struct loop *loop, struct epoll_event *events)
 {
     int n = 0;
 
@@ -222,7 +237,8 @@ static int wait_events(struct loop *loop, struct epoll_event *events)
 }
 
 /** Empty a pipe or eventfd whose only message is that there is one. */
-static void drain_waker(const struct waker *waker)
+static void
+drain_waker(const struct waker *waker)
 {
     char dropped[64];
 
@@ -230,7 +246,8 @@ static void drain_waker(const struct waker *waker)
         ;
 }
 
-static void act(struct loop *loop, const struct epoll_event *event)
+static void
+act(struct loop *loop, const struct epoll_event *event)
 {
     bool alone = loop->worker->processes == 1 && loop->worker->threads == 1;
 
@@ -252,7 +269,8 @@ static void act(struct loop *loop, const struct epoll_event *event)
 }
 
 /** Begin to end gracefully: see the head of _worker.h. */
-static void begin_draining(struct loop *loop)
+static void
+begin_draining(struct loop *loop)
 {
     loop->draining = true;
     loop->deaf_until = 0;
@@ -264,7 +282,8 @@ static void begin_draining(struct loop *loop)
 }
 
 /** Whether the loop has to end now. */
-static bool is_over(struct loop *loop)
+static bool
+is_over(struct loop *loop)
 {
     int stopping = atomic_load_explicit(&loop->worker->stopping, memory_order_relaxed);
 
@@ -278,7 +297,8 @@ static bool is_over(struct loop *loop)
 }
 
 /** Run Python's signal handlers where they can be run; -1 with an exception. */
-static int check_signals(struct loop *loop)
+static int
+check_signals(struct loop *loop)
 {
     if (loop->core != 0 || (loop->free_gil && !loop->signalled))
         return 0;
@@ -288,7 +308,8 @@ static int check_signals(struct loop *loop)
 }
 
 /** Turn until the end. Return: why, or -1 with an exception. */
-static int turn(struct loop *loop)
+static int
+turn(struct loop *loop)
 {
     struct epoll_event events[MAX_EVENTS];
 
@@ -319,7 +340,8 @@ static int turn(struct loop *loop)
  *
  * Return: an enum stop_reason, or -1 with an exception.
  */
-int loop_run(Worker *worker, int core)
+int
+loop_run(Worker *worker, int core)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
 

@@ -1,8 +1,9 @@
 /* _output.c - sending, and what is left when the socket is full.
  *
- * A connection's queue holds segments in order. An object's bytes are not copied: the segment keeps a
- * reference. Files go out by sendfile(2) with an offset of their own, so that the description's is
- * not moved. All functions return 0, or -1 when the peer is gone (and set conn->broken).
+ * A connection's queue holds segments in order. An object's bytes are not copied: the segment
+ * keeps a reference. Files go out by sendfile(2) with an offset of their own, so that the
+ * description's is not moved. All functions return 0, or -1 when the peer is gone (and set
+ * conn->broken).
  */
 #include "_worker.h"
 
@@ -17,7 +18,8 @@
 #define MAX_SENDFILE ((size_t)1 << 20)
 
 /** Mark the peer as gone. */
-static int lost(struct loop *loop, struct conn *conn)
+static int
+lost(struct loop *loop, struct conn *conn)
 {
     if (!conn->broken)
         core_add(loop, CORE_WRITE_ERRORS, 1);
@@ -26,12 +28,14 @@ static int lost(struct loop *loop, struct conn *conn)
 }
 
 /** Whether errno says that the socket is full. */
-static bool would_block(void)
+static bool
+would_block(void)
 {
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
-static void append(struct conn *conn, struct segment *segment)
+static void
+append(struct conn *conn, struct segment *segment)
 {
     segment->next = NULL;
     if (conn->out_last != NULL)
@@ -43,7 +47,8 @@ static void append(struct conn *conn, struct segment *segment)
 }
 
 /** Queue what is left of a piece. */
-static int keep(struct loop *loop, struct conn *conn, const char *ptr, size_t len, PyObject *owner)
+static int
+keep(struct loop *loop, struct conn *conn, const char *ptr, size_t len, PyObject *owner)
 {
     struct segment *s = malloc(sizeof(*s) + (owner == NULL ? len : 0));
 
@@ -62,7 +67,8 @@ static int keep(struct loop *loop, struct conn *conn, const char *ptr, size_t le
 }
 
 /** Take the first segment off the queue and let go of what it holds. */
-static void drop_first(struct loop *loop, struct conn *conn)
+static void
+drop_first(struct loop *loop, struct conn *conn)
 {
     struct segment *s = conn->out;
 
@@ -84,14 +90,16 @@ static void drop_first(struct loop *loop, struct conn *conn)
  * @loop:	the loop
  * @conn:	the connection
  */
-void output_clear(struct loop *loop, struct conn *conn)
+void
+output_clear(struct loop *loop, struct conn *conn)
 {
     while (conn->out != NULL)
         drop_first(loop, conn);
 }
 
 /** Send some of the bytes at the head of the queue. 1: go on, 0: the socket is full, -1: gone. */
-static int flush_bytes(struct loop *loop, struct conn *conn)
+static int
+flush_bytes(struct loop *loop, struct conn *conn)
 {
     struct iovec iov[MAX_VECTORS];
     struct msghdr msg = {.msg_iov = iov};
@@ -120,13 +128,15 @@ static int flush_bytes(struct loop *loop, struct conn *conn)
 }
 
 /** Send some of the file at the head of the queue; as flush_bytes(). */
-static int flush_file(struct loop *loop, struct conn *conn)
+static int
+flush_file(struct loop *loop, struct conn *conn)
 {
     struct segment *s = conn->out;
 
     if (loop->free_gil)
         gil_drop(loop);
-    ssize_t n = sendfile(conn->fd, s->fd, &s->offset, s->len < MAX_SENDFILE ? s->len : MAX_SENDFILE);
+    ssize_t n =
+        sendfile(conn->fd, s->fd, &s->offset, s->len < MAX_SENDFILE ? s->len : MAX_SENDFILE);
     if (n < 0)
         return would_block() ? 0 : lost(loop, conn);
     if (n == 0) /* the file became shorter: the length we promised cannot be kept */
@@ -145,7 +155,8 @@ static int flush_file(struct loop *loop, struct conn *conn)
  *
  * Return: 0 (look at conn->out for what is left), or -1 when the peer is gone.
  */
-int output_flush(struct loop *loop, struct conn *conn)
+int
+output_flush(struct loop *loop, struct conn *conn)
 {
     int went = 1;
 
@@ -163,7 +174,8 @@ int output_flush(struct loop *loop, struct conn *conn)
  *
  * Return: 0, or -1 when the peer is gone.
  */
-int output_send(struct loop *loop, struct conn *conn, const struct piece *pieces, size_t count)
+int
+output_send(struct loop *loop, struct conn *conn, const struct piece *pieces, size_t count)
 {
     struct iovec iov[MAX_VECTORS];
     size_t sent = 0;
@@ -203,7 +215,8 @@ int output_send(struct loop *loop, struct conn *conn, const struct piece *pieces
  *
  * Return: 0, or -1 when the peer is gone.
  */
-int output_file(struct loop *loop, struct conn *conn, int fd, off_t offset, size_t len)
+int
+output_file(struct loop *loop, struct conn *conn, int fd, off_t offset, size_t len)
 {
     struct segment *s = malloc(sizeof(*s));
 
@@ -223,12 +236,14 @@ int output_file(struct loop *loop, struct conn *conn, int fd, off_t offset, size
  * @conn:	the connection
  * @bound:	bytes
  *
- * For answers whose next part only the application can make: it must not run ahead of a slow reader
- * without limit. Should: be called within a request. The reader has socket-timeout for every step.
+ * For answers whose next part only the application can make: it must not run ahead of a slow
+ * reader without limit. Should: be called within a request. The reader has socket-timeout for
+ * every step.
  *
  * Return: 0, or -1 when the peer is gone or too slow.
  */
-int output_wait(struct loop *loop, struct conn *conn, size_t bound)
+int
+output_wait(struct loop *loop, struct conn *conn, size_t bound)
 {
     struct pollfd pollfd = {.fd = conn->fd, .events = POLLOUT};
 

@@ -1,13 +1,13 @@
 /* _response.c - start_response, the head of an answer, and its framing.
  *
  * The head is written into the loop's buffer while start_response validates its arguments, so that
- * an error is the application's exception, where it can be seen. It is completed (committed) when the
- * first byte of the body is known, and leaves in the same system call as that byte.
+ * an error is the application's exception, where it can be seen. It is completed (committed) when
+ * the first byte of the body is known, and leaves in the same system call as that byte.
  *
- * Framing. The sockets `uwsgi` and `http` end an answer by closing the connection and add nothing to
- * the application's headers. `http11` keeps the connection when the end can be known: Content-Length
- * from the application, or from us when the whole body is at hand, or chunks. More bytes than a
- * Content-Length announced are never sent; fewer end the connection.
+ * Framing. The sockets `uwsgi` and `http` end an answer by closing the connection and add nothing
+ * to the application's headers. `http11` keeps the connection when the end can be known:
+ * Content-Length from the application, or from us when the whole body is at hand, or chunks. More
+ * bytes than a Content-Length announced are never sent; fewer end the connection.
  */
 #include "_worker.h"
 
@@ -17,11 +17,13 @@
 #include <unistd.h>
 
 #define MAX_HEAD ((size_t)1 << 20)
-#define SMALL_BODY ((size_t)16384) /* below this, copying beside the head is cheaper than a vector */
-#define AHEAD ((size_t)1 << 20)    /* how far an application may run ahead of a slow reader */
+#define SMALL_BODY                                                                                \
+    ((size_t)16384)             /* below this, copying beside the head is cheaper than a vector */
+#define AHEAD ((size_t)1 << 20) /* how far an application may run ahead of a slow reader */
 
 /** Add bytes to the head. */
-static int head_add(struct loop *loop, const char *ptr, size_t len)
+static int
+head_add(struct loop *loop, const char *ptr, size_t len)
 {
     if (len > loop->head_cap - loop->head_len) {
         size_t cap = loop->head_cap * 2;
@@ -43,10 +45,12 @@ static int head_add(struct loop *loop, const char *ptr, size_t len)
 #define HEAD_ADD(loop, text) head_add(loop, text, sizeof(text) - 1)
 
 /** The bytes of a str as latin-1; -1 with an exception. */
-static int latin1_of(PyObject *text, const char *what, struct span *out)
+static int
+latin1_of(PyObject *text, const char *what, struct span *out)
 {
     if (!PyUnicode_Check(text)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a str, not %.100s", what, Py_TYPE(text)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be a str, not %.100s", what,
+                     Py_TYPE(text)->tp_name);
         return -1;
     }
     if (PyUnicode_READY(text) < 0)
@@ -60,8 +64,10 @@ static int latin1_of(PyObject *text, const char *what, struct span *out)
     return 0;
 }
 
-/** "200 OK": three digits, and a reason after a space. Interim statuses are not an application's. */
-static int parse_status(PyObject *status, struct span *text)
+/** "200 OK": three digits, and a reason after a space. Interim statuses are not an application's.
+ */
+static int
+parse_status(PyObject *status, struct span *text)
 {
     if (latin1_of(status, "the status", text) < 0)
         return -1;
@@ -75,7 +81,8 @@ static int parse_status(PyObject *status, struct span *text)
 }
 
 /** The application's Content-Length. */
-static int take_length(struct exchange *x, struct span value)
+static int
+take_length(struct exchange *x, struct span value)
 {
     uint64_t total = 0;
     bool valid = value.len > 0 && value.len <= 18 && !x->has_length;
@@ -94,7 +101,8 @@ static int take_length(struct exchange *x, struct span value)
 }
 
 /** Note the headers that concern framing. Return: 1 if the header is ours to send, -1 on error. */
-static int note_header(struct exchange *x, struct span name, struct span value)
+static int
+note_header(struct exchange *x, struct span name, struct span value)
 {
     if (name.len == 14 && http_name_is(name, "content-length", 14))
         return take_length(x, value);
@@ -110,7 +118,8 @@ static int note_header(struct exchange *x, struct span name, struct span value)
 }
 
 /** Validate one (name, value) and add it to the head. */
-static int add_header(struct loop *loop, PyObject *item)
+static int
+add_header(struct loop *loop, PyObject *item)
 {
     struct span name;
     struct span value;
@@ -137,7 +146,8 @@ static int add_header(struct loop *loop, PyObject *item)
 }
 
 /** Forget a head that was begun. */
-static void head_reset(struct loop *loop)
+static void
+head_reset(struct loop *loop)
 {
     struct exchange *x = &loop->x;
 
@@ -148,7 +158,8 @@ static void head_reset(struct loop *loop)
 }
 
 /** Write status line and headers. */
-static int head_begin(struct loop *loop, PyObject *status, PyObject *headers)
+static int
+head_begin(struct loop *loop, PyObject *status, PyObject *headers)
 {
     struct exchange *x = &loop->x;
     struct span text;
@@ -175,7 +186,8 @@ static int head_begin(struct loop *loop, PyObject *status, PyObject *headers)
 }
 
 /** Raise what is in an exc_info tuple. */
-static void raise_exc_info(PyObject *exc_info)
+static void
+raise_exc_info(PyObject *exc_info)
 {
     PyObject *value = PyTuple_Check(exc_info) && PyTuple_GET_SIZE(exc_info) == 3
                           ? PyTuple_GET_ITEM(exc_info, 1)
@@ -189,7 +201,8 @@ static void raise_exc_info(PyObject *exc_info)
 }
 
 /** start_response(status, headers, exc_info=None) -> write. */
-static PyObject *start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names)
+static PyObject *
+start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names)
 {
     struct loop *loop = ((Start *)self)->loop;
     Py_ssize_t count = PyVectorcall_NARGS(nargsf);
@@ -222,7 +235,8 @@ static PyObject *start_call(PyObject *self, PyObject *const *args, size_t nargsf
 }
 
 /** Complete the head: choose the framing. `known` is the length of the whole body, or -1. */
-static int commit(struct loop *loop, int64_t known)
+static int
+commit(struct loop *loop, int64_t known)
 {
     struct exchange *x = &loop->x;
     char line[64];
@@ -255,7 +269,8 @@ static int commit(struct loop *loop, int64_t known)
 }
 
 /** Take the head out of its buffer as the first piece of a send; 0 pieces if it went already. */
-static size_t take_head(struct loop *loop, struct piece *piece)
+static size_t
+take_head(struct loop *loop, struct piece *piece)
 {
     if (loop->head_len == 0)
         return 0;
@@ -265,7 +280,8 @@ static size_t take_head(struct loop *loop, struct piece *piece)
 }
 
 /** Count what is sent, and cut it to what was announced. */
-static size_t account(struct loop *loop, size_t len)
+static size_t
+account(struct loop *loop, size_t len)
 {
     struct exchange *x = &loop->x;
 
@@ -281,7 +297,8 @@ static size_t account(struct loop *loop, size_t len)
 }
 
 /** Send bytes of the body, and the head before the first. -1 with an exception or a lost peer. */
-static int send_body(struct loop *loop, const char *ptr, size_t len, PyObject *owner)
+static int
+send_body(struct loop *loop, const char *ptr, size_t len, PyObject *owner)
 {
     struct exchange *x = &loop->x;
     struct piece pieces[4];
@@ -311,10 +328,12 @@ static int send_body(struct loop *loop, const char *ptr, size_t len, PyObject *o
 }
 
 /** Send one chunk of the application's. Empty ones are nothing, as PEP 3333 has it. */
-static int send_chunk(struct loop *loop, PyObject *chunk)
+static int
+send_chunk(struct loop *loop, PyObject *chunk)
 {
     if (!PyBytes_Check(chunk)) {
-        PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s", Py_TYPE(chunk)->tp_name);
+        PyErr_Format(PyExc_TypeError, "the body must be bytes, not %.100s",
+                     Py_TYPE(chunk)->tp_name);
         return -1;
     }
     if (PyBytes_GET_SIZE(chunk) == 0)
@@ -323,7 +342,8 @@ static int send_chunk(struct loop *loop, PyObject *chunk)
 }
 
 /** write(data): what start_response returns. */
-static PyObject *start_write(PyObject *self, PyObject *data)
+static PyObject *
+start_write(PyObject *self, PyObject *data)
 {
     struct loop *loop = ((Start *)self)->loop;
 
@@ -340,7 +360,8 @@ static PyObject *start_write(PyObject *self, PyObject *data)
 }
 
 /** The sum of the lengths of all chunks of a list or tuple, or -1 if one is not bytes. */
-static int64_t total_length(PyObject *result)
+static int64_t
+total_length(PyObject *result)
 {
     int64_t total = 0;
 
@@ -354,7 +375,8 @@ static int64_t total_length(PyObject *result)
 }
 
 /** A body of one small chunk, the usual case: copied behind the head, sent by one call. */
-static int send_single(struct loop *loop, PyObject *chunk)
+static int
+send_single(struct loop *loop, PyObject *chunk)
 {
     struct exchange *x = &loop->x;
 
@@ -369,7 +391,8 @@ static int send_single(struct loop *loop, PyObject *chunk)
 }
 
 /** A list or tuple: everything is known. */
-static int send_sequence(struct loop *loop, PyObject *result)
+static int
+send_sequence(struct loop *loop, PyObject *result)
 {
     struct exchange *x = &loop->x;
     int64_t total = total_length(result);
@@ -388,7 +411,8 @@ static int send_sequence(struct loop *loop, PyObject *result)
 }
 
 /** Any other iterable: each chunk goes out as it comes. */
-static int send_iterable(struct loop *loop, PyObject *result)
+static int
+send_iterable(struct loop *loop, PyObject *result)
 {
     PyObject *iterator = PyObject_GetIter(result);
     PyObject *chunk;
@@ -405,7 +429,8 @@ static int send_iterable(struct loop *loop, PyObject *result)
 }
 
 /** The regular file behind a file_wrapper as a descriptor of our own; -1 if there is none. */
-static int open_file(PyObject *wrapper, off_t *offset, size_t *len)
+static int
+open_file(PyObject *wrapper, off_t *offset, size_t *len)
 {
     struct stat st;
     int fd = PyObject_AsFileDescriptor(input_wrapper_file(wrapper));
@@ -426,7 +451,8 @@ static int open_file(PyObject *wrapper, off_t *offset, size_t *len)
 }
 
 /** wsgi.file_wrapper: by sendfile(2) where it is a regular file. */
-static int send_wrapper(struct loop *loop, PyObject *wrapper)
+static int
+send_wrapper(struct loop *loop, PyObject *wrapper)
 {
     struct exchange *x = &loop->x;
     struct piece head;
@@ -458,7 +484,8 @@ static int send_wrapper(struct loop *loop, PyObject *wrapper)
  *
  * Return: 0; -1 with an exception, or without one when the peer is gone.
  */
-int response_result(struct loop *loop, PyObject *result)
+int
+response_result(struct loop *loop, PyObject *result)
 {
     if (PyList_CheckExact(result) || PyTuple_CheckExact(result))
         return send_sequence(loop, result);
@@ -488,7 +515,8 @@ int response_result(struct loop *loop, PyObject *result)
  *
  * Return: 0; -1 with an exception, or without one when the peer is gone.
  */
-int response_end(struct loop *loop)
+int
+response_end(struct loop *loop)
 {
     struct exchange *x = &loop->x;
     struct piece pieces[2];
@@ -516,7 +544,8 @@ int response_end(struct loop *loop)
  * @text:	the body
  * @len:	its length
  */
-void response_page(struct loop *loop, int status, const char *text, size_t len)
+void
+response_page(struct loop *loop, int status, const char *text, size_t len)
 {
     struct exchange *x = &loop->x;
     char head[256];
@@ -546,7 +575,8 @@ static PyMemberDef start_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static void start_dealloc(PyObject *self)
+static void
+start_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -577,7 +607,8 @@ PyType_Spec response_start_spec = {
  *
  * Return: a borrowed reference, or NULL with an exception.
  */
-PyObject *response_start(struct loop *loop)
+PyObject *
+response_start(struct loop *loop)
 {
     if (loop->start != NULL)
         return (PyObject *)loop->start;
@@ -602,7 +633,8 @@ PyObject *response_start(struct loop *loop)
  * An application that kept it must not reach into a later request with it. Its bound method holds
  * the second of the two references that are ours.
  */
-void response_retire(struct loop *loop)
+void
+response_retire(struct loop *loop)
 {
     if (loop->start == NULL || (Py_REFCNT(loop->start) == 2 && Py_REFCNT(loop->write) == 1))
         return;

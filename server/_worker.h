@@ -2,9 +2,9 @@
  *
  * DOC: Theory of Operation
  *
- * A worker serves with one loop per core (thread). A loop owns an epoll instance, its connections and
- * one exchange: the request that is being answered. Loops share the listening sockets and nothing else
- * that changes, but for the counters and the stop flag, which are atomic.
+ * A worker serves with one loop per core (thread). A loop owns an epoll instance, its connections
+ * and one exchange: the request that is being answered. Loops share the listening sockets and
+ * nothing else that changes, but for the counters and the stop flag, which are atomic.
  *
  * A connection is in one of four states:
  *
@@ -14,19 +14,19 @@
  *   LINGER  everything was said; what the client still sends is dropped until it closes, because
  *           closing with unread bytes makes the kernel send a reset that can destroy the answer.
  *
- * Requests are given to the application only when they are whole, so that a slow sender costs memory
- * but never the worker's time. Bytes are read into the loop's scratch buffer; only an incomplete
- * request is copied to its connection. Connections stand in lists by kind of time limit, each in order
- * of its deadline, so that arming one is unlinking and appending.
+ * Requests are given to the application only when they are whole, so that a slow sender costs
+ * memory but never the worker's time. Bytes are read into the loop's scratch buffer; only an
+ * incomplete request is copied to its connection. Connections stand in lists by kind of time
+ * limit, each in order of its deadline, so that arming one is unlinking and appending.
  *
- * The GIL: a worker with one thread holds it except where it may sleep. With several threads a loop
- * holds it only between gil_take() and the next send: environ, application, log line. Both calls are
- * idempotent; whoever touches an object calls gil_take() first.
+ * The GIL: a worker with one thread holds it except where it may sleep. With several threads a
+ * loop holds it only between gil_take() and the next send: environ, application, log line. Both
+ * calls are idempotent; whoever touches an object calls gil_take() first.
  *
- * Graceful stop: listeners leave epoll, then are accepted from until empty (an EPOLLEXCLUSIVE wake-up
- * that was ours would be lost to the others otherwise). Open connections go on; each one's next answer
- * carries `Connection: close`. An idle one is never closed earlier than its ordinary time limit:
- * a request that is under way meanwhile would be lost.
+ * Graceful stop: listeners leave epoll, then are accepted from until empty (an EPOLLEXCLUSIVE
+ * wake-up that was ours would be lost to the others otherwise). Open connections go on; each one's
+ * next answer carries `Connection: close`. An idle one is never closed earlier than its ordinary
+ * time limit: a request that is under way meanwhile would be lost.
  */
 #ifndef DONJON_WORKER_H
 #define DONJON_WORKER_H
@@ -146,8 +146,7 @@ struct header_slot {
 struct log_format;
 
 typedef struct worker {
-    PyObject_HEAD
-    struct module *module;
+    PyObject_HEAD struct module *module;
     struct listener *listeners;
     size_t listener_count;
     struct application *applications;
@@ -169,7 +168,7 @@ typedef struct worker {
     bool log;
     bool log_x_forwarded_for;
     int emperor_fd;
-    int *wakers;    /* one eventfd per core */
+    int *wakers;       /* one eventfd per core */
     int signal_fds[2]; /* pipe for signal.set_wakeup_fd */
     PyObject *errors;
     PyObject *version;
@@ -182,7 +181,7 @@ typedef struct worker {
     Py_buffer totals;
     _Atomic uint64_t *cores; /* CORE_FIELDS per core */
     _Atomic uint64_t *total;
-    _Atomic uint64_t *own;   /* where cores and total point if no buffer was given */
+    _Atomic uint64_t *own; /* where cores and total point if no buffer was given */
     _Atomic uint64_t served;
     atomic_int stopping;
     atomic_int reason;
@@ -190,7 +189,8 @@ typedef struct worker {
     atomic_int running; /* loops in serve() */
 } Worker;
 
-/** A piece of an answer that waits for the socket: bytes (own or an object's) or part of a file. */
+/** A piece of an answer that waits for the socket: bytes (own or an object's) or part of a file.
+ */
 struct segment {
     struct segment *next;
     const char *ptr;
@@ -201,7 +201,8 @@ struct segment {
     char copy[];
 };
 
-/** A request body being collected: in memory, from `body_in_memory` bytes on in an unlinked file. */
+/** A request body being collected: in memory, from `body_in_memory` bytes on in an unlinked file.
+ */
 struct body {
     char *data;
     size_t len;
@@ -279,8 +280,7 @@ struct exchange {
 
 /** The start_response of a loop. Used again as long as nobody else holds it. */
 typedef struct start {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     struct loop *loop; /* NULL once it is of no use any more */
 } Start;
 
@@ -296,10 +296,10 @@ struct loop {
     PyThreadState *thread; /* NULL while the GIL is held */
     int core;
     int epoll_fd;
-    bool free_gil; /* several threads: hold the GIL for the application only */
+    bool free_gil;  /* several threads: hold the GIL for the application only */
     bool signalled; /* Python may have signal handlers to run */
     bool draining;
-    bool deaf; /* listeners are not in epoll */
+    bool deaf;    /* listeners are not in epoll */
     uint64_t now; /* ms, CLOCK_MONOTONIC_COARSE */
     uint64_t born;
     uint64_t deadline; /* of draining */
@@ -391,14 +391,16 @@ void logline_request(struct loop *loop, PyObject *environ);
 void logline_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /** Add to a counter of the core. */
-static inline void core_add(struct loop *loop, enum core_field field, uint64_t n)
+static inline void
+core_add(struct loop *loop, enum core_field field, uint64_t n)
 {
     atomic_store_explicit(&loop->stats[field],
                           atomic_load_explicit(&loop->stats[field], memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
 
-static inline void core_set(struct loop *loop, enum core_field field, uint64_t n)
+static inline void
+core_set(struct loop *loop, enum core_field field, uint64_t n)
 {
     atomic_store_explicit(&loop->stats[field], n, memory_order_relaxed);
 }

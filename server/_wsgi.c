@@ -43,13 +43,15 @@ struct arguments {
     int log_x_forwarded_for;
 };
 
-static uint64_t milliseconds(double seconds)
+static uint64_t
+milliseconds(double seconds)
 {
     return seconds <= 0 ? 0 : seconds > 1e9 ? (uint64_t)1e12 : (uint64_t)(seconds * 1000);
 }
 
 /** Sockets that are served must not block, and small answers must not wait for more. */
-static int prepare_socket(int fd)
+static int
+prepare_socket(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     int one = 1;
@@ -70,7 +72,8 @@ static int prepare_socket(int fd)
     return 0;
 }
 
-static int parse_listener(Worker *worker, struct listener *listener, PyObject *item)
+static int
+parse_listener(Worker *worker, struct listener *listener, PyObject *item)
 {
     const char *protocol;
     PyObject *name;
@@ -94,7 +97,8 @@ static int parse_listener(Worker *worker, struct listener *listener, PyObject *i
     return -1;
 }
 
-static int parse_listeners(Worker *worker, PyObject *listeners)
+static int
+parse_listeners(Worker *worker, PyObject *listeners)
 {
     PyObject *fast = PySequence_Fast(listeners, "listeners must be a sequence");
     int result = fast == NULL ? -1 : 0;
@@ -112,12 +116,14 @@ static int parse_listeners(Worker *worker, PyObject *listeners)
 }
 
 /** One (mountpoint, callable). `/` and the empty string are the same mountpoint. */
-static int parse_application(struct application *application, PyObject *item)
+static int
+parse_application(struct application *application, PyObject *item)
 {
     PyObject *mountpoint;
     PyObject *callable;
 
-    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UO:application", &mountpoint, &callable)) {
+    if (!PyTuple_Check(item) ||
+        !PyArg_ParseTuple(item, "UO:application", &mountpoint, &callable)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "an application is (mountpoint, callable)");
         return -1;
@@ -130,7 +136,8 @@ static int parse_application(struct application *application, PyObject *item)
     return application->script_name == NULL ? -1 : 0;
 }
 
-static int parse_applications(Worker *worker, PyObject *applications)
+static int
+parse_applications(Worker *worker, PyObject *applications)
 {
     PyObject *fast = PySequence_Fast(applications, "applications must be a sequence");
     int result = fast == NULL ? -1 : 0;
@@ -148,7 +155,8 @@ static int parse_applications(Worker *worker, PyObject *applications)
 }
 
 /** Get a writable buffer of at least `size` bytes, aligned for 64-bit counters; None leaves it. */
-static int take_buffer(PyObject *object, Py_buffer *view, size_t size, const char *what)
+static int
+take_buffer(PyObject *object, Py_buffer *view, size_t size, const char *what)
 {
     if (object == Py_None)
         return 0;
@@ -161,7 +169,8 @@ static int take_buffer(PyObject *object, Py_buffer *view, size_t size, const cha
 }
 
 /** Find the counters their place: shared memory if it was given, else our own. */
-static int open_counters(Worker *worker, const struct arguments *a)
+static int
+open_counters(Worker *worker, const struct arguments *a)
 {
     size_t cores = (size_t)worker->threads * CORE_FIELDS;
 
@@ -179,7 +188,8 @@ static int open_counters(Worker *worker, const struct arguments *a)
 }
 
 /** The descriptors by which loops are woken. */
-static int open_wakers(Worker *worker)
+static int
+open_wakers(Worker *worker)
 {
     worker->wakers = PyMem_Malloc((size_t)worker->threads * sizeof(int));
     if (worker->wakers == NULL) {
@@ -201,7 +211,8 @@ fail:
 }
 
 /** Check and store what is a number. */
-static int take_numbers(Worker *worker, const struct arguments *a)
+static int
+take_numbers(Worker *worker, const struct arguments *a)
 {
     if (worker->processes < 1 || worker->threads < 1 || worker->threads > 1024) {
         PyErr_SetString(PyExc_ValueError, "processes and threads are at least 1");
@@ -233,7 +244,8 @@ static int take_numbers(Worker *worker, const struct arguments *a)
 }
 
 /** Store what is an object, and make what needs memory. */
-static int take_objects(Worker *worker, const struct arguments *a)
+static int
+take_objects(Worker *worker, const struct arguments *a)
 {
     PyObject *err = a->errors != Py_None ? a->errors : PySys_GetObject("stderr");
 
@@ -250,14 +262,35 @@ static int take_objects(Worker *worker, const struct arguments *a)
     return -1;
 }
 
-static int parse_arguments(Worker *worker, struct arguments *a, PyObject *args, PyObject *kwargs)
+static int
+parse_arguments(Worker *worker, struct arguments *a, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"listeners", "applications", "processes", "threads", "worker_id",
-                            "version", "node", "buffer_size", "post_buffering", "limit_post",
-                            "socket_timeout", "keepalive_timeout", "reload_mercy", "max_requests",
-                            "min_lifetime", "manage_script_name", "catch_exceptions", "emperor_fd",
-                            "heartbeat", "log", "log_format", "log_x_forwarded_for", "errors",
-                            "stats", "totals", NULL};
+    static char *names[] = {"listeners",
+                            "applications",
+                            "processes",
+                            "threads",
+                            "worker_id",
+                            "version",
+                            "node",
+                            "buffer_size",
+                            "post_buffering",
+                            "limit_post",
+                            "socket_timeout",
+                            "keepalive_timeout",
+                            "reload_mercy",
+                            "max_requests",
+                            "min_lifetime",
+                            "manage_script_name",
+                            "catch_exceptions",
+                            "emperor_fd",
+                            "heartbeat",
+                            "log",
+                            "log_format",
+                            "log_x_forwarded_for",
+                            "errors",
+                            "stats",
+                            "totals",
+                            NULL};
 
     return PyArg_ParseTupleAndKeywords(
                args, kwargs, "|$OOiiiSSnnKdddKdppidpzpOOO:Worker", names, &a->listeners,
@@ -271,7 +304,8 @@ static int parse_arguments(Worker *worker, struct arguments *a, PyObject *args, 
                : -1;
 }
 
-static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *
+worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Worker *worker = (Worker *)type->tp_alloc(type, 0);
     PyObject *nothing = PyTuple_New(0);
@@ -298,9 +332,8 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     worker->emperor_fd = -1;
     worker->signal_fds[0] = worker->signal_fds[1] = -1;
     if (parse_arguments(worker, &a, args, kwargs) < 0 || take_numbers(worker, &a) < 0 ||
-        take_objects(worker, &a) < 0 || open_counters(worker, &a) < 0 ||
-        open_wakers(worker) < 0 || parse_applications(worker, a.applications) < 0 ||
-        parse_listeners(worker, a.listeners) < 0)
+        take_objects(worker, &a) < 0 || open_counters(worker, &a) < 0 || open_wakers(worker) < 0 ||
+        parse_applications(worker, a.applications) < 0 || parse_listeners(worker, a.listeners) < 0)
         goto fail;
     Py_DECREF(nothing);
     Py_DECREF(bytes);
@@ -314,7 +347,8 @@ fail:
     return NULL;
 }
 
-static int worker_traverse(PyObject *self, visitproc visit, void *arg)
+static int
+worker_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Worker *worker = (Worker *)self;
 
@@ -327,7 +361,8 @@ static int worker_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int worker_clear(PyObject *self)
+static int
+worker_clear(PyObject *self)
 {
     Worker *worker = (Worker *)self;
 
@@ -339,7 +374,8 @@ static int worker_clear(PyObject *self)
     return 0;
 }
 
-static void close_wakers(Worker *worker)
+static void
+close_wakers(Worker *worker)
 {
     for (int i = 0; worker->wakers != NULL && i < worker->threads; i++) {
         if (worker->wakers[i] >= 0)
@@ -352,7 +388,8 @@ static void close_wakers(Worker *worker)
     PyMem_Free(worker->wakers);
 }
 
-static void worker_dealloc(PyObject *self)
+static void
+worker_dealloc(PyObject *self)
 {
     Worker *worker = (Worker *)self;
     PyTypeObject *type = Py_TYPE(self);
@@ -382,7 +419,8 @@ static void worker_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyObject *worker_serve(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *
+worker_serve(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"core", NULL};
     Worker *worker = (Worker *)self;
@@ -398,7 +436,8 @@ static PyObject *worker_serve(PyObject *self, PyObject *args, PyObject *kwargs)
     return reason < 0 ? NULL : PyLong_FromLong(reason);
 }
 
-static PyObject *worker_stop(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *
+worker_stop(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"quick", NULL};
     int quick = 0;
@@ -409,7 +448,8 @@ static PyObject *worker_stop(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-static PyObject *worker_wake_fd(PyObject *self, void *Py_UNUSED(closure))
+static PyObject *
+worker_wake_fd(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLong(((Worker *)self)->signal_fds[1]);
 }
@@ -445,13 +485,15 @@ static PyType_Spec worker_spec = {
     .slots = worker_slots,
 };
 
-static int add_type(PyObject *module, PyTypeObject **place, PyType_Spec *spec)
+static int
+add_type(PyObject *module, PyTypeObject **place, PyType_Spec *spec)
 {
     *place = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
     return *place == NULL ? -1 : 0;
 }
 
-static int module_exec(PyObject *module)
+static int
+module_exec(PyObject *module)
 {
     struct module *state = PyModule_GetState(module);
 
@@ -475,7 +517,8 @@ static int module_exec(PyObject *module)
     return PyModule_AddIntConstant(module, "CORE_SIZE", CORE_FIELDS * sizeof(uint64_t));
 }
 
-static int module_traverse(PyObject *module, visitproc visit, void *arg)
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct module *state = PyModule_GetState(module);
 
@@ -486,7 +529,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     return 0;
 }
 
-static int module_clear(PyObject *module)
+static int
+module_clear(PyObject *module)
 {
     struct module *state = PyModule_GetState(module);
 
@@ -499,7 +543,8 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
-static void module_free(void *module)
+static void
+module_free(void *module)
 {
     module_clear(module);
 }
@@ -523,7 +568,8 @@ static struct PyModuleDef module_def = {
     .m_free = module_free,
 };
 
-PyMODINIT_FUNC PyInit__wsgi(void)
+PyMODINIT_FUNC
+PyInit__wsgi(void)
 {
     return PyModuleDef_Init(&module_def);
 }

@@ -1,4 +1,5 @@
-/* http.c - HTTP/1.x requests: strict, bounded, without allocation and without Python. See http.h. */
+/* http.c - HTTP/1.x requests: strict, bounded, without allocation and without Python. See http.h.
+ */
 #include "http.h"
 
 #include <string.h>
@@ -57,13 +58,15 @@ static const uint8_t classes[256] = {
 };
 
 /** Whether `c` is of one of the classes `mask`. */
-static inline bool is_class(char c, uint8_t mask)
+static inline bool
+is_class(char c, uint8_t mask)
 {
     return (classes[(unsigned char)c] & mask) != 0;
 }
 
 /** The length of the run of `mask` bytes at the beginning of [p, end). */
-static inline size_t run_of(const char *p, const char *end, uint8_t mask)
+static inline size_t
+run_of(const char *p, const char *end, uint8_t mask)
 {
     const char *start = p;
 
@@ -73,19 +76,24 @@ static inline size_t run_of(const char *p, const char *end, uint8_t mask)
 }
 
 /** Whether all of `s` is of class `mask`. */
-static bool all_of(struct span s, uint8_t mask)
+static bool
+all_of(struct span s, uint8_t mask)
 {
     return run_of(s.ptr, s.ptr + s.len, mask) == s.len;
 }
 
-static inline bool is_digit(char c)
+static inline bool
+is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-static inline char lower_of(char c)
+static inline char
+lower_of(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c | 0x20);
+    return c;
 }
 
 /**
@@ -96,7 +104,8 @@ static inline char lower_of(char c)
  *
  * Return: true if they are the same but for the case of ASCII letters.
  */
-bool http_name_is(struct span name, const char *lower, size_t len)
+bool
+http_name_is(struct span name, const char *lower, size_t len)
 {
     if (name.len != len)
         return false;
@@ -116,7 +125,8 @@ bool http_name_is(struct span name, const char *lower, size_t len)
  *
  * Return: false if there is a CR, LF, NUL or another control among them.
  */
-bool http_valid_text(const char *text, size_t len)
+bool
+http_valid_text(const char *text, size_t len)
 {
     return run_of(text, text + len, VALUE) == len;
 }
@@ -128,13 +138,15 @@ bool http_valid_text(const char *text, size_t len)
  *
  * Return: false if empty or not a token.
  */
-bool http_valid_token(const char *text, size_t len)
+bool
+http_valid_token(const char *text, size_t len)
 {
     return len > 0 && run_of(text, text + len, TOKEN) == len;
 }
 
 /** Take white space off both ends (OWS of RFC 9110, 5.6.3). */
-static struct span trimmed(struct span s)
+static struct span
+trimmed(struct span s)
 {
     while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
         s.ptr++;
@@ -146,7 +158,8 @@ static struct span trimmed(struct span s)
 }
 
 /** Cut the first element of a comma separated list off `list`; false when there is none left. */
-static bool next_element(struct span *list, struct span *element)
+static bool
+next_element(struct span *list, struct span *element)
 {
     if (list->ptr == NULL)
         return false;
@@ -164,7 +177,8 @@ static bool next_element(struct span *list, struct span *element)
 }
 
 /** uri-host [":" port] with digits only in the port. May be empty (RFC 9112, 3.2). */
-static bool valid_host(struct span host)
+static bool
+valid_host(struct span host)
 {
     if (!all_of(host, HOST))
         return false;
@@ -186,7 +200,8 @@ static bool valid_host(struct span host)
 }
 
 /** The value of a hexadecimal digit, or -1. */
-static int hex_value(char c)
+static int
+hex_value(char c)
 {
     if (is_digit(c))
         return c - '0';
@@ -195,7 +210,8 @@ static int hex_value(char c)
 }
 
 /** Whether `%XX` with two hexadecimal digits, and not a NUL, begins here. */
-static bool is_escape(const char *p, size_t len)
+static bool
+is_escape(const char *p, size_t len)
 {
     if (len < 3 || hex_value(p[1]) < 0 || hex_value(p[2]) < 0)
         return false;
@@ -203,7 +219,8 @@ static bool is_escape(const char *p, size_t len)
 }
 
 /** Divide an origin-form target into path and query, and see whether the path needs decoding. */
-static int parse_origin(struct http_request *r, struct span target)
+static int
+parse_origin(struct http_request *r, struct span target)
 {
     const char *mark = memchr(target.ptr, '?', target.len);
 
@@ -224,8 +241,10 @@ static int parse_origin(struct http_request *r, struct span target)
     return HTTP_OK;
 }
 
-/** absolute-form: the authority replaces Host (RFC 9112, 3.2.2). No userinfo, http and https only. */
-static int parse_absolute(struct http_request *r)
+/** absolute-form: the authority replaces Host (RFC 9112, 3.2.2). No userinfo, http and https only.
+ */
+static int
+parse_absolute(struct http_request *r)
 {
     static const char root[] = "/";
     size_t scheme = 0;
@@ -255,7 +274,8 @@ static int parse_absolute(struct http_request *r)
 }
 
 /** Which of the four forms the target has (RFC 9112, 3.2), and whether the method allows it. */
-static int parse_target(struct http_request *r)
+static int
+parse_target(struct http_request *r)
 {
     if (r->target.ptr[0] == '/')
         return parse_origin(r, r->target);
@@ -269,8 +289,10 @@ static int parse_target(struct http_request *r)
     return parse_absolute(r);
 }
 
-/** Length of a request line's parts; HTTP_MORE, HTTP_OK or a status. `*at` moves behind the CRLF. */
-static int parse_request_line(const char **at, const char *end, struct http_request *r)
+/** Length of a request line's parts; HTTP_MORE, HTTP_OK or a status. `*at` moves behind the CRLF.
+ */
+static int
+parse_request_line(const char **at, const char *end, struct http_request *r)
 {
     const char *p = *at;
     size_t n = run_of(p, end, TOKEN);
@@ -303,7 +325,8 @@ static int parse_request_line(const char **at, const char *end, struct http_requ
 }
 
 /** Content-Length: digits, once, and at most 18 of them so that no sum overflows. */
-static int take_length(struct http_request *r, struct span value)
+static int
+take_length(struct http_request *r, struct span value)
 {
     if (r->has_length || value.len == 0 || value.len > 18)
         return 400;
@@ -319,7 +342,8 @@ static int take_length(struct http_request *r, struct span value)
 }
 
 /** Transfer-Encoding: exactly `chunked`, once, in HTTP/1.1. Other codings are not implemented. */
-static int take_coding(struct http_request *r, struct span value)
+static int
+take_coding(struct http_request *r, struct span value)
 {
     if (r->chunked || r->minor == 0)
         return 400;
@@ -338,7 +362,8 @@ static int take_coding(struct http_request *r, struct span value)
 }
 
 /** Connection: only `close` concerns us. */
-static int take_connection(struct http_request *r, struct span value)
+static int
+take_connection(struct http_request *r, struct span value)
 {
     struct span element;
 
@@ -350,7 +375,8 @@ static int take_connection(struct http_request *r, struct span value)
 }
 
 /** The headers that decide how a request is framed; all others are the application's. */
-static int take_header(struct http_request *r, const struct http_header *h, unsigned *hosts)
+static int
+take_header(struct http_request *r, const struct http_header *h, unsigned *hosts)
 {
     switch (h->name.len) {
     case 4:
@@ -376,7 +402,8 @@ static int take_header(struct http_request *r, const struct http_header *h, unsi
 }
 
 /** One `name: value CRLF`. `*at` moves behind it. */
-static int parse_header(const char **at, const char *end, struct http_header *h)
+static int
+parse_header(const char **at, const char *end, struct http_header *h)
 {
     const char *p = *at;
     size_t n = run_of(p, end, TOKEN);
@@ -403,7 +430,8 @@ static int parse_header(const char **at, const char *end, struct http_header *h)
 }
 
 /** What is only known when all headers are. */
-static int check_whole(struct http_request *r, unsigned hosts)
+static int
+check_whole(struct http_request *r, unsigned hosts)
 {
     if (r->minor == 1 && hosts == 0)
         return 400;
@@ -421,7 +449,8 @@ static int check_whole(struct http_request *r, unsigned hosts)
  * Return: HTTP_OK, HTTP_MORE if the head is not complete, or the status (400, 417, 431, 501, 505)
  *	   with which the request must be refused and the connection closed.
  */
-int http_parse(const char *buf, size_t len, struct http_request *request)
+int
+http_parse(const char *buf, size_t len, struct http_request *request)
 {
     const char *at = buf;
     const char *end = buf + len;
@@ -481,11 +510,12 @@ enum chunk_state {
     CHUNK_FINISHED,
 };
 
-#define CHUNK_MAX_DIGITS 15    /* 2^60: no sum of it overflows */
-#define CHUNK_MAX_EXTRA 8192   /* extensions and trailers, which nobody sees */
+#define CHUNK_MAX_DIGITS 15  /* 2^60: no sum of it overflows */
+#define CHUNK_MAX_EXTRA 8192 /* extensions and trailers, which nobody sees */
 
 /** The size line: hexadecimal digits, then CR or an extension. */
-static int chunk_size_byte(struct http_chunked *k, char c)
+static int
+chunk_size_byte(struct http_chunked *k, char c)
 {
     int digit = hex_value(c);
 
@@ -502,7 +532,8 @@ static int chunk_size_byte(struct http_chunked *k, char c)
 }
 
 /** One byte of framing (anything but payload). */
-static int chunk_byte(struct http_chunked *k, char c)
+static int
+chunk_byte(struct http_chunked *k, char c)
 {
     switch (k->state) {
     case CHUNK_SIZE:
@@ -554,8 +585,9 @@ static int chunk_byte(struct http_chunked *k, char c)
  * Return: HTTP_OK with payload (call again with the rest), HTTP_MORE if all was taken, HTTP_DONE
  *	   at the end of the body (what is left in @in belongs to the next request), or 400.
  */
-int http_chunked_next(struct http_chunked *chunked, const char *in, size_t len, size_t *used,
-                      struct span *data)
+int
+http_chunked_next(struct http_chunked *chunked, const char *in, size_t len, size_t *used,
+                  struct span *data)
 {
     size_t i = 0;
 
@@ -583,7 +615,8 @@ int http_chunked_next(struct http_chunked *chunked, const char *in, size_t len, 
 }
 
 /** Resolve `.` and `..` segments in place (RFC 3986, 5.2.4); nothing climbs above the root. */
-static size_t remove_dot_segments(char *path, size_t len)
+static size_t
+remove_dot_segments(char *path, size_t len)
 {
     size_t out = 0;
     size_t in = 0;
@@ -616,7 +649,8 @@ static size_t remove_dot_segments(char *path, size_t len)
  *
  * Return: the number of bytes written; -1 for a broken escape or an encoded NUL.
  */
-ptrdiff_t http_decode_path(struct span path, char *out)
+ptrdiff_t
+http_decode_path(struct span path, char *out)
 {
     size_t n = 0;
 
@@ -639,7 +673,8 @@ ptrdiff_t http_decode_path(struct span path, char *out)
  *
  * Return: the phrase; never NULL.
  */
-const char *http_reason(int status)
+const char *
+http_reason(int status)
 {
     switch (status) {
     case 400:

@@ -5,16 +5,16 @@
  * A request head is parsed where it lies: http_parse() is given all the bytes received so far and
  * either says that there are too few, or names the status with which the request must be refused,
  * or fills a struct http_request whose spans point into the caller's bytes. It keeps no state
- * between calls, so that there is no state to confuse: more bytes mean parsing again from the first
- * (a head is bounded by the caller's buffer-size).
+ * between calls, so that there is no state to confuse: more bytes mean parsing again from the
+ * first (a head is bounded by the caller's buffer-size).
  *
  * Everything that two parsers could read in two ways is refused (RFC 9112, sections 2.2, 3, 5, 6
  * and 11.2): a bare CR or LF, obs-fold, space before the colon, two lengths, a length beside a
- * transfer coding, signs and lists in a length, two Hosts. A request that got through means the same
- * to every other reader of the standard.
+ * transfer coding, signs and lists in a length, two Hosts. A request that got through means the
+ * same to every other reader of the standard.
  *
- * Chunked bodies are decoded by a struct http_chunked, which does keep state: bodies are not bounded
- * by a buffer.
+ * Chunked bodies are decoded by a struct http_chunked, which does keep state: bodies are not
+ * bounded by a buffer.
  */
 #ifndef DONJON_HTTP_H
 #define DONJON_HTTP_H
@@ -53,12 +53,12 @@ struct http_request {
     uint64_t content_length;
     size_t head_len; /* bytes up to and with the empty line */
     size_t count;
-    uint8_t minor;    /* HTTP/1.minor */
-    bool has_length;  /* there was a Content-Length */
-    bool chunked;     /* Transfer-Encoding: chunked */
-    bool close;       /* Connection: close, or HTTP/1.0 */
-    bool expect;      /* Expect: 100-continue */
-    bool plain_path;  /* path has neither escapes nor dot segments: it is its own decoding */
+    uint8_t minor;   /* HTTP/1.minor */
+    bool has_length; /* there was a Content-Length */
+    bool chunked;    /* Transfer-Encoding: chunked */
+    bool close;      /* Connection: close, or HTTP/1.0 */
+    bool expect;     /* Expect: 100-continue */
+    bool plain_path; /* path has neither escapes nor dot segments: it is its own decoding */
     struct http_header headers[HTTP_MAX_HEADERS];
 };
 

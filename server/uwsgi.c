@@ -1,16 +1,19 @@
-/* uwsgi.c - the uwsgi packet: strict, bounded, without allocation and without Python. See uwsgi.h. */
+/* uwsgi.c - the uwsgi packet: strict, bounded, without allocation and without Python. See uwsgi.h.
+ */
 #include "uwsgi.h"
 
 #include <string.h>
 
 /** The little endian u16 at `p`. */
-static size_t le16(const char *p)
+static size_t
+le16(const char *p)
 {
     return (size_t)(unsigned char)p[0] | (size_t)(unsigned char)p[1] << 8;
 }
 
 /** Take a length and as many bytes off `rest`; false if they are not all there. */
-static bool take(struct span *rest, struct span *out)
+static bool
+take(struct span *rest, struct span *out)
 {
     if (rest->len < 2)
         return false;
@@ -33,7 +36,8 @@ static bool take(struct span *rest, struct span *out)
  * Return: HTTP_OK, HTTP_MORE if the packet is not complete, 431 if it is too long or has too many
  *	   variables, 400 if it is malformed. There is no way to answer: the connection is closed.
  */
-int uwsgi_parse(const char *buf, size_t len, size_t limit, struct uwsgi_packet *packet)
+int
+uwsgi_parse(const char *buf, size_t len, size_t limit, struct uwsgi_packet *packet)
 {
     packet->count = 0;
     if (len < UWSGI_HEADER)
@@ -66,7 +70,8 @@ int uwsgi_parse(const char *buf, size_t len, size_t limit, struct uwsgi_packet *
  *
  * Return: the value of the last variable with this name, or NULL.
  */
-const struct span *uwsgi_find(const struct uwsgi_packet *packet, const char *key, size_t len)
+const struct span *
+uwsgi_find(const struct uwsgi_packet *packet, const char *key, size_t len)
 {
     for (size_t i = packet->count; i-- > 0;) {
         const struct http_header *var = &packet->vars[i];

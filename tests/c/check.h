@@ -11,7 +11,8 @@ static int failures;
 static int checks;
 
 /** Count a check; say where and what if it does not hold. */
-static inline void check(bool holds, const char *file, int line, const char *what)
+static inline void
+check(bool holds, const char *file, int line, const char *what)
 {
     checks++;
     if (holds)
@@ -23,7 +24,8 @@ static inline void check(bool holds, const char *file, int line, const char *wha
 #define CHECK(condition) check((condition), __FILE__, __LINE__, #condition)
 
 /** A copy that ends where its bytes end, so that ASan sees a read beyond them. */
-static inline char *exact_copy(const char *bytes, size_t len)
+static inline char *
+exact_copy(const char *bytes, size_t len)
 {
     char *copy = malloc(len ? len : 1);
 
@@ -34,7 +36,8 @@ static inline char *exact_copy(const char *bytes, size_t len)
 }
 
 /** Say how it went. Return: the exit status. */
-static inline int checked(const char *name)
+static inline int
+checked(const char *name)
 {
     printf("%s: %d checks, %d failures\n", name, checks, failures);
     return failures ? 1 : 0;

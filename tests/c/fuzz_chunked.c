@@ -14,7 +14,8 @@ struct outcome {
     uint32_t sum;
 };
 
-static struct outcome decode(const char *in, size_t size, size_t piece)
+static struct outcome
+decode(const char *in, size_t size, size_t piece)
 {
     struct http_chunked k = {0};
     struct outcome o = {.result = HTTP_MORE};
@@ -38,7 +39,8 @@ static struct outcome decode(const char *in, size_t size, size_t piece)
     return o;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct outcome whole = decode((const char *)data, size, size ? size : 1);
     struct outcome bytes = decode((const char *)data, size, 1);

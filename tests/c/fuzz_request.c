@@ -11,19 +11,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct http_request request;
 static struct http_request again;
 
-static void must(bool holds)
+static void
+must(bool holds)
 {
     if (!holds)
         abort();
 }
 
-static void inside(struct span s, const char *buf, size_t len)
+static void
+inside(struct span s, const char *buf, size_t len)
 {
     if (s.len > 0)
         must((s.ptr >= buf && s.ptr + s.len <= buf + len) || (s.len == 1 && *s.ptr == '/'));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *buf = (const char *)data;
 

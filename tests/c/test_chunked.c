@@ -46,7 +46,8 @@ static const struct example examples[] = {
 };
 
 /** Decode `len` bytes given in pieces of `piece`; what comes after the end is not taken. */
-static int decode(const char *body, size_t len, size_t piece, char *out, size_t *out_len)
+static int
+decode(const char *body, size_t len, size_t piece, char *out, size_t *out_len)
 {
     struct http_chunked k = {0};
     int result = HTTP_MORE;
@@ -76,7 +77,8 @@ static int decode(const char *body, size_t len, size_t piece, char *out, size_t 
     return result;
 }
 
-static void test_examples(void)
+static void
+test_examples(void)
 {
     char out[256];
     size_t out_len;
@@ -86,8 +88,8 @@ static void test_examples(void)
         for (size_t piece = 1; piece <= len + 1; piece++) {
             int result = decode(examples[i].body, len, piece, out, &out_len);
             if (result != examples[i].result)
-                fprintf(stderr, "got %d, wanted %d in %zu: %s\n", result, examples[i].result, piece,
-                        examples[i].body);
+                fprintf(stderr, "got %d, wanted %d in %zu: %s\n", result, examples[i].result,
+                        piece, examples[i].body);
             CHECK(result == examples[i].result);
             CHECK(out_len == strlen(examples[i].payload));
             CHECK(memcmp(out, examples[i].payload, out_len) == 0);
@@ -95,7 +97,8 @@ static void test_examples(void)
     }
 }
 
-static void test_nul_in_an_extension(void)
+static void
+test_nul_in_an_extension(void)
 {
     char out[16];
     size_t out_len;
@@ -103,7 +106,8 @@ static void test_nul_in_an_extension(void)
     CHECK(decode("5;a\0\r\n", 6, 6, out, &out_len) == 400);
 }
 
-static void test_the_next_request_is_not_taken(void)
+static void
+test_the_next_request_is_not_taken(void)
 {
     static const char body[] = "1\r\nx\r\n0\r\n\r\nGET /";
     struct http_chunked k = {0};
@@ -117,7 +121,8 @@ static void test_the_next_request_is_not_taken(void)
     CHECK(http_chunked_next(&k, "x", 1, &used, &data) == 400);
 }
 
-static void test_extensions_and_trailers_are_bounded(void)
+static void
+test_extensions_and_trailers_are_bounded(void)
 {
     size_t len = 16384;
     char *body = malloc(len);
@@ -135,7 +140,8 @@ static void test_extensions_and_trailers_are_bounded(void)
     free(body);
 }
 
-int main(void)
+int
+main(void)
 {
     test_examples();
     test_nul_in_an_extension();

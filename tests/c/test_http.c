@@ -111,9 +111,11 @@ static const struct example examples[] = {
     {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-     "Transfer-Encoding: chunked\r\n\r\n", 400},
+     "Transfer-Encoding: chunked\r\n\r\n",
+     400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-     "Transfer-Encoding: identity\r\n\r\n", 400},
+     "Transfer-Encoding: identity\r\n\r\n",
+     400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400},
@@ -121,13 +123,16 @@ static const struct example examples[] = {
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", 400},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\x0b: chunked\r\n\r\n", 400},
-    {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\x0b" "chunked\r\n\r\n", 400},
+    {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\x0b"
+     "chunked\r\n\r\n",
+     400},
     /* expectations */
     {"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", HTTP_OK},
     {"POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417},
 };
 
-static void test_examples(void)
+static void
+test_examples(void)
 {
     static struct http_request r;
 
@@ -143,7 +148,8 @@ static void test_examples(void)
 }
 
 /* Byte by byte, a good head is MORE until it is OK, and a refusal stays a refusal. */
-static void test_every_prefix(void)
+static void
+test_every_prefix(void)
 {
     static struct http_request r;
 
@@ -161,15 +167,18 @@ static void test_every_prefix(void)
     }
 }
 
-static bool span_is(struct span s, const char *text)
+static bool
+span_is(struct span s, const char *text)
 {
     return s.len == strlen(text) && memcmp(s.ptr, text, s.len) == 0;
 }
 
-static void test_parts(void)
+static void
+test_parts(void)
 {
-    static const char head[] = "POST /a/b%20c?x=1&y HTTP/1.1\r\nHost:  a \r\nContent-Length: 12\r\n"
-                               "Connection: foo, Close\r\nExpect: 100-Continue\r\n\r\nbody";
+    static const char head[] =
+        "POST /a/b%20c?x=1&y HTTP/1.1\r\nHost:  a \r\nContent-Length: 12\r\n"
+        "Connection: foo, Close\r\nExpect: 100-Continue\r\n\r\nbody";
     static struct http_request r;
 
     CHECK(http_parse(head, sizeof(head) - 1, &r) == HTTP_OK);
@@ -185,7 +194,8 @@ static void test_parts(void)
     CHECK(span_is((struct span){head + r.head_len, 4}, "body"));
 }
 
-static void test_absolute_targets(void)
+static void
+test_absolute_targets(void)
 {
     static const char head[] = "GET http://h:81?q HTTP/1.1\r\nHost: x\r\n\r\n";
     static struct http_request r;
@@ -196,7 +206,8 @@ static void test_absolute_targets(void)
     CHECK(span_is(r.query, "q"));
 }
 
-static void test_too_many_headers(void)
+static void
+test_too_many_headers(void)
 {
     static char head[HTTP_MAX_HEADERS * 8 + 64];
     static struct http_request r;
@@ -211,7 +222,8 @@ static void test_too_many_headers(void)
     CHECK(http_parse(head, full, &r) == 431);
 }
 
-static void test_paths(void)
+static void
+test_paths(void)
 {
     static const char *const paths[][2] = {
         {"/", "/"},
@@ -245,7 +257,8 @@ static void test_paths(void)
     CHECK(http_decode_path((struct span){"/%00", 4}, out) == -1);
 }
 
-static void test_tokens_and_text(void)
+static void
+test_tokens_and_text(void)
 {
     CHECK(http_valid_token("X-Ab_1", 6));
     CHECK(!http_valid_token("", 0));
@@ -258,7 +271,8 @@ static void test_tokens_and_text(void)
         CHECK(http_reason(status)[0] != '\0');
 }
 
-int main(void)
+int
+main(void)
 {
     test_examples();
     test_every_prefix();
