@@ -39,7 +39,7 @@ class Conduct:
         self.happen = emperor.happen
         self._deeds: dict[Action, Callable[[Vassal], None]] = {
             Action.READ: self.read,
-            Action.CANCEL_READ: lambda vassal: emperor.reader.cancel(vassal),
+            Action.CANCEL_READ: emperor.reader.cancel,
             Action.READ_AGAIN: self.read_again,
             Action.SPAWN: self.spawn,
             Action.SCHEDULE: self.schedule,
@@ -62,7 +62,7 @@ class Conduct:
             Action.REINFORCE: self.reinforce,
         }
 
-    def do(self, vassal: Vassal, action: Action, _event: Event) -> None:
+    def do(self, vassal: Vassal, action: Action) -> None:
         """Carry out one action."""
         self._deeds[action](vassal)
 
@@ -145,7 +145,7 @@ class Conduct:
             )
         self.emperor.errands.greet(vassal.name, self._variables(vassal))
         self.happen(vassal, Event.BORN)
-        if vassal.read_again:
+        if vassal.read_again and vassal.state is State.RUNNING:
             self.happen(vassal, Event.CHANGED)
 
     def _variables(self, vassal: Vassal) -> dict[str, str]:

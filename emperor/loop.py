@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import traceback
 from collections import deque
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ SIGNALS = (
     signal.SIGCHLD,
 )
 
+ENDS_A_ZERG = frozenset({Event.LEAVE, Event.DIED, Event.EXILED, Event.LOST, Event.BIRTH_FAILED})
+
 
 class Emperor:
     """Everything tied together."""
@@ -65,6 +68,7 @@ class Emperor:
         self.ending = False
         self._mercy: Timer | None = None
         self._events: deque[tuple[Vassal, Event]] = deque()
+        self._busy = False
         self.reactor = Reactor()
         self.spawner = spawner
         self.notifier = Notifier()
@@ -90,17 +94,31 @@ class Emperor:
 
     def happen(self, vassal: Vassal, event: Event) -> None:
         """Apply one event to one vassal, after those that came before."""
+        if vassal.is_zerg and event in ENDS_A_ZERG:
+            self._events.append((vassal, Event.REMOVED))  # nobody reinforces for ever
         self._events.append((vassal, event))
-        if len(self._events) > 1:
+        if self._busy:
             return
-        while self._events:
-            one, what = self._events[0]
-            state, actions = step(one.state, what)
-            one.state = state
-            for action in actions:
-                self.conduct.do(one, action, what)
-            self._events.popleft()
+        self._busy = True
+        try:
+            while self._events:
+                self._apply(*self._events.popleft())
+        finally:
+            self._busy = False
         self._tell_status()
+
+    def _apply(self, vassal: Vassal, event: Event) -> None:
+        """One step of one vassal. Whatever goes wrong with it must not end all the others."""
+        state, actions = step(vassal.state, event)
+        log.debug(f"[emperor] {vassal.name}: {vassal.state.value} + {event.name} = {state.value}")
+        vassal.state = state
+        try:
+            for action in actions:
+                self.conduct.do(vassal, action)
+        except Exception as error:  # noqa: BLE001  (a fault of ours, shown, and kept to this vassal)
+            vassal.error = f"internal error: {type(error).__name__}: {error}"
+            log.write(f"[emperor] vassal {vassal.name}: {vassal.error}")
+            log.write("".join(traceback.format_exception(error)))
 
     def run(self) -> int:
         """Rule until buried; return the exit status."""
