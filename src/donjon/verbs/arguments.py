@@ -1,0 +1,33 @@
+"""What the verbs' command lines have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+from donjon import cli
+from donjon.emperor.control import DEFAULT_SOCKET
+
+
+def parser(verb: str, *, more: str = "") -> argparse.ArgumentParser:
+    """Return a parser for a verb; wrong usage ends the process with status 2."""
+    return argparse.ArgumentParser(
+        prog=f"donjon {verb}",
+        description=cli.VERBS[verb][1] + ".",
+        epilog=more or None,
+        allow_abbrev=False,
+    )
+
+
+def add_json(to: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    to.add_argument("--json", action="store_true", help="print for programs")
+
+
+def add_control(to: argparse.ArgumentParser) -> None:
+    """Add ``--control``, the socket of the Emperor to ask."""
+    to.add_argument(
+        "--control",
+        metavar="SOCKET",
+        default=None,
+        help=f"control socket of the Emperor (default: {DEFAULT_SOCKET})",
+    )

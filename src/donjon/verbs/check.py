@@ -1,0 +1,109 @@
+"""``donjon check``: every problem of a file, with its line and what to do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from donjon.config import launch as config_launch
+from donjon.config.entry import Entry
+from donjon.config.launch import Advice
+from donjon.config.world import OutsideAccess
+from donjon.errors import ConfigError, DonjonError, reason_of
+from donjon.origin import Origin
+from donjon.verbs import arguments, reading, text
+from donjon.verbs.plan import plan_of
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong (``error``), or odd (``warning``), in a file."""
+
+    file: str
+    severity: str
+    error: DonjonError
+
+    @property
+    def origin(self) -> Origin:
+        """The place at fault; the file as a whole where none is known."""
+        origin = self.error.origin
+        return origin if origin and origin.source != "command line" else Origin(self.file)
+
+    def __str__(self) -> str:
+        what = self.error
+        bare = DonjonError(what.what, reason=what.reason, hint=what.hint)
+        return f"{self.origin}: {self.severity}: {bare}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the problem as values for programs."""
+        origin = self.origin
+        return {
+            "file": origin.source,
+            "line": origin.line,
+            "option": origin.option,
+            "severity": self.severity,
+            "what": self.error.what,
+            "reason": self.error.reason,
+            "hint": self.error.hint,
+        }
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Print the problems of files; 1 if one of them would not start."""
+    parser = arguments.parser(verb, more="The status is 1 if a file has an error, else 0.")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="configuration: FILE[:SECTION]")
+    parser.add_argument(
+        "--customer",
+        action="store_true",
+        help="judge as an Emperor in tyrant mode does: no option of the operator's",
+    )
+    parser.add_argument("--strict", action="store_true", help="a warning is an error, too")
+    reading.add_world(parser)
+    arguments.add_json(parser)
+    chosen = parser.parse_args(words)
+    found = {file: problems(file, chosen) for file in chosen.files}
+    if chosen.json:
+        text.as_json([each.to_json() for all_ in found.values() for each in all_])
+    else:
+        _print(found)
+    bad = [each for all_ in found.values() for each in all_]
+    return 1 if any(chosen.strict or each.severity == "error" for each in bad) else 0
+
+
+def _print(found: dict[str, list[Problem]]) -> None:
+    for file, all_ in found.items():
+        for each in all_:
+            text.line(str(each))
+        if not all_:
+            print(f"{text.printable(file)}: {text.paint('ok', text.GREEN)}")
+
+
+def problems(file: str, chosen: argparse.Namespace) -> list[Problem]:
+    """Return all that is wrong or odd with one file."""
+    try:
+        evaluation = reading.read(file, chosen)
+    except OutsideAccess as error:
+        error.hint = "--open allows it"
+        return [Problem(file, "warning", error)]
+    except DonjonError as error:
+        return [Problem(file, "error", error)]
+    except OSError as error:
+        return [
+            Problem(file, "error", ConfigError(f"cannot read {file}", reason=reason_of(error)))
+        ]
+    found = [Problem(file, "warning", ConfigError(each)) for each in evaluation.warnings]
+    for each in config_launch.problems(evaluation.entries, customer=chosen.customer):
+        found.append(Problem(file, "warning" if isinstance(each, Advice) else "error", each))
+    if not any(each.severity == "error" for each in found):
+        found.extend(_jail_problems(file, evaluation.entries))
+    return found
+
+
+def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
+    """Return what the plan refuses: an unknown user, a missing root, a hook that is none."""
+    try:
+        plan_of(config_launch.build(entries), frozenset())
+    except DonjonError as error:
+        return [Problem(file, "error", error)]
+    return []

@@ -1,0 +1,55 @@
+"""``donjon ls``: the vassals of the running Emperor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from donjon.emperor import client
+from donjon.verbs import arguments, text
+
+HEAD = ("NAME", "STATE", "PID", "UID", "AGE", "STARTS", "NOTE")
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Print one line a vassal."""
+    parser = arguments.parser(verb)
+    arguments.add_control(parser)
+    arguments.add_json(parser)
+    chosen = parser.parse_args(words)
+    vassals = client.ask("ls", socket=chosen.control)["vassals"]
+    if chosen.json:
+        text.as_json(vassals)
+        return 0
+    ordered = sorted(vassals, key=lambda row: str(row["name"]))
+    text.table(HEAD, [_row(row, time.time()) for row in ordered])
+    return 0
+
+
+def _row(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    alive = int(row["pid"]) > 0
+    return (
+        str(row["name"]),
+        condition(row),
+        str(row["pid"]) if alive else "-",
+        str(row["uid"]),
+        text.duration(now - row["last_run"]) if alive and row["last_run"] else "-",
+        str(row["respawns"]),
+        str(row.get("error") or _next(row, now)),
+    )
+
+
+def condition(row: Mapping[str, Any]) -> str:
+    """Return a vassal's state, and how far it is: ready, accepting, loyal."""
+    state = str(row["state"])
+    for mark in ("accepting", "ready"):
+        if row.get(mark):
+            return f"{state}, {mark}"
+    return state
+
+
+def _next(row: Mapping[str, Any], now: float) -> str:
+    """Say when a vassal that waits is started."""
+    wait = row.get("next_start") or 0
+    return f"starts in {text.duration(wait - now)}" if wait > now else ""

@@ -1,0 +1,68 @@
+"""``donjon plan``: the steps of a start, in order, each with the line that asked for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from donjon.config import launch as config_launch
+from donjon.config.spec import Launch
+from donjon.emperor import client
+from donjon.hooks import runner
+from donjon.instance.phases import facts_of
+from donjon.jail import plan as jail_plan
+from donjon.jail.plan import Plan
+from donjon.verbs import arguments, reading, text
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Print the plan of a file; with ``--diff`` what it changes, and 1 if it changes anything."""
+    parser = arguments.parser(verb, more="Nothing is done, and no privilege is needed.")
+    parser.add_argument("file", metavar="FILE", help="configuration, as FILE[:SECTION]")
+    parser.add_argument(
+        "--clone",
+        metavar="WORDS",
+        default="",
+        help="namespaces the process is born in, as emperor-use-clone: pid,net,uts",
+    )
+    parser.add_argument("--diff", metavar="NAME", help="compare with the running vassal NAME")
+    reading.add_world(parser)
+    arguments.add_control(parser)
+    arguments.add_json(parser)
+    chosen = parser.parse_args(words)
+    launch = config_launch.build(reading.read(chosen.file, chosen).entries)
+    if chosen.diff:
+        return _diff(chosen.diff, chosen.control, launch)
+    plan = plan_of(launch, frozenset(filter(None, chosen.clone.split(","))))
+    if chosen.json:
+        text.as_json(plan.to_json())
+    else:
+        _print(plan)
+    return 0
+
+
+def plan_of(launch: Launch, born_in: frozenset[str]) -> Plan:
+    """Return the plan as root would carry it out. Raises JailError and HookError."""
+    jail_plan.clone_flags(born_in)
+    hooks = runner.steps(launch.hooks, facts_of(launch))
+    return jail_plan.build(launch.jail, hooks, born_in=born_in, root=True)
+
+
+def _print(plan: Plan) -> None:
+    rows = [(step.phase.value, step.origin, step.describe()) for step in plan.steps]
+    if rows:
+        text.table(("PHASE", "ASKED FOR BY", "STEP"), rows)
+    else:
+        print("nothing to do before the application starts")
+
+
+def _diff(name: str, control: str | None, launch: Launch) -> int:
+    running = client.ask("show", name=name, socket=control)["vassal"]
+    born_in = frozenset(running.get("clone", ()))
+    new = plan_of(launch, born_in).describe()
+    old = running.get("plan", [])
+    changed = False
+    for each in difflib.unified_diff(old, new, f"running {name}", "file", lineterm="", n=0):
+        text.line(each)
+        changed = True
+    return 1 if changed else 0
