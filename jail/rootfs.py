@@ -332,7 +332,7 @@ class ReleaseRoot(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chroot(Builtin):
-    """chroot(2) with the working directory inside; the original leaves it out (uwsgi-facts 3.3)."""
+    """chroot(2), the working directory too: the original leaves it outside (uwsgi-facts 3.3)."""
 
     directory: str
 

@@ -25,7 +25,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """``tmpfs = DIR[:SIZE]``, an empty private file system of ``size`` bytes, None: the kernel's."""
+    """``tmpfs = DIR[:SIZE]``, an empty file system of ``size`` bytes, None for the kernel's."""
 
     target: str
     origin: Origin = DEFAULT
