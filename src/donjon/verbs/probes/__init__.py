@@ -1,0 +1,1 @@
+"""What ``donjon doctor`` tries, one module an area; each has ``findings()``."""
