@@ -48,7 +48,7 @@ _AREAS = (
 @functools.cache
 def all_options() -> tuple[Option, ...]:
     """Return every row, area by area."""
-    modules = (importlib.import_module(f"donjon.config.options.{area}") for area in _AREAS)
+    modules = [importlib.import_module(f"donjon.config.options.{area}") for area in _AREAS]
     return tuple(row for module in modules for row in module.OPTIONS)
 
 

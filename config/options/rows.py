@@ -114,7 +114,7 @@ def unbuilt(
     return tuple(
         Option(
             name=name,
-            help=f"Known from the original ({area}); not built yet.",
+            help=f"An option of the original, about {area}.",
             area=area,
             takes=takes,
             aliases=aliases,
