@@ -14,9 +14,6 @@ LAUNCH_FD = 4
 ERROR_FD = 5
 FIRST_FREE_FD = 6
 
-ENTERED_CGROUP = "cgroup-entered"
-"""Word of ``born_in``: the cgroups of the jail are made and entered already."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
@@ -25,7 +22,8 @@ class Birth:
     ``emperor_fd`` is the control socket (protocol bytes both ways), inheritable. On ``launch_fd`` the
     Emperor sends a new Launch before byte 1: 4 bytes little-endian length, then a pickle; the vassal
     never writes there. ``error_fd`` is a pipe for one line of at most 4096 bytes when set-up fails; it
-    is closed when the vassal is ready. ``born_in`` are the words of the namespaces given by clone3.
+    is closed when the vassal is ready. ``born_in`` are the words of the namespaces given by clone3,
+    ``in_cgroups`` says that the cgroups of the jail are made and entered already.
     ``environment`` is the whole environment, already in ``os.environ``. ``argv`` is the command line
     that stands for this vassal (uwsgi-facts 1.4): /proc/PID/cmdline shows it, and a foreign program
     started by a binary patch receives it.
@@ -37,5 +35,6 @@ class Birth:
     launch_fd: int = LAUNCH_FD
     error_fd: int = ERROR_FD
     born_in: frozenset[str] = frozenset()
+    in_cgroups: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     argv: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ there before belong to the administrator and are left alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from donjon import log
 from donjon.emperor.janitor import kill, members
@@ -24,6 +25,7 @@ class Groups:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
+        self.removed: Callable[[str], None] = lambda _path: None
         self._made: set[str] = set()
         self._users: dict[str, set[str]] = {}  # vassal → paths
 
@@ -65,6 +67,8 @@ class Groups:
         used: set[str] = set().union(*self._users.values())
         paths = (paths - used) & self._made
         left = set(cgroups.try_remove(paths))
-        self._made -= paths - left
+        for path in paths - left:
+            self._made.discard(path)
+            self.removed(path)
         if left and tries:
             self.reactor.after(RETRY, lambda: self._remove(left, tries - 1))

@@ -15,8 +15,9 @@ import signal
 import stat
 import time
 
-from donjon import syscalls
+from donjon import log, syscalls
 from donjon.emperor.orders import Leftover, Order
+from donjon.jail import cgroups
 
 PATIENCE = 10.0
 """Seconds until what is still there is left to the administrator."""
@@ -26,38 +27,38 @@ class Janitor:
     """Remembers what would have to be cleaned."""
 
     def __init__(self) -> None:
-        self._vassals: dict[int, tuple[str, ...]] = {}
+        self._vassals: set[int] = set()
+        self._groups: set[str] = set()
         self._files: dict[str, tuple[int, int]] = {}
 
     def born(self, pidfd: int, order: Order) -> None:
-        """Take over the pidfd of a new process, with the cgroups made for it."""
-        self._vassals[pidfd] = order.cgroups
+        """Take over the pidfd of a new process, and the cgroups made for it."""
+        self._vassals.add(pidfd)
+        self._groups.update(order.cgroups)
 
     def gone(self, pidfd: int) -> None:
-        """A process ended while the Emperor was alive: its cgroups are the Emperor's business."""
-        self._vassals.pop(pidfd, None)
+        """A process ended. Its cgroups stay noted: the Emperor's own death may have ended it."""
+        self._vassals.discard(pidfd)
         os.close(pidfd)
 
     def note(self, leftover: Leftover) -> None:
-        """Remember a file, or forget it."""
+        """Remember a file, or forget a file or cgroup that is gone."""
         if leftover.forget:
             self._files.pop(leftover.path, None)
+            self._groups.discard(leftover.path)
         else:
             self._files[leftover.path] = leftover.identity
 
     def clean(self) -> None:
         """Kill, wait, remove. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
-        cgroups = sorted(
-            {path for paths in self._vassals.values() for path in paths}, reverse=True
-        )
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)
-        for path in cgroups:
+        for path in self._groups:
             empty_cgroup(path, deadline)
-            with contextlib.suppress(OSError):  # not empty after PATIENCE, or shared with others
-                os.rmdir(path)
+        for path in cgroups.remove(self._groups, max(deadline - time.monotonic(), 0.0)):
+            log.write(f"[spawner] cgroup {path} is still in use and stays")
         for path, identity in self._files.items():
             unlink_same(path, identity)
 

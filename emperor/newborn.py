@@ -11,6 +11,7 @@ not enough the end of file on the control socket ends the vassal, and the janito
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from donjon.emperor.orders import Order
 from donjon.errors import DonjonError, HookError
 from donjon.hooks import runner
 from donjon.hooks.action import Facts
+from donjon.jail import capabilities, mounts, template
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 
@@ -83,7 +85,10 @@ def arrange(order: Order, fds: list[int]) -> dict[str, list[int]]:
             os.dup2(named[role][0], number, inheritable=number <= EMPEROR_FD)
         elif number > 2:
             _close_quietly(number)
-    _close_between(FIRST_FREE_FD, sorted(fd for fd in keep if _needed_later(fd, named)))
+    keep = [fd for fd in keep if _needed_later(fd, named)]
+    if order.birth is not None and order.birth.launch.jail.rootfs:
+        keep += template.descriptors()
+    _close_between(FIRST_FREE_FD, sorted(keep))
     return named
 
 
@@ -92,8 +97,6 @@ def _needed_later(fd: int, named: dict[str, list[int]]) -> bool:
 
 
 def _move_up(fd: int) -> int:
-    import fcntl  # noqa: PLC0415  (loaded by the spawner already)
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SAFE)
 
 
@@ -168,6 +171,8 @@ def drop(order: Order) -> None:
         os.setresgid(order.gid, order.gid, order.gid)
     if order.uid is not None:
         os.setresuid(order.uid, order.uid, order.uid)
+        # capabilities(7): only a change from uid 0 clears them, and an Emperor need not be root
+        capabilities.hold((), ambient=False)
         # credentials(7): the change made the process undumpable, and its /proc/self root's
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
         die_with_emperor(order)
@@ -182,9 +187,11 @@ def prepare(order: Order) -> None:
         environment = {**os.environ, "UWSGI_VASSALS_DIR": order.vassals_directory}
         wait_for_program((order.start_hook, birth.name), environment)
     context = Context(name=birth.name, born_in=birth.born_in, variables=vassal_variables(order))
+    if order.hooks and "fs" in birth.born_in:
+        private = mounts.MakePrivate(phase=Phase.AS_VASSAL)  # or a mount would show on the host
+        run_hook(private.execute, context, private.describe())
     for step in runner.steps(order.hooks, Facts()):
-        if step.phase is Phase.AS_VASSAL:
-            run_hook(step.execute, context, step.describe())
+        run_hook(step.execute, context, step.describe())
 
 
 def run_hook(execute: Callable[[Context], None], context: Context, words: str) -> None:

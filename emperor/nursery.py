@@ -7,6 +7,7 @@ the answer comes. A few orders may be under way at once; more wait here, so that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -92,6 +93,7 @@ class Nursery:
         self.spec = spec
         self.as_vassal = tuple(hook for hook in hooks if hook.phase is Phase.AS_VASSAL)
         self.groups = Groups(reactor)
+        self.groups.removed = self.unnote
         self._numbers = 0
         self._queue: deque[Waiting] = deque()
         self._under_way: dict[int, Arrived] = {}
@@ -146,11 +148,13 @@ class Nursery:
 
     def note(self, path: str, identity: tuple[int, int]) -> None:
         """Have a file unlinked if the Emperor is killed."""
-        self.spawner.send(Leftover(path=path, identity=identity))
+        with contextlib.suppress(OSError):  # the spawner is gone: nobody will clean
+            self.spawner.send(Leftover(path=path, identity=identity))
 
     def unnote(self, path: str) -> None:
         """The file is gone already."""
-        self.spawner.send(Leftover(path=path, forget=True))
+        with contextlib.suppress(OSError):  # the spawner is gone, and its notes with it
+            self.spawner.send(Leftover(path=path, forget=True))
 
     def owns(self, pid: int) -> bool:
         """Whether ``pid`` was born from an order that is not a vassal's yet, or is a helper."""
@@ -226,7 +230,8 @@ class Nursery:
             birth=Birth(
                 name=vassal.name,
                 launch=reading.launch,
-                born_in=reading.born_in,
+                born_in=reading.clone_words,
+                in_cgroups=bool(reading.launch.jail.cgroups),
                 environment=vassal_environment(os.environ, zerg=vassal.zerg),
                 argv=reading.argv,
             ),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
 from donjon.config.spec import EmperorSpec, Launch
-from donjon.emperor.birth import EMPEROR_FD, ENTERED_CGROUP
+from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
 from donjon.hooks import runner
@@ -43,12 +43,6 @@ class Reading:
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
     host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
-
-    @property
-    def born_in(self) -> frozenset[str]:
-        """What the vassal need not do itself."""
-        cgroup = {ENTERED_CGROUP} if self.launch.jail.cgroups else frozenset()
-        return self.clone_words | cgroup
 
     @property
     def is_foreign(self) -> bool:
@@ -141,6 +135,7 @@ class Preparer:
             under_emperor=True,
             customer=tyrant,
             operator_sources=self.trusted,
+            owner=(found.uid, found.gid) if tyrant else None,
         )
         drops_at_birth = tyrant and not needs_root(launch)
         jail = dataclasses.replace(
@@ -166,8 +161,7 @@ class Preparer:
     def _plan(self, launch: Launch, words: frozenset[str], *, root: bool) -> tuple[str, ...]:
         """Return the steps that make the jail, in words; those that run again at a reload are not."""
         steps = runner.steps(launch.hooks, Facts())
-        born_in = words | ({ENTERED_CGROUP} if launch.jail.cgroups else frozenset())
-        plan = plans.build(launch.jail, steps, born_in=born_in, root=root)
+        plan = plans.build(launch.jail, steps, born_in=words, root=root)
         last = ORDER[Phase.LIMITS]
         return tuple(
             f"{step.phase.value}: {step.describe()}"

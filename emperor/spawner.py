@@ -11,6 +11,8 @@ janitor (``janitor``) before it exits.
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import gc
 import importlib
 import os
@@ -24,10 +26,13 @@ from donjon.emperor import evaluator, orders
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Answer, Leftover, Order
-from donjon.jail import plan
+from donjon.jail import plan, template, zygote
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
+
+OUT_OF_THE_WAY = 60
+"""Descriptors of the spawner's own that newborns inherit lie from here on."""
 
 FINAL_PATIENCE = 5.0
 """Seconds that a buried Emperor waits for its spawner."""
@@ -99,12 +104,22 @@ def _become_zygote(
         plan.warm()
         config.preload()
         _preload(preload)
+        _hold_template()
         gc.collect()
         gc.freeze()
         Zygote(link, entry, emperor_pid).serve()
     except BaseException as error:
         log.write(f"[spawner] died: {type(error).__name__}: {error}")
         os._exit(1)
+
+
+def _hold_template() -> None:
+    """Make the template of host roots, at a number that no newborn needs for something else."""
+    zygote.prepare()
+    held = template.lend()
+    if held is not None:
+        number = fcntl.fcntl(held.number, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
+        template.keep(dataclasses.replace(held, number=number))
 
 
 def _preload(names: Sequence[str]) -> None:
