@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import select
+import signal
 import struct
 import time
 from collections.abc import Mapping
@@ -69,12 +70,13 @@ def run_shell(command: str, *, cwd: str, environ: Mapping[str, str]) -> bytes:
         stdout=subprocess.PIPE,
         cwd=cwd,
         env=dict(environ),
+        process_group=0,
     ) as process:
         assert process.stdout is not None
         try:
             return _drain_until(process.stdout.fileno(), f"exec://{command}", RUN_SECONDS)
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # not the shell alone
             raise
 
 

@@ -16,11 +16,13 @@ from donjon.config.entry import Entry
 from donjon.config.formats.document import DEFAULT_SECTION, Document
 from donjon.config.limits import MAX_NESTING
 
+_KEY_PART = re.compile(r"\s*(?:[\w-]+|\"[^\"]*\"|'[^']*')\s*")
 _LINE = re.compile(r"at line (\d+)")
 
 
 def parse(document: Document) -> list[Entry] | None:
     """Return the options of the wanted table."""
+    _check_keys(document)
     import tomllib  # noqa: PLC0415  (4 ms, for TOML only; see config.preload)
 
     try:
@@ -40,6 +42,18 @@ def parse(document: Document) -> list[Entry] | None:
     entries: list[Entry] = []
     _gather(document, _Keys(document), table, entries, depth=0)
     return entries
+
+
+def _check_keys(document: Document) -> None:
+    """Refuse ``a.b.c.d...``: tomllib takes quadratic time for it."""
+    for number, line in enumerate(document.text.split("\n"), 1):
+        if line.count(".") <= MAX_NESTING:
+            continue
+        depth = 0
+        for part in line.split("."):
+            depth = depth + 1 if _KEY_PART.fullmatch(part) else 0
+            if depth > MAX_NESTING:
+                raise document.broken(f"a key of more than {MAX_NESTING} parts", number)
 
 
 def _gather(

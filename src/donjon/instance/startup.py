@@ -108,9 +108,9 @@ class _Start:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         environment.apply(spec)
-        link = self._link()
+        control = _control_socket()
         sockets = Sockets()
-        context = self._context(link)
+        context = self._context(control)
         moments = phases.first(self.launch, context)
 
         moments.enter(Phase.ASAP)
@@ -125,24 +125,12 @@ class _Start:
             _write_file(text, origin)
         moments.drop(DropPoint.START)
         self._after_drop(moments, spec)
+        # only now: the link does not block, and a foreign program expects a socket that does
+        link = EmperorLink(control) if control >= 0 else None
         return self._go_on(moments, spec, sockets, link, ready)
 
-    def _link(self) -> EmperorLink | None:
-        """Take over the control socket that the environment names (uwsgi-facts 1.4)."""
-        text = os.environ.get(EMPEROR_FD, "")
-        if not text.isdecimal():
-            return None
-        try:
-            return EmperorLink(int(text))
-        except OSError as error:
-            raise DonjonError(
-                f"{EMPEROR_FD}={text} is no open descriptor",
-                reason=reason_of(error),
-                hint="unset it to start without an Emperor",
-            ) from error
-
-    def _context(self, link: EmperorLink | None) -> Context:
-        inherit = [link.fileno()] if link else []
+    def _context(self, control: int) -> Context:
+        inherit = [control] if control >= 0 else []
         if self.birth is None:
             return Context(argv=tuple(sys.argv), inherit=inherit)
         birth = self.birth
@@ -220,6 +208,22 @@ class _Start:
             return Reloaded(launch.server, current)
 
         return again
+
+
+def _control_socket() -> int:
+    """Return the number of the control socket that the environment names, -1 for none."""
+    text = os.environ.get(EMPEROR_FD, "")
+    if not text.isdecimal():
+        return -1
+    try:
+        os.fstat(int(text))
+    except OSError as error:
+        raise DonjonError(
+            f"{EMPEROR_FD}={text} is no open descriptor",
+            reason=reason_of(error),
+            hint="unset it to start without an Emperor",
+        ) from error
+    return int(text)
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
