@@ -5,6 +5,7 @@ One function a phase, nothing else.
 
 from __future__ import annotations
 
+import os
 import resource
 
 from donjon.jail import (
@@ -184,6 +185,8 @@ def _mounts(wish: Wish) -> list[Step]:
                 phase=phase, origin=one.origin, target=one.target, size=one.size, mode=one.mode
             )
         )
+    if spec.rootfs == HOST:
+        steps += _application_in_scratch(wish)
     for bind in spec.binds:
         steps.append(
             mounts.BindMount(
@@ -201,6 +204,16 @@ def _mounts(wish: Wish) -> list[Step]:
     else:
         steps.append(rootfs.ReleaseRoot(phase=phase))
     return steps
+
+
+def _application_in_scratch(wish: Wish) -> list[Step]:
+    """Show an application that lives in the host's /tmp or /run in the jail's."""
+    origin = wish.origin("rootfs")
+    return [
+        mounts.BindMount(phase=Phase.ROOT, origin=origin, source=path, target=path, read_only=True)
+        for path in exposed(wish)
+        if rootfs.in_scratch(path)
+    ]
 
 
 def _new_root(wish: Wish) -> list[Step]:
@@ -231,11 +244,17 @@ def _new_root(wish: Wish) -> list[Step]:
     return steps
 
 
+def exposed(wish: Wish) -> list[str]:
+    """Return the application's paths that a host root must show."""
+    trees = rootfs.host_root()[1].trees
+    wanted = [os.path.normpath(path) for path in wish.spec.expose]
+    return rootfs.outermost(path for path in wanted if rootfs.exposable(path, trees))
+
+
 def _host_root(wish: Wish) -> list[Step]:
     phase, origin = Phase.ROOT, wish.origin("rootfs")
     directories, layout = rootfs.host_root()
-    wanted = [path for path in wish.spec.expose if rootfs.exposable(path, layout.trees)]
-    application = tuple(rootfs.outermost(wanted))
+    application = tuple(path for path in exposed(wish) if not rootfs.in_scratch(path))
     targets = [
         *application,
         *(bind.target for bind in wish.spec.binds),

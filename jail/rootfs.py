@@ -50,10 +50,13 @@ ETC = (
 )
 """What is seen of the host's /etc. No keys, no shadow, nobody's configuration."""
 
-OWN = ("/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp")
+OWN = ("/proc", "/sys", "/dev")
 """Where a jail has its own, so that a view of the host's would be wrong."""
 
-DIRECTORIES = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/tmp", "/var/tmp")
+SCRATCH = ("/tmp", "/run")
+"""Where a jail has its own too, but where an application may live: shown last."""
+
+DIRECTORIES = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/tmp", "/var")
 """What the root has besides the mount points of views."""
 
 ROOT_SIZE = "1m"  # directories and mount points only
@@ -122,7 +125,14 @@ def is_below(path: str, directory: str) -> bool:
 def exposable(path: str, shown: Sequence[str]) -> bool:
     """Whether a path needs a view: it is not the whole host, not shown yet and not private."""
     clean = os.path.normpath(path)
-    return clean != "/" and not any(is_below(clean, other) for other in (*shown, *OWN))
+    if clean == "/" or clean in SCRATCH:
+        return False
+    return not any(is_below(clean, other) for other in (*shown, *OWN))
+
+
+def in_scratch(path: str) -> bool:
+    """Whether ``path`` lies where the jail gets an empty file system."""
+    return any(is_below(os.path.normpath(path), own) for own in SCRATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +231,8 @@ def host_root() -> tuple[tuple[str, ...], Layout]:
         for path in interpreter_trees()
         if not any(is_below(path, tree) for tree in layout.trees)
     )
-    views = Layout((*layout.trees, *own), layout.files, layout.links)
+    links = (*layout.links, ("/var/tmp", "/tmp"), ("/var/run", "/run"))
+    views = Layout((*layout.trees, *own), layout.files, links)
     above = (os.path.dirname(path) for path in layout.files)
     return with_parents((*DIRECTORIES, *above, *views.trees)), views
 
@@ -363,7 +374,7 @@ class PivotRoot(Builtin):
         try:
             syscalls.pivot_root(".", self.old[len(self.new) :].lstrip("/"))
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in (errno.EINVAL, errno.EBUSY):
                 raise
             raise JailError(
                 f"cannot pivot_root to {self.new}",
