@@ -38,7 +38,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> 
     while time.monotonic() < end:
         try:
             value = condition()
-        except (OSError, ValueError, IndexError, KeyError) as error:
+        except (OSError, ValueError, LookupError, StopIteration) as error:
             last, value = error, None
         if value:
             return value
