@@ -52,6 +52,7 @@ class Builder:
     """The Launch while it is being put together; options write to it."""
 
     __slots__ = (
+        "abstract_sockets",
         "advice",
         "default_protocol",
         "emperor",
@@ -76,6 +77,7 @@ class Builder:
         self.routers: list[tuple[str, Origin]] = []
         self.shared_sockets: list[tuple[str, Origin]] = []
         self.default_protocol = "uwsgi"
+        self.abstract_sockets = False
         self.fallback_config: str | None = None
         self.spawn: str | None = None
         self.strict = False
@@ -144,7 +146,7 @@ class Builder:
     def _listener(self, address: str, protocol: str, origin: Origin) -> Listener:
         protocol = protocol or self.default_protocol
         if not address.startswith("="):
-            return Listener(address, protocol, origin)
+            return Listener(self._address(address), protocol, origin)
         index = address[1:]
         if not index.isdigit() or int(index) >= len(self.shared_sockets):
             count = len(self.shared_sockets)
@@ -153,7 +155,12 @@ class Builder:
                 origin=place(origin),
                 reason=f"{count} given" if count else "no shared-socket is given",
             )
-        return Listener(self.shared_sockets[int(index)][0], protocol, origin, shared=True)
+        shared = self._address(self.shared_sockets[int(index)][0])
+        return Listener(shared, protocol, origin, shared=True)
+
+    def _address(self, address: str) -> str:
+        is_file = ":" not in address and not address.startswith("@")
+        return "@" + address if self.abstract_sockets and is_file else address
 
 
 def place(origin: Origin) -> Origin:

@@ -20,6 +20,7 @@ from donjon.config.entry import Entry
 from donjon.config.options.option import Option
 from donjon.config.spec import Launch
 from donjon.errors import ConfigError, OptionError
+from donjon.origin import Origin
 
 __all__ = ["Advice", "build", "problems"]
 
@@ -63,6 +64,7 @@ def problems(
     """Return all that is wrong or odd, in order of the entries; ``Advice`` stops no start."""
     found: list[ConfigError] = []
     builder = Builder()
+    last: dict[tuple[str, str], Origin] = {}
     allowed = _allowed_to(customer, operator_sources, owner)
     for entry in entries:
         row = options.find(entry.key)
@@ -71,6 +73,7 @@ def problems(
                 found.extend(_near_miss(entry))
             elif not row.immediate:
                 _apply(builder, row, entry, allowed)
+                found.extend(_overruled(row, entry, last))
         except ConfigError as error:
             found.append(error)
         found.extend(builder.advice)
@@ -165,6 +168,18 @@ def _shown(value: str | None) -> str:
     """Return a value as a message shows it: one line of bounded length."""
     text = "" if value is None else value.encode("unicode_escape").decode("ascii")
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _overruled(
+    row: Option, entry: Entry, last: dict[tuple[str, str], Origin]
+) -> list[ConfigError]:
+    """Return advice where a file sets again what it set before, in a line kept in ``last``."""
+    before = last.get((row.name, entry.origin.source))
+    last[row.name, entry.origin.source] = entry.origin
+    if row.repeats or row.apply is None or before is None or not before.line:
+        return []
+    what = f"{entry.key} is given again; line {before.line} counts no more"
+    return [Advice(what, origin=place(entry.origin))]
 
 
 def _near_miss(entry: Entry) -> list[ConfigError]:

@@ -7,6 +7,17 @@ from donjon.config.options.rows import Rows, unbuilt
 
 AREA = "Emperor"
 
+_SCHEMES = ("dir", "glob")
+
+
+def _source(text: str) -> str:
+    """Read a source of vassals. Schemes that need a plugin of the original are refused."""
+    scheme, sign, _ = values.word(text).partition("://")
+    if sign and scheme not in _SCHEMES:
+        raise ValueError(f"{scheme}:// is not built yet, only dir:// and glob:// are")
+    return text
+
+
 _emperor = Rows(AREA, "emperor")
 _lends = Rows(AREA, "emperor", operator=True)
 """Keys that need, or lend to others, more than a customer has."""
@@ -19,6 +30,7 @@ SOURCES = (
         "emperor",
         "Start an instance for each configuration in a directory or behind a pattern.",
         field="sources",
+        parse=_source,
         metavar="dir://DIR|glob://PATTERN|PATTERN",
         example="/etc/uwsgi/vassals",
     ),

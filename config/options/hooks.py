@@ -121,5 +121,19 @@ OPTIONS = (
         repeats=True,
         example="/run/trigger print:touched",
     ),
+    Option(
+        name="touch-exec",
+        help="Run a line of shell when a file was touched.",
+        area=AREA,
+        parse=_touch,
+        apply=make(
+            "server",
+            "touch_hooks",
+            lambda value, origin: TouchHook(value[0], f"exec:{value[1]}", origin),
+        ),
+        metavar='"FILE COMMAND"',
+        repeats=True,
+        example="/run/trigger true",
+    ),
     *unbuilt(AREA, required="after-request-hook|after-request-call binsh"),
 )

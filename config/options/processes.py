@@ -220,7 +220,7 @@ OPTIONS = (
     *unbuilt(
         AREA,
         required="""
-        farm flock flock-wait flock2 flock-wait2 force-cwd worker-exec worker-exec2 touch-exec
+        farm flock flock-wait flock2 flock-wait2 force-cwd worker-exec worker-exec2
         stop reload pause suspend resume ping ping-timeout
         """,
         nothing="command-mode",

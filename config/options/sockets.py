@@ -37,6 +37,10 @@ def _protocol(builder: Builder, value: str, _origin: Origin) -> None:
     builder.default_protocol = value
 
 
+def _abstract(builder: Builder, value: bool, _origin: Origin) -> None:  # noqa: FBT001
+    builder.abstract_sockets = value
+
+
 def _chown_socket(builder: Builder, value: str, origin: Origin) -> None:
     builder.server.put("chown_socket", value, origin)
     builder.jail.put("chown_socket", value, origin)
@@ -127,6 +131,15 @@ FILES = (
         metavar="MASK",
         example="022",
     ),
+    Option(
+        name="abstract-socket",
+        help="Make UNIX sockets abstract: a name instead of a file.",
+        area=AREA,
+        takes=Takes.NOTHING,
+        short="a",
+        parse=values.boolean,
+        apply=_abstract,
+    ),
     _server.flag("reuse-port", "Let other processes bind the same addresses."),
     _server.flag("vacuum", "Remove sockets and files that were created, at the end."),
 )
@@ -166,7 +179,7 @@ OPTIONS = (
     *LISTENERS,
     *FILES,
     *REQUESTS,
-    *unbuilt(AREA, nothing="abstract-socket/a freebind", required="safe-fd|fd-safe"),
+    *unbuilt(AREA, nothing="freebind", required="safe-fd|fd-safe"),
     *unbuilt(
         AREA,
         required="""

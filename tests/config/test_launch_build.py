@@ -98,6 +98,11 @@ def test_a_socket_may_name_a_shared_one():
     assert made.server.http_routers == (Listener(":80", "http11", at(4, "http"), shared=True),)
 
 
+def test_unix_sockets_may_be_abstract():
+    made = launch("abstract-socket\nsocket = /a\nsocket = @b\nhttp-socket = 127.0.0.1:1")
+    assert [one.address for one in made.server.listeners] == ["@/a", "@b", "127.0.0.1:1"]
+
+
 @pytest.mark.parametrize("address", ["=0", "=x", "=", "=-1"])
 def test_a_shared_socket_that_does_not_exist_is_an_error(address):
     with pytest.raises(OptionError, match=r"^a.ini:1: there is no shared socket"):
@@ -144,14 +149,18 @@ def test_mules():
 def test_daemons_alarms_and_touched_files():
     made = launch(
         "attach-daemon = memcached\nsmart-attach-daemon = /run/d.pid d\n"
-        "alarm = bell cmd:cat >> /x\nhook-touch = /run/t print:touched\ntouch-reload = /a"
+        "alarm = bell cmd:cat >> /x\nhook-touch = /run/t print:touched\ntouch-reload = /a\n"
+        "touch-exec = /run/t echo touched"
     )
     assert made.server.daemons == (
         Daemon("memcached", "attach-daemon", at(1, "attach-daemon")),
         Daemon("/run/d.pid d", "smart-attach-daemon", at(2, "smart-attach-daemon")),
     )
     assert made.server.alarms == (Alarm("bell", "cmd:cat >> /x", at(3, "alarm")),)
-    assert made.server.touch_hooks == (TouchHook("/run/t", "print:touched", at(4, "hook-touch")),)
+    assert made.server.touch_hooks == (
+        TouchHook("/run/t", "print:touched", at(4, "hook-touch")),
+        TouchHook("/run/t", "exec:echo touched", at(6, "touch-exec")),
+    )
     assert made.server.touch_reload == ("/a",)
 
 

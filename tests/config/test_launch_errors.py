@@ -82,6 +82,22 @@ def test_every_problem_is_told_at_once():
     )
 
 
+def test_a_value_that_is_overruled_in_the_same_file_is_told():
+    told = said(
+        entry("chdir", "/a", 1),
+        entry("chdir", "/b", 2, "other.ini"),
+        entry("chdir", "/c", 3),
+        entry("env", "A=1", 4),
+        entry("env", "B=1", 5),
+    )
+    assert told == ["a.ini:3: chdir is given again; line 1 counts no more"]
+
+
+def test_a_source_of_vassals_that_needs_a_plugin_is_an_error():
+    with pytest.raises(OptionError, match=r"pg:// is not built yet"):
+        build([entry("emperor", "pg://host=127.0.0.1;SELECT name FROM vassals")])
+
+
 def test_advice_is_told_apart_from_errors():
     found = problems([entry("cheaper", "1"), entry("processes", "x"), entry("mastr", "1")])
     assert [isinstance(problem, Advice) for problem in found] == [True, False, True]
