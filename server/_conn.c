@@ -331,12 +331,10 @@ step_http(struct loop *loop, struct conn *conn, const char *p, size_t len, size_
 
     if (result == HTTP_MORE && len < loop->worker->buffer_size)
         return STEP_WAIT;
-    if (result == HTTP_MORE)
-        return refuse(loop, conn, memchr(p, '\n', len) != NULL ? 431 : 414);
+    if (result == HTTP_MORE || (result == HTTP_OK && r->head_len > loop->worker->buffer_size))
+        return refuse(loop, conn, memchr(p, '\n', loop->worker->buffer_size) ? 431 : 414);
     if (result != HTTP_OK)
         return refuse(loop, conn, result);
-    if (r->head_len > loop->worker->buffer_size)
-        return refuse(loop, conn, 431);
     *used = r->head_len;
     if (r->chunked || r->content_length > 0)
         return begin_body(loop, conn, p, len, used, r->content_length);
