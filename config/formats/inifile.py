@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from donjon.config.entry import Entry
 from donjon.config.formats.document import Document
+from donjon.origin import Origin
 
 _BLANKS = " \t\r"
 
@@ -32,6 +33,9 @@ def parse(document: Document) -> list[Entry] | None:
             found = found or inside
         elif inside:
             key, _, value = text.partition("=")
-            entries.append(document.entry(key.rstrip(_BLANKS), value.lstrip(_BLANKS), number))
+            if document.fill is not None and "%" in text:
+                key, value = document.fill(key), document.fill(value)
+            key = key.strip(_BLANKS)
+            entries.append(Entry(key, value.strip(_BLANKS), Origin(document.source, number, key)))
     document.check_count(entries)
     return entries if found else None
