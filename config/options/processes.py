@@ -19,10 +19,23 @@ _server = Rows(AREA, "server")
 
 _SECONDS = {"metavar": "SECONDS", "example": "60"}
 
+
+def _threads(text: str) -> int:
+    """Read a number of threads; none is one, as in the original."""
+    return max(1, values.integer(0, 1024)(text))
+
+
 NUMBERS = (
     _server.flag("master", "Run a master that keeps the workers.", short="M"),
-    _server.number("processes", "How many workers.", "workers", short="p", example="4"),
-    _server.number("threads", "How many threads each worker has.", example="2"),
+    _server.number(
+        "processes",
+        "How many workers.",
+        "workers",
+        short="p",
+        example="4",
+        parse=values.integer(1, 4096),
+    ),
+    _server.number("threads", "How many threads each worker has.", example="2", parse=_threads),
     _server.flag(
         "enable-threads", "Let the application start threads; they always can.", short="T"
     ),

@@ -30,7 +30,7 @@ def test_a_value_on_the_command_line_has_no_line():
 
 
 def test_a_negative_number_is_refused():
-    with pytest.raises(OptionError, match="not between 0 and"):
+    with pytest.raises(OptionError, match="not between 1 and"):
         build([entry("processes", "-1")])
 
 

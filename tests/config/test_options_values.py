@@ -59,6 +59,12 @@ def test_what_is_not_a_size_is_refused(text):
         values.size()(text)
 
 
+def test_there_is_at_least_one_worker_and_one_thread():
+    assert parse("threads", "0") == 1
+    with pytest.raises(ValueError, match="not between 1 and 4096"):
+        parse("processes", "0")
+
+
 def test_a_large_buffer_is_clamped():
     assert parse("buffer-size", "32768") == 32768
     assert parse("buffer-size", "1000000") == 65535
