@@ -19,6 +19,7 @@ from donjon.hooks import alarms, runner
 from donjon.hooks.action import ActionError, Facts
 from donjon.hooks.runner import HookStep
 from donjon.hooks.spec import Hook, Kind
+from donjon.instance import envdir
 from donjon.jail import plan as jail_plan
 from donjon.jail.phase import Phase
 from donjon.jail.plan import Plan
@@ -50,15 +51,20 @@ class InstancePhases:
         self._hooks = hooks
         self._touch = {hook: _touch_step(hook, facts) for hook in launch.server.touch_hooks}
         self._point = drop_point(launch.jail)
-        self._has_master = launch.server.master
+        self._server = launch.server
         self._starter = os.getpid()
         self._dropped = False
 
     def run(self, phase: Phase) -> None:
-        """Run the hooks of ``phase``. Raises HookError where the phase is fatal."""
+        """Run the hooks of ``phase``. Raises HookError where the phase is fatal.
+
+        On a reload, ``envdir`` is read again after the asap hooks, as it was at the start.
+        """
         for step in self._hooks:
             if step.phase is phase:
                 step.execute(self._context)
+        if phase is Phase.ASAP:
+            envdir.apply(self._server.envdirs, self._server.origins.get("envdirs"))
 
     def enter(self, *phases: Phase) -> None:
         """Run hooks and built-in steps of phases of a first start. Raises JailError, HookError."""
@@ -69,7 +75,7 @@ class InstancePhases:
         if self._dropped or point is not self._point:
             return
         self._dropped = True
-        again = point is DropPoint.APPS and self._has_master and os.getpid() == self._starter
+        again = point is DropPoint.APPS and self._server.master and os.getpid() == self._starter
         (self._plain if again else self._plan).run(self._context, PRIVILEGE)
 
     def touch(self, hook: TouchHook) -> None:
@@ -86,7 +92,9 @@ class InstancePhases:
     def reloaded(self, launch: Launch) -> InstancePhases:
         """Return the phases of a configuration read again, in the same jail."""
         context = replace(self._context, reload=True)
-        new = InstancePhases(launch, context, _steps(launch), self._plan, self._plain)
+        new = InstancePhases(
+            launch, context, steps_of(launch, root=_is_root()), self._plan, self._plain
+        )
         new._point = self._point
         new._starter = self._starter
         new._dropped = self._dropped
@@ -95,7 +103,7 @@ class InstancePhases:
 
 def first(launch: Launch, context: Context) -> InstancePhases:
     """Plan a first start. Raises JailError and HookError for all that can be known before."""
-    hooks = _steps(launch)
+    hooks = steps_of(launch, root=_is_root())
     plan = _build(launch.jail, hooks, context)
     late = drop_point(launch.jail) is DropPoint.APPS
     return InstancePhases(
@@ -103,12 +111,17 @@ def first(launch: Launch, context: Context) -> InstancePhases:
     )
 
 
-def _steps(launch: Launch) -> tuple[HookStep, ...]:
-    return tuple(runner.steps(_wanted(launch), facts_of(launch)))
+def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
+    """Return the steps of the hooks that a start has, as root or not. Raises HookError."""
+    return tuple(runner.steps(_wanted(launch, root=root), facts_of(launch)))
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
 
 
 def _build(jail: JailSpec, steps: Sequence[HookStep], context: Context) -> Plan:
-    return jail_plan.build(jail, steps, born_in=context.born_in, root=os.geteuid() == 0)
+    return jail_plan.build(jail, steps, born_in=context.born_in, root=_is_root())
 
 
 def drop_point(jail: JailSpec) -> DropPoint:
@@ -140,12 +153,12 @@ def facts_of(launch: Launch) -> Facts:
     )
 
 
-def _wanted(launch: Launch) -> Iterable[Hook]:
+def _wanted(launch: Launch, *, root: bool) -> Iterable[Hook]:
     """Leave out the hooks of phases that this start does not have (uwsgi-facts 2.2)."""
     jail = launch.jail
     walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs
     absent = set()
-    if os.geteuid() != 0:
+    if not root:
         absent = {Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER}
     elif not (walls or jail.namespace):
         absent = {Phase.POST_JAIL}

@@ -18,7 +18,7 @@ from donjon import log
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor.birth import Birth
 from donjon.errors import DonjonError, reason_of
-from donjon.instance import output, phases
+from donjon.instance import envdir, output, phases
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail.phase import Phase
@@ -114,6 +114,7 @@ class _Start:
         moments = phases.first(self.launch, context)
 
         moments.enter(Phase.ASAP)
+        envdir.apply(spec.envdirs, spec.origins.get("envdirs"))
         ready = self._output(spec)
         pidfiles.write_early(spec)
         sockets.bind_shared(spec)
