@@ -76,9 +76,25 @@ def find_short(letter: str) -> Option | None:
     return _shorts().get(letter)
 
 
+_LONGEST = 64
+"""Longer keys are no misspelt options, and comparing them costs time."""
+
+_REPLACED = {
+    "static-offload-to-thread": "offload-threads",
+    "auto-snapshot": "master-fifo",
+    "cluster": "legion",
+    "cache-server": "cache2",
+}
+"""What to use for options that the original dropped (spec REM); they are placeholders today."""
+
+
 def suggest(name: str) -> str | None:
     """Return the option that ``name`` was probably meant to be, or None."""
+    if len(name) > _LONGEST:
+        return None
     wanted = name.replace("_", "-").lower()
+    if wanted in _REPLACED:
+        return _REPLACED[wanted]
     if wanted in _index():
         return wanted
     near = difflib.get_close_matches(wanted, _index(), n=1, cutoff=0.85)

@@ -34,8 +34,7 @@ class Option:
     by name, never taken for a placeholder. ``harmless`` says that the same runs without it: such
     an option is a warning, any other an error. ``immediate`` options act while the configuration
     is read (loaders, logic, placeholders) and belong to ``config.expand``. ``operator`` keys are
-    refused in a customer's file. ``removed`` says what to use instead of an option that the
-    original dropped. ``example`` is a value that must parse.
+    refused in a customer's file. ``example`` is a value that must parse.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Option:
     repeats: bool = False
     operator: bool = False
     harmless: bool = False
-    removed: str = ""
     ours: bool = False  # not an option of the original
     example: str = ""
 

@@ -104,13 +104,17 @@ def test_an_unknown_name_is_not_found():
         ("htp-socket", "http-socket"),
         ("Master", "master"),
         ("emperor_tyrnt", "emperor-tyrant"),
+        ("auto-snapshot", "master-fifo"),
+        ("cluster", "legion"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(written, meant):
     assert options.suggest(written) == meant
 
 
-@pytest.mark.parametrize("name", ["base", "customer_name", "x", "placeholder", "deep"])
+@pytest.mark.parametrize(
+    "name", ["base", "customer_name", "x", "placeholder", "deep", "master" * 1000]
+)
 def test_a_placeholder_gets_no_suggestion(name):
     assert options.suggest(name) is None
 

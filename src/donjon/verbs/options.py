@@ -68,7 +68,6 @@ def _whole(row: Option) -> None:
         "example": f"{row.name} = {row.example}" if row.example else "",
         "repeats": "yes, each counts" if row.repeats else "",
         "who": "the operator only, never a customer's file" if row.operator else "",
-        "instead": row.removed,
         "origin": "donjon's own" if row.ours else "",
     }
     for name, value in facts.items():
