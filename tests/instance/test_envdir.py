@@ -33,7 +33,10 @@ def test_files_are_variables(tmp_path, environment):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_what_is_no_file_is_refused_at_once(tmp_path, make):
     make(tmp_path / "BAD")
-    with pytest.raises(DonjonError, match=r"^a\.ini:1: envdir: cannot read the environment in .*/BAD: not a regular"):
+    with pytest.raises(
+        DonjonError,
+        match=r"^a\.ini:1: envdir: cannot read the environment in .*/BAD: not a regular",
+    ):
         envdir.apply([str(tmp_path)], Origin("a.ini", 1, "envdir"))
 
 
