@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from donjon import log
 from donjon.server import generation
@@ -117,17 +118,23 @@ class Crew:
         self._once: set[int] = set()
         self._chain: list[int] = []
         self._before: ServerSpec | None = None
+        self._go = self._goer = -1
 
     # -- beginning
 
     def start(self, before: ServerSpec | None = None) -> None:
         """Fork the child that loads the application; ``before`` is what a reload replaces."""
         self._before = before
+        self._go, self._goer = os.pipe2(os.O_CLOEXEC)
         slots = tuple(self.slots)
         order = self._order(
             slots, bank=0, adopt=None, must=before is not None or self.spec.need_app
         )
-        self._born(self.slots[1], 0, order)
+        try:
+            self._born(self.slots[1], 0, order)
+        except OSError:
+            self._close_go()
+            raise
 
     def _order(
         self, slots: tuple[int, ...], *, bank: int, adopt: bytes | None, must: bool
@@ -136,17 +143,24 @@ class Crew:
             number=self.number, spec=self.spec, phases=self.phases, sockets=self._owner.sockets,
             served=self.served, board=self.board, channel=self._owner.channel, master=os.getpid(),
             slots=slots, bank=bank, before=self._before if adopt is None else None,
-            adopt=adopt, once=frozenset(self._once), must=must, emperor_fd=self._owner.emperor_fd,
+            adopt=adopt, once=frozenset(self._once), must=must,
+            go_fd=self._go if adopt is None else -1, emperor_fd=self._owner.emperor_fd,
             die_with_parent=self.spec.no_orphans or self._owner.emperor_fd >= 0,
         )  # fmt: skip
 
     def _born(self, slot: Slot, bank: int, order: Order) -> Worker:
         worker = Worker(slot.number, bank, Child(0, -1), time.monotonic())
         worker.child = self._owner.children.fork(
-            lambda: generation.main(order), lambda status: self._ended(worker, status)
+            lambda: self._main(order), lambda status: self._ended(worker, status)
         )
         self._take(slot, worker)
         return worker
+
+    def _main(self, order: Order) -> NoReturn:
+        """In the child: the master's end of the pipe is the master's alone."""
+        if self._goer >= 0:
+            os.close(self._goer)
+        generation.main(order)
 
     def _take(self, slot: Slot, worker: Worker) -> None:
         self._workers.add(worker)
@@ -207,6 +221,14 @@ class Crew:
         if self._environment is None:
             self._environment = message.payload
             self._owner.loaded(self)
+            self._close_go()
+
+    def _close_go(self) -> None:
+        """End the first worker's wait: the other end of its pipe closes."""
+        if self._goer >= 0:
+            os.close(self._goer)
+            os.close(self._go)
+            self._go = self._goer = -1
 
     def _accepting(self, slot: Slot, worker: Worker) -> None:
         worker.accepting = True
@@ -289,6 +311,7 @@ class Crew:
     def retire(self, number: int = signal.SIGHUP) -> None:
         """End all workers: SIGHUP lets requests finish, SIGINT does not. Nothing is respawned."""
         self.state = State.RETIRING
+        self._close_go()
         self._chain.clear()
         for slot in self.slots.values():
             if slot.retry is not None:

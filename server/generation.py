@@ -66,6 +66,7 @@ def _run(order: Order) -> int:
     if order.is_first:
         order.tell_emperor(ToEmperor.SPAWNED)
     order.say(Word.LOADED, payload=environment.difference(started))
+    order.wait_for_go()
     life.slot = _fork_siblings(order)
     return worker.run(order, life, lambda: load(order, module), applications)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from donjon.server.link import ToEmperor
 from donjon.server.phases import Phases
 from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
+
+GO_AHEAD = 0.25
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class Order:
     once: frozenset[int] = frozenset()  # slots in which the hooks that run once did so
     must: bool = False
     emperor_fd: int = -1
+    go_fd: int = -1  # readable when the master has done its part after LOADED
     die_with_parent: bool = False
 
     @property
@@ -65,6 +70,14 @@ class Order:
         if self.channel is not None:
             slot, pid = slot or self.slots[0], pid or os.getpid()
             self.channel.send(Message(word, self.number, slot, pid, payload))
+
+    def wait_for_go(self) -> None:
+        """Let the master be ready, and its hook be done, before workers accept.
+
+        Not for longer than GO_AHEAD: a hook of the master may itself wait for an answer of ours.
+        """
+        if self.go_fd >= 0:
+            select.select([self.go_fd], [], [], GO_AHEAD)
 
     def tell_emperor(self, byte: ToEmperor) -> None:
         """Send one byte to the Emperor, if there is one."""
