@@ -131,6 +131,8 @@ def prepare(spec: JailSpec) -> Prepared:
     except BaseException:
         prepared.close()
         remove(prepared.created, timeout=0)
+        for group in spec.cgroups:
+            _remove_parents(os.path.dirname(group.path))
         raise
     return prepared
 

@@ -50,7 +50,7 @@ class Told:
 class Jailer:
     """Runs plans in children."""
 
-    context: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=lambda: {"exit-on-reload": ""})
 
     def __call__(
         self,
@@ -59,7 +59,7 @@ class Jailer:
         *,
         born_in: frozenset[str] = frozenset(),
         hooks: Sequence[Step] = (),
-        inject: tuple[str, int] | None = None,
+        inject: tuple[Any, ...] | None = None,
     ) -> Any:
         """Return what ``look`` returns inside. Fails the test if the jail could not be made."""
         told = self.tell(spec, look, born_in=born_in, hooks=hooks, inject=inject)
@@ -73,7 +73,7 @@ class Jailer:
         *,
         born_in: frozenset[str] = frozenset(),
         hooks: Sequence[Step] = (),
-        inject: tuple[str, int] | None = None,
+        inject: tuple[Any, ...] | None = None,
     ) -> Told:
         made = plan.build(spec, hooks, born_in=born_in, root=True)
         reader, writer = os.pipe()
@@ -84,7 +84,7 @@ class Jailer:
             os.close(go_write)
             os.read(go_read, 1)
             os.close(go_read)
-            os._exit(_live(made, look, writer, inject, born_in, self.context))
+            os._exit(_live(made, look, writer, inject, born_in, self.variables))
         os.close(writer)
         os.close(go_read)
         if "user" in born_in:
@@ -101,13 +101,13 @@ class Jailer:
         return Told(value, error, status)
 
 
-def _live(made, look, writer, inject, born_in, more) -> int:
+def _live(made, look, writer, inject, born_in, variables) -> int:
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if inject:
             syscalls.inject(*inject)
-        context = Context(born_in=born_in, **more)
+        context = Context(born_in=born_in, variables=dict(variables))
         made.run(context, ALL)
         answer = (look(), "")
         status = 0
