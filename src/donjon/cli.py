@@ -45,6 +45,8 @@ Main = Callable[[str, Sequence[str]], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name); return the exit status."""
+    if argv is None:
+        sys.argv[0] = program()
     words = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in words:
         words.remove("--debug")
@@ -63,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def program() -> str:
+    """Return the path by which this program is executed again, whatever the directory is then."""
+    name = os.path.abspath(sys.argv[0])
+    if os.path.basename(name) != "__main__.py":
+        return name
+    beside = os.path.join(os.path.dirname(sys.executable), "donjon")  # python -m donjon
+    return beside if os.access(beside, os.X_OK) else name
 
 
 def dispatch(words: Sequence[str]) -> int:

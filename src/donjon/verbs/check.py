@@ -30,10 +30,17 @@ class Problem:
         origin = self.error.origin
         return origin if origin and origin.source != "command line" else Origin(self.file)
 
+    @property
+    def place(self) -> str:
+        """File and line, as editors and compilers write them."""
+        origin = self.origin
+        return f"{origin.source}:{origin.line}" if origin.line else origin.source
+
     def __str__(self) -> str:
         what = self.error
         bare = DonjonError(what.what, reason=what.reason, hint=what.hint)
-        return f"{self.origin}: {self.severity}: {bare}"
+        option = f"{self.origin.option}: " if self.origin.option else ""
+        return f"{self.place}: {self.severity}: {option}{bare}"
 
     def to_json(self) -> dict[str, object]:
         """Return the problem as values for programs."""

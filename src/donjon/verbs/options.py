@@ -11,6 +11,8 @@ from donjon.errors import DonjonError
 from donjon.verbs import arguments, text
 from donjon.verbs.about import value_of
 
+OURS = frozenset({"-h", "--help", "--json", "--built"})
+
 
 def main(verb: str, words: Sequence[str]) -> int:
     """Print one option whole, or those whose name or help has a word; 1 if there is none."""
@@ -18,8 +20,8 @@ def main(verb: str, words: Sequence[str]) -> int:
     parser.add_argument("word", metavar="WORD", nargs="?", default="", help="a name, or any word")
     parser.add_argument("--built", action="store_true", help="leave out what is not built yet")
     arguments.add_json(parser)
-    chosen = parser.parse_args(words)
-    word = chosen.word.lstrip("-")
+    chosen = parser.parse_args([_bare(word) for word in words])
+    word = chosen.word
     exact = table.find(word)
     if exact is not None and not chosen.json:
         _whole(exact)
@@ -36,6 +38,14 @@ def main(verb: str, words: Sequence[str]) -> int:
     else:
         text.table(("OPTION", "VALUE", "AREA", "HELP"), [_line(row) for row in rows])
     return 0
+
+
+def _bare(word: str) -> str:
+    """Return ``uid`` for ``--uid``, and for ``-j`` the short option's name; our own flags stay."""
+    if word in OURS or not word.startswith("-"):
+        return word
+    row = table.find(word.lstrip("-")) or table.find_short(word[1:])
+    return row.name if row else word
 
 
 def _search(word: str, chosen: argparse.Namespace) -> list[Option]:
