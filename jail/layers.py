@@ -312,9 +312,11 @@ def kept_capabilities(wish: Wish) -> frozenset[int] | None:
     spec = wish.spec
     if spec.cap is not None:
         return spec.cap
-    if not wish.jailed or (spec.keep_root and wish.stays_root):
+    if not wish.stays_root:
+        return frozenset()
+    if not wish.jailed or spec.keep_root:
         return None
-    if wish.stays_root and spec.emperor_cap is not None:
+    if spec.emperor_cap is not None:
         return spec.emperor_cap
     return frozenset()
 

@@ -56,7 +56,7 @@ OWN = ("/proc", "/sys", "/dev")
 SCRATCH = ("/tmp", "/run")
 """Where a jail has its own too, but where an application may live: shown last."""
 
-DIRECTORIES = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/srv", "/tmp", "/var")
+DIRECTORIES = ("/dev", "/etc", "/proc", "/run", "/tmp", "/var")
 """What the root has besides the mount points of views."""
 
 ROOT_SIZE = "1m"  # directories and mount points only
