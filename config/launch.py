@@ -102,9 +102,18 @@ def _allowed_to(
         return lambda _entry, _row: True
 
     def allowed(entry: Entry, row: Option) -> bool:
-        return entry.origin.source in operator_sources or _names_owner(row, entry, owner)
+        return _is_operators(entry, operator_sources) or _names_owner(row, entry, owner)
 
     return allowed
+
+
+_WITHOUT_LINES = frozenset({"command line", "environment"})
+
+
+def _is_operators(entry: Entry, operator_sources: Collection[str]) -> bool:
+    """Whether an entry is from the operator. A file that is named ``environment`` has lines."""
+    source, line = entry.origin.source, entry.origin.line
+    return source in operator_sources and (line == 0) == (source in _WITHOUT_LINES)
 
 
 def _names_owner(row: Option, entry: Entry, owner: tuple[int, int] | None) -> bool:

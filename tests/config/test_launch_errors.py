@@ -189,6 +189,14 @@ def test_what_the_operator_gives_to_all_vassals_is_allowed():
         )
 
 
+@pytest.mark.parametrize("source", ["command line", "environment"])
+def test_a_file_named_as_a_source_of_the_operator_is_still_the_customers(source):
+    """An include of a file ``environment`` in the customer's own directory has this origin."""
+    build([entry("uid", "0", 0, source)], customer=True, operator_sources={source})
+    with pytest.raises(ConfigError, match="uid is for the operator only"):
+        build([entry("uid", "0", 1, source)], customer=True, operator_sources={source})
+
+
 @pytest.mark.parametrize("uid", ["33", "www-data"])
 def test_a_customer_may_say_who_he_is(uid):
     launch = build([entry("uid", uid), entry("gid", uid)], customer=True, owner=(33, 33))
