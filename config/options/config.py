@@ -231,5 +231,4 @@ OPTIONS = (
         """,
         nothing="cflags dot-h config-py",
     ),
-    *unbuilt(AREA, nothing="autoload", harmless=True),
 )

@@ -73,6 +73,10 @@ def _plugins(builder: Builder, names: list[str], origin: Origin) -> None:
             builder.warn(f"plugin {name} is not there", origin)
 
 
+def _accept(_builder: Builder, _value: object, _origin: Origin) -> None:
+    """Do nothing: what the option is for is always so."""
+
+
 def _need_plugins(builder: Builder, names: list[str], origin: Origin) -> None:
     for name in names:
         if _plugin(name) in _FOREIGN:
@@ -136,10 +140,23 @@ OPTIONS = (
         repeats=True,
         example="python3",
     ),
-    *unbuilt(
-        AREA,
-        required="plugins-dir|plugin-dir",
-        nothing="plugins-list|plugin-list",
-        harmless=True,
+    Option(
+        name="plugins-dir",
+        help="Accepted; there is nothing to look for.",
+        area=AREA,
+        aliases=("plugin-dir",),
+        apply=_accept,
+        metavar="DIR",
+        repeats=True,
+        example="/usr/lib/uwsgi/plugins",
     ),
+    Option(
+        name="autoload",
+        help="Accepted; what is built in needs no loading.",
+        area=AREA,
+        takes=Takes.NOTHING,
+        parse=values.boolean,
+        apply=_accept,
+    ),
+    *unbuilt(AREA, nothing="plugins-list|plugin-list", harmless=True),
 )

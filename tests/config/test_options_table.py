@@ -142,8 +142,10 @@ def test_each_example_parses_and_changes_the_launch():
             silent.append(row.name)
     assert set(silent) == {
         "abstract-socket",
+        "autoload",
         "need-plugins",
         "plugins",
+        "plugins-dir",
         "protocol",
         "shared-socket",
     }
