@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from donjon.jail.phase import Phase
+from donjon.jail.phase import ORDER, Phase
 from donjon.jail.step import Context
 
 Words = tuple[str, ...]
@@ -26,14 +26,14 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", re.ASCII)
 class Facts:
     """What hooks need to know of the instance. Times in seconds.
 
-    ``alarms`` maps a name to ``PLUGIN:ARGUMENTS``. ``new_root`` tells that the root file system
-    changes, so that nothing may be imported between that and the drop of privileges.
+    ``alarms`` maps a name to ``PLUGIN:ARGUMENTS``. ``new_root`` is the phase in which the root
+    file system changes: from then to the drop of privileges nothing may be imported.
     """
 
     wait_for_fs_timeout: float = 60
     wait_for_socket_timeout: float = 60
     alarms: Mapping[str, str] = field(default_factory=dict)
-    new_root: bool = False
+    new_root: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,12 @@ class Scene:
     phase: Phase
     facts: Facts
     context: Context
+
+    @property
+    def may_import(self) -> bool:
+        """Whether a module is the host's, or is imported without privileges."""
+        changes = self.facts.new_root
+        return changes is None or not ORDER[changes] <= ORDER[self.phase] <= ORDER[Phase.DROP]
 
     def environment(self) -> dict[str, str]:
         """Return the environment that a program started by a hook gets."""

@@ -14,9 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from donjon.hooks.action import ActionError, Scene, Words, first_and_rest, is_variable, words
-from donjon.jail.phase import Phase
-
-_BEFORE_DROP = frozenset({Phase.ROOT, Phase.AS_ROOT})
 
 
 def symbol(name: str) -> Any:
@@ -133,7 +130,7 @@ def call_python(args: Words, scene: Scene) -> None:
 def _find_python(module: str, name: str, scene: Scene) -> Callable[..., Any]:
     """Import a module, but nothing from a jail's root while we still have privileges."""
     loaded = sys.modules.get(module)
-    if loaded is None and scene.facts.new_root and scene.phase in _BEFORE_DROP:
+    if loaded is None and not scene.may_import:
         raise ActionError(f"with privileges, {module} is not imported from the jail's files")
     try:
         found: Callable[..., Any] = getattr(loaded or importlib.import_module(module), name)

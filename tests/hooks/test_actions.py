@@ -298,7 +298,7 @@ def test_python_callables_are_called_and_checked(tmp_path, monkeypatch):
         do("py:ours_for_hooks:none")
     del sys.modules["ours_for_hooks"]
     with pytest.raises(HookError, match="not imported from the jail's files"):
-        do("py:ours_for_hooks:good", phase=Phase.AS_ROOT, facts=Facts(new_root=True))
+        do("py:ours_for_hooks:good", phase=Phase.AS_ROOT, facts=Facts(new_root=Phase.ROOT))
 
 
 def test_an_alarm_reaches_a_command_or_the_log(tmp_path, capfd):

@@ -8,6 +8,7 @@ drops on its own account.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,17 +20,17 @@ from donjon.hooks import alarms, runner
 from donjon.hooks.action import ActionError, Facts
 from donjon.hooks.runner import HookStep
 from donjon.hooks.spec import Hook, Kind
-from donjon.instance import envdir
+from donjon.instance import envdir, guard
 from donjon.jail import plan as jail_plan
-from donjon.jail.phase import Phase
+from donjon.jail.phase import ORDER, Phase
 from donjon.jail.plan import Plan
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
 from donjon.server.phases import DropPoint
 from donjon.server.spec import TouchHook
 
-PRIVILEGE = frozenset({Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT, Phase.DROP, Phase.AS_USER})
-"""The privilege phase (uwsgi-facts 2.2)."""
+PRIVILEGE = (Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT, Phase.DROP, Phase.AS_USER)
+"""The privilege phase (uwsgi-facts 2.2), in order."""
 
 
 class InstancePhases:
@@ -68,7 +69,15 @@ class InstancePhases:
 
     def enter(self, *phases: Phase) -> None:
         """Run hooks and built-in steps of phases of a first start. Raises JailError, HookError."""
-        self._plan.run(self._context, phases)
+        self._carry_out(self._plan, phases)
+
+    def _carry_out(self, plan: Plan, phases: Iterable[Phase]) -> None:
+        """Run a plan, importing nothing while we have privileges in a root that is not ours."""
+        new_root = self._facts.new_root
+        for phase in phases:
+            exposed = new_root and ORDER[new_root] <= ORDER[phase] <= ORDER[Phase.DROP]
+            with guard.no_imports() if exposed else contextlib.nullcontext():
+                plan.run(self._context, (phase,))
 
     def drop(self, point: DropPoint) -> None:
         """Run the privilege phase if this is the point and it has not run in this process."""
@@ -76,7 +85,7 @@ class InstancePhases:
             return
         self._dropped = True
         again = point is DropPoint.APPS and self._server.master and os.getpid() == self._starter
-        (self._plain if again else self._plan).run(self._context, PRIVILEGE)
+        self._carry_out(self._plain if again else self._plan, PRIVILEGE)
 
     def touch(self, hook: TouchHook) -> None:
         """Run the action of a touched file; the step logs its failure."""
@@ -149,8 +158,15 @@ def facts_of(launch: Launch) -> Facts:
         wait_for_fs_timeout=jail.wait_for_fs_timeout,
         wait_for_socket_timeout=jail.wait_for_socket_timeout,
         alarms={alarm.name: alarm.target for alarm in launch.server.alarms},
-        new_root=bool(jail.rootfs or jail.chroot or jail.pivot_root or jail.namespace),
+        new_root=_new_root(jail),
     )
+
+
+def _new_root(jail: JailSpec) -> Phase | None:
+    """Return the phase in which the root file system becomes the jail's."""
+    if jail.namespace:
+        return Phase.JAIL
+    return Phase.ROOT if jail.rootfs or jail.chroot or jail.pivot_root else None
 
 
 def _wanted(launch: Launch, *, root: bool) -> Iterable[Hook]:
