@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from donjon.config import launch as config_launch
 from donjon.config.spec import Launch
 from donjon.emperor import client
-from donjon.hooks import runner
-from donjon.instance.phases import facts_of
+from donjon.instance.phases import steps_of
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.verbs import arguments, reading, text
@@ -44,7 +43,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 def plan_of(launch: Launch, born_in: frozenset[str]) -> Plan:
     """Return the plan as root would carry it out. Raises JailError and HookError."""
     jail_plan.clone_flags(born_in)
-    hooks = runner.steps(launch.hooks, facts_of(launch))
+    hooks = steps_of(launch, root=True)
     return jail_plan.build(launch.jail, hooks, born_in=born_in, root=True)
 
 
