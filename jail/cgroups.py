@@ -44,6 +44,7 @@ class Prepared:
     v2_fd: int = -1
     tasks_fds: list[int] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
     def enter(self, pid: int = 0) -> None:
@@ -152,6 +153,7 @@ def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:
         for option in spec.cgroup_options:
             _set(directory.fileno(), group, option, version)
         prepared.paths.append(group.path)
+        prepared.parents += parents_of(group.path)
         if version == 2:
             prepared.v2_fd = directory.release()
         else:
@@ -223,6 +225,24 @@ def _set(directory: int, group: CgroupPath, option: CgroupOption, version: int) 
                 origin=option.origin,
                 reason=reason_of(error),
             ) from error
+
+
+def parents_of(path: str) -> list[str]:
+    """Return the directories above ``path`` that this process made, or adopted."""
+    found = []
+    path = os.path.dirname(path)
+    while path in _made_parents:
+        found.append(path)
+        path = os.path.dirname(path)
+    return found
+
+
+def adopt(parents: Iterable[str]) -> None:
+    """Take over the duty to remove directories that another process made above its groups.
+
+    For who cleans up after an Emperor that was killed.
+    """
+    _made_parents.update(parents)
 
 
 def try_remove(created: Iterable[str]) -> list[str]:

@@ -40,7 +40,7 @@ class Execute(Builtin):
             name, argv = command, [command, *context.argv[1:]]
         for number in context.inherit:
             os.set_inheritable(number, True)  # noqa: FBT003  (its signature)
-            os.set_blocking(number, True)  # noqa: FBT003  (a program expects it, we may have not)
+            os.set_blocking(number, True)
         descriptors.seal(context.inherit, on_exec=True)
         _usual_signals()
         syscalls.fault("execve")

@@ -63,6 +63,21 @@ def test_a_shared_parent_is_removed_with_its_last_group():
 
 
 @pytest.mark.cgroup1
+def test_who_adopts_the_parents_removes_them_too():
+    prepared = cgroups.prepare(spec_of(V1 / NAME / "deep" / "x"))
+    prepared.close()
+    assert prepared.parents == [str(V1 / NAME / "deep"), str(V1 / NAME)]
+    pid = os.fork()
+    if pid == 0:
+        cgroups._made_parents.clear()
+        cgroups.adopt(prepared.parents)
+        os._exit(len(cgroups.remove(prepared.created)))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not (V1 / NAME).exists()
+    cgroups._made_parents.clear()
+
+
+@pytest.mark.cgroup1
 def test_a_group_that_existed_is_used_and_stays():
     path = V1 / NAME
     path.mkdir()
