@@ -167,9 +167,6 @@ class Conduct:
             wait = self.court.blacklist.wait(vassal.name, time.time())
         vassal.starts_at = time.time() + wait
         event = Event.DOZE if vassal.on_demand else Event.DUE
-        if wait <= 0:
-            self.happen(vassal, event)
-            return
         vassal.due = self.reactor.after(wait, lambda: self.happen(vassal, event))
 
     def unschedule(self, vassal: Vassal) -> None:

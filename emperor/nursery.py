@@ -97,6 +97,7 @@ class Nursery:
         self._numbers = 0
         self._queue: deque[Waiting] = deque()
         self._under_way: dict[int, Arrived] = {}
+        self._environment = vassal_environment(os.environ)
         self.lost: Callable[[], None] = lambda: None
         self._helpers: dict[int, int] = {}  # pidfd → pid
         reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
@@ -145,6 +146,12 @@ class Nursery:
         kill(pidfd)
         self._helpers.setdefault(pidfd, -1)
         self.reactor.watch(pidfd, lambda _events: self._reap_helper(pidfd))
+
+    def environment(self, vassal: Vassal) -> dict[str, str]:
+        """Return the environment of a vassal."""
+        if not vassal.zerg:
+            return self._environment
+        return {**self._environment, "UWSGI_BROODLORD_NUM": str(vassal.zerg)}
 
     def note(self, path: str, identity: tuple[int, int]) -> None:
         """Have a file unlinked if the Emperor is killed."""
@@ -232,7 +239,7 @@ class Nursery:
                 launch=reading.launch,
                 born_in=reading.clone_words,
                 in_cgroups=bool(reading.launch.jail.cgroups),
-                environment=vassal_environment(os.environ, zerg=vassal.zerg),
+                environment=self.environment(vassal),
                 argv=reading.argv,
             ),
             hooks=self.as_vassal,

@@ -86,7 +86,7 @@ def _runnable(name: str) -> str:
     return name if "/" in name else f"./{name}"
 
 
-def vassal_environment(environ: Mapping[str, str], *, zerg: int = 0) -> dict[str, str]:
+def vassal_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return a vassal's environment: the Emperor's, with UWSGI_VASSAL_X as UWSGI_X."""
     result = {key: value for key, value in environ.items() if key not in NOT_PASSED_ON}
     for key, value in environ.items():
@@ -95,8 +95,6 @@ def vassal_environment(environ: Mapping[str, str], *, zerg: int = 0) -> dict[str
             result["UWSGI_" + key.removeprefix(VASSAL_PREFIX)] = value
     result["UWSGI_EMPEROR_FD"] = str(EMPEROR_FD)
     result.pop("UWSGI_BROODLORD_NUM", None)
-    if zerg:
-        result["UWSGI_BROODLORD_NUM"] = str(zerg)
     return result
 
 

@@ -20,6 +20,9 @@ from types import FrameType
 OnReady = Callable[[int], None]
 """Called with the epoll events that are set."""
 
+SLICE = 0.002
+"""Seconds of timers' work after which descriptors are looked at again."""
+
 OnSignal = Callable[[int], None]
 
 
@@ -118,12 +121,15 @@ class Reactor:
         return max(self._timers[0][0] - self.clock(), 0.0) if self._timers else None
 
     def _call_due(self) -> None:
+        """Call what is due, and after SLICE let descriptors have their turn; the rest is next."""
         now = self.clock()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled:
                 timer.cancelled = True
                 timer.callback()
+                if self.clock() - now > SLICE:
+                    return
 
     @staticmethod
     def _drain(near: socket.socket, callback: OnSignal) -> None:

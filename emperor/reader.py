@@ -19,7 +19,7 @@ from donjon.config.entry import Entry
 from donjon.config.evaluate import evaluate
 from donjon.config.world import ClosedWorld, Facts, FileWorld, Opened, OutsideAccess, World
 from donjon.emperor.nursery import Nursery
-from donjon.emperor.prepare import Preparer, Reading, entries_from_json, vassal_environment
+from donjon.emperor.prepare import Preparer, Reading, entries_from_json
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.reading import Content, NotYetError, read_config, tyrant_refusal
 from donjon.emperor.roster import ZERG_SUFFIX, Vassal
@@ -115,7 +115,7 @@ class Reader:
         return list(self.preparer.argv(vassal.name, vassal.found)[len(self.preparer.argv0) :])
 
     def _evaluate_here(self, vassal: Vassal, content: Content) -> tuple[Entry, ...]:
-        environ = vassal_environment(os.environ, zerg=vassal.zerg)
+        environ = self.nursery.environment(vassal)
         argv = self._options(vassal)
         world = self._world(vassal, content, environ)
         return tuple(evaluate(argv, environ=environ, world=world).entries)
@@ -152,7 +152,7 @@ class Reader:
         self.reactor.watch(near, lambda _events: self._receive(number))
         request = {
             "argv": self._options(vassal),
-            "environ": vassal_environment(os.environ, zerg=vassal.zerg),
+            "environ": self.nursery.environment(vassal),
         }
         self.nursery.order_evaluator(
             vassal,

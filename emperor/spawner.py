@@ -22,7 +22,7 @@ import socket
 from collections.abc import Sequence
 
 from donjon import config, log, syscalls
-from donjon.emperor import evaluator, orders
+from donjon.emperor import evaluator, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Answer, Leftover, Order
@@ -105,9 +105,11 @@ def _become_zygote(
         config.preload()
         _preload(preload)
         _hold_template()
+        zygote_loop = Zygote(link, entry, emperor_pid)
         gc.collect()
+        packing.fill_holes()
         gc.freeze()
-        Zygote(link, entry, emperor_pid).serve()
+        zygote_loop.serve()
     except BaseException as error:
         log.write(f"[spawner] died: {type(error).__name__}: {error}")
         os._exit(1)
