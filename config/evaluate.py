@@ -24,7 +24,6 @@ from donjon.config.evaluation import Action, Evaluation, Shown
 from donjon.config.expand import Expander
 from donjon.config.formats import Format
 from donjon.config.immediate import Exit, Record
-from donjon.config.limits import MAX_ENTRIES
 from donjon.config.reader import Reader
 from donjon.config.world import OpenWorld, World
 from donjon.errors import ConfigError
@@ -64,6 +63,7 @@ class Evaluator:
     ) -> None:
         """Begin with nothing evaluated."""
         self.world = world
+        self._most = world.limits.entries
         self.environ = dict(environ)
         self.reader = Reader(world, log)
         self.records: list[Record] = []
@@ -76,7 +76,9 @@ class Evaluator:
         self.forbidden: frozenset[str] | None = None
         self.allowed: frozenset[str] | None = None
         self.declared: dict[str, list[tuple[str, str]]] = {}
-        self._expander = Expander(self.environ, self._read_reference, self._lookup)
+        self._expander = Expander(
+            self.environ, self._read_reference, self._lookup, world.limits, world.too_much
+        )
         self.given = logic.Given(
             world, self.environ, self._values_of, reload, self.reader.read_text
         )
@@ -116,8 +118,9 @@ class Evaluator:
 
     def append(self, key: str, value: str | None, origin: Origin) -> Record:
         """Put an option at the end of the list."""
-        if len(self.records) >= MAX_ENTRIES:
-            raise ConfigError(f"more than {MAX_ENTRIES} options", origin=origin)
+        if len(self.records) >= self._most:
+            error = self.world.too_much(f"more than {self._most} options")
+            raise immediate.located(error, origin)
         record = Record(key, value, origin)
         self.records.append(record)
         self.first.setdefault(key, record)

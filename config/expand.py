@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from donjon.config.limits import MAX_EXPANDED, MAX_NESTING, MAX_VALUE
+from donjon.config.limits import FULL, MAX_NESTING, MAX_VALUE, Limits
 from donjon.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
@@ -63,13 +63,19 @@ class Expander:
     """
 
     def __init__(
-        self, environ: Mapping[str, str], read: Callable[[str], str], lookup: Lookup
+        self,
+        environ: Mapping[str, str],
+        read: Callable[[str], str],
+        lookup: Lookup,
+        limits: Limits = FULL,
+        too_much: Callable[[str], ConfigError] = ConfigError,
     ) -> None:
         """Substitute with these."""
         self.environ = environ
         self._read = read
         self._lookup = lookup
-        self._budget = MAX_EXPANDED
+        self._budget = limits.expanded
+        self._too_much = too_much
         self._known: dict[str, str | None] = {}
         self._active: list[str] = []
         self._partial = False
@@ -139,9 +145,7 @@ class Expander:
             return after
         self._budget -= len(after)
         if len(after) > MAX_VALUE or self._budget < 0:
-            raise ConfigError(
-                "substitution gives too long a value", reason=f"more than {MAX_VALUE} characters"
-            )
+            raise self._too_much("substitution gives too long a value")
         return after
 
 

@@ -7,6 +7,8 @@ below what hurts: reading up to each bound takes seconds and tens of mebibytes a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 MAX_BYTES = 8 << 20
 """Bytes of one file, of one answer over HTTP, of the output of one command."""
 
@@ -42,3 +44,20 @@ RUN_SECONDS = 60.0
 
 PUSH_SECONDS = 5.0
 """Time for each read of a configuration pushed by the Emperor (uwsgi-facts 1.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one evaluation may cost: bytes of a text, options, characters of substitutions."""
+
+    bytes: int = MAX_BYTES
+    entries: int = MAX_ENTRIES
+    expanded: int = MAX_EXPANDED
+
+
+FULL = Limits()
+
+QUICK = Limits(bytes=32 << 10, entries=4000, expanded=1 << 20)
+"""For a stranger's text that is evaluated where nobody may wait: some tens of milliseconds at
+worst.
+"""

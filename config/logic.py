@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from donjon.config.limits import MAX_ENTRIES, MAX_LINE
+from donjon.config.limits import MAX_LINE
 from donjon.config.world import World
 from donjon.errors import ConfigError
 
@@ -70,11 +70,11 @@ def _loop_glob(value: str, given: Given) -> list[str]:
     return given.world.glob(value) or [value]  # glob(3) with GLOB_NOCHECK, as the original
 
 
-def _loop_times(value: str, _: Given) -> list[str]:
+def _loop_times(value: str, given: Given) -> list[str]:
     digits = value.strip()
     times = int(digits[:12]) if digits.isascii() and digits.isdecimal() else 0
-    if times > MAX_ENTRIES:
-        raise ConfigError(f"for-times = {value}", reason=f"more than {MAX_ENTRIES}")
+    if times > given.world.limits.entries:
+        raise given.world.too_much(f"{times} turns of a loop")
     return [str(n) for n in range(1, times + 1)]
 
 

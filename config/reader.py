@@ -143,7 +143,10 @@ class Reader:
                 reason=f"{scheme}:// names a part of the uwsgi binary and donjon has none",
                 hint="put it into a file",
             )
-        return _GETTERS[scheme](self.world, rest, name)
+        data = _GETTERS[scheme](self.world, rest, name)
+        if len(data) > self.world.limits.bytes:
+            raise self.world.too_much(f"{name} has {len(data)} bytes")
+        return data
 
     def _check_chain(self, key: tuple[str, str], origin: Origin) -> None:
         if key in self.chain:
@@ -159,7 +162,15 @@ class Reader:
 
     def _parse(self, text: Text, section: str) -> list[Entry]:
         whole, pieces = self._inject(text)
-        document = Document(whole, text.name, section, self.mode, self.magic.fill)
+        document = Document(
+            whole,
+            text.name,
+            section,
+            self.mode,
+            self.magic.fill,
+            max_entries=self.world.limits.entries,
+            too_much=self.world.too_much,
+        )
         entries = text.format.parse(document)
         if entries is None:
             self.warnings.append(f"there is no section {section} in {text.name}")

@@ -28,7 +28,7 @@ from typing import NoReturn, Protocol, Self
 
 import donjon
 from donjon.config import schemes
-from donjon.config.limits import MAX_BYTES, MAX_MATCHES
+from donjon.config.limits import FULL, MAX_MATCHES, QUICK, Limits
 from donjon.errors import ConfigError, reason_of
 
 COMPATIBLE_VERSION = "2.0.31"
@@ -110,6 +110,13 @@ class World(Protocol):
     def facts(self) -> Facts:
         """The host and the process."""
 
+    @property
+    def limits(self) -> Limits:
+        """What an evaluation in this world may cost."""
+
+    def too_much(self, what: str) -> ConfigError:
+        """Return the error for going beyond a limit."""
+
     def read(self, path: str) -> bytes:
         """Return a regular file whole."""
 
@@ -167,6 +174,15 @@ class OpenWorld:
 
     facts: Facts = field(default_factory=Facts)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def limits(self) -> Limits:
+        """What an evaluation in this world may cost."""
+        return FULL
+
+    def too_much(self, what: str) -> ConfigError:
+        """Return the error for going beyond a limit."""
+        return ConfigError(what, reason="no configuration needs that")
 
     def path(self, path: str) -> str:
         """Return a path as open(2) takes it, based on the working directory of the evaluation."""
@@ -321,6 +337,15 @@ class ClosedWorld(FileWorld):
         }
         return cls(facts=facts, environ={}, files=opened)
 
+    @property
+    def limits(self) -> Limits:
+        """Little: whoever evaluates a stranger's text here has other things to do."""
+        return QUICK
+
+    def too_much(self, what: str) -> OutsideAccess:
+        """Return the wish for an evaluation that may take its time."""
+        return OutsideAccess(what)
+
     def _find(self, path: str, wanted: str) -> Opened:
         opened = self.files.get(self.path(path))
         if opened is None:
@@ -390,7 +415,6 @@ def read_regular(path: str, *, shown: str) -> bytes:
 
 __all__ = [
     "COMPATIBLE_VERSION",
-    "MAX_BYTES",
     "ClosedWorld",
     "Facts",
     "FileWorld",

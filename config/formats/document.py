@@ -26,6 +26,8 @@ class Document:
     section: str = DEFAULT_SECTION
     mode: str | None = None
     fill: Callable[[str], str] | None = None
+    max_entries: int = MAX_ENTRIES
+    too_much: Callable[[str], ConfigError] = ConfigError
 
     def entry(self, key: str, value: str | None, line: int) -> Entry:
         """Return an Entry of this document, magic variables resolved."""
@@ -42,8 +44,10 @@ class Document:
 
     def check_count(self, entries: list[Entry]) -> None:
         """Raise ConfigError when there are too many entries to be a configuration."""
-        if len(entries) > MAX_ENTRIES:
-            raise self.broken(f"more than {MAX_ENTRIES} options", entries[-1].origin.line)
+        if len(entries) > self.max_entries:
+            error = self.too_much(f"more than {self.max_entries} options")
+            error.origin = entries[-1].origin
+            raise error
 
 
 Parser = Callable[[Document], list[Entry] | None]

@@ -37,5 +37,6 @@ def parse(document: Document) -> list[Entry] | None:
                 key, value = document.fill(key), document.fill(value)
             key = key.strip(_BLANKS)
             entries.append(Entry(key, value.strip(_BLANKS), Origin(document.source, number, key)))
-    document.check_count(entries)
+            if len(entries) > document.max_entries:
+                document.check_count(entries)
     return entries if found else None

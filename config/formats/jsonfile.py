@@ -58,7 +58,7 @@ def _gather(document: Document, lines: _Lines, start: int, entries: list[Entry])
         for item in value if isinstance(value, list) else [value]:
             if (word := _word(item)) is not None:
                 entries.append(document.entry(key, word, line))
-        document.check_count(entries)
+                document.check_count(entries)
 
 
 def _word(value: Any) -> str | None:

@@ -68,7 +68,7 @@ def _gather(
                 _gather(document, keys, item, entries, depth=depth + 1)
             elif not isinstance(item, list):
                 entries.append(document.entry(key, _word(item), line))
-        document.check_count(entries)
+                document.check_count(entries)
 
 
 def _word(value: Any) -> str:

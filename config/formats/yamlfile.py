@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from donjon.config.entry import Entry
 from donjon.config.formats.document import Document
-from donjon.config.limits import MAX_ENTRIES, MAX_NESTING
+from donjon.config.limits import MAX_NESTING
+from donjon.origin import Origin
 
 if TYPE_CHECKING:
     import yaml
@@ -104,6 +105,7 @@ class _Walk:
             self.entries.append(
                 self.document.entry(key.value, value.value.removesuffix("\n"), line + 1)
             )
+            self.document.check_count(self.entries)
         elif isinstance(value, yaml.SequenceNode):
             for item in value.value:
                 self._option(key, item, depth + 1)
@@ -112,9 +114,10 @@ class _Walk:
 
     def _spend(self, node: Any, depth: int) -> None:
         self.visited += 1
-        if self.visited > 2 * MAX_ENTRIES or depth > MAX_NESTING:
-            what = "too many values, or aliases of aliases without end"
-            raise self.document.broken(what, node.start_mark.line + 1)
+        if self.visited > 2 * self.document.max_entries or depth > MAX_NESTING:
+            error = self.document.too_much("too many values, or aliases of aliases without end")
+            error.origin = Origin(self.document.source, node.start_mark.line + 1)
+            raise error
 
 
 def _parse_plain(document: Document) -> list[Entry] | None:
@@ -140,5 +143,5 @@ def _parse_plain(document: Document) -> list[Entry] | None:
             found = found or inside
         elif inside:
             entries.append(document.entry(key, value, number))
-    document.check_count(entries)
+            document.check_count(entries)
     return entries if found else None

@@ -137,7 +137,7 @@ def test_a_bad_expression_is_an_error_with_its_line(place):
 
 
 def test_too_many_turns_are_an_error(place):
-    with pytest.raises(ConfigError, match="more than 100000"):
+    with pytest.raises(ConfigError, match="100001 turns of a loop"):
         place.env("for-times = 100001\nenv = x\nendfor\n")
     with pytest.raises(ConfigError, match="more than 100000 options"):
         place.env("for-times = 60000\nenv = x\nenv = y\nendfor\n")

@@ -360,3 +360,32 @@ def test_the_open_world_is_based_on_its_directory(tmp_path):
     assert world.read("x") == b"text"
     assert world.run("pwd").decode().strip() == str(tmp_path)
     assert world.glob("*") == ["x"]
+
+
+BOMBS = {
+    "lines": "[uwsgi]\n" + "a\n" * 5000,
+    "bytes": "[uwsgi]\n;" + "x" * 40_000,
+    "turns": "[uwsgi]\nfor-times = 100000\nenv = x\nendfor\n",
+    "turns of several": "[uwsgi]\n" + "for-times = 3000\nenv = x\nendfor\n" * 2,
+    "lengths": "[uwsgi]\na = " + "x" * 20_000 + "\n" + "env = %(a)%(a)\n" * 100,
+    "doubling": "[uwsgi]\n"
+    + "".join(f"a{n} = %(a{n + 1})%(a{n + 1})\n" for n in range(40))
+    + "a40 = x\n",
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_a_closed_world_has_no_time_for_bombs(place, text):
+    world = ClosedWorld.over({"v.ini": text.encode()}, Facts(cwd="/"))
+    started = time.monotonic()
+    with pytest.raises(OutsideAccess):
+        place.evaluate("--ini", "v.ini", world=world)
+    assert time.monotonic() - started < 1
+
+
+def test_eight_mebibytes_of_lines_are_refused_soon(place):
+    place.write("c.ini", b"[uwsgi]\n" + b"a\n" * 4_000_000)
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="more than 100000 options"):
+        place.evaluate("--ini", "c.ini")
+    assert time.monotonic() - started < 5
