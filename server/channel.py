@@ -1,21 +1,24 @@
-"""The private line from the workers to their master: small packets over one socket pair.
+"""The private line from the workers to their master: small packets over one pipe.
 
 A worker holds the customer's application, so nothing it sends is trusted: packets are of a fixed
 form, and a pid counts only if it is a child of the master (``Children`` asks the kernel).
-SOCK_SEQPACKET keeps packets whole.
+A pipe in packet mode (O_DIRECT of
+pipe(2)) keeps packets whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import socket
+import os
 import struct
 from dataclasses import dataclass
 
 HEADER = struct.Struct("=BxHIi")
-LIMIT = 64 * 1024
-"""Bytes of the largest packet; an environment beyond that is reported cut at none (not at all)."""
+PIPE_BUF = 4096
+"""Bytes of the largest packet that a pipe takes whole (pipe(7))."""
+
+ROOM = PIPE_BUF - HEADER.size
 
 
 class Word(enum.IntEnum):
@@ -29,6 +32,7 @@ class Word(enum.IntEnum):
     RELOAD = 6  # the application asks for uwsgi.reload()
     STOP = 7  # the application asks for uwsgi.stop()
     ONCE = 8  # the hooks that run once a generation ran in this slot
+    MORE = 9  # a piece of the payload of the packet that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +47,35 @@ class Message:
 
 
 class Channel:
-    """Both ends; the master reads one, every worker writes the other."""
+    """Both ends of a pipe in packet mode; the master reads one, every worker writes the other."""
 
     def __init__(self) -> None:
-        """Open the socket pair. Raises OSError."""
-        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._reader.setblocking(False)  # noqa: FBT003  (socket names it so)
+        """Open the pipe. Raises OSError."""
+        self._reader, self._writer = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
+        os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
         """Lend the master's end, for the loop."""
-        return self._reader.fileno()
+        return self._reader
 
     def send(self, message: Message) -> None:
-        """Say something, in a worker. A master that is gone is noticed elsewhere."""
-        head = HEADER.pack(message.word, message.slot, message.generation, message.pid)
-        payload = message.payload if len(message.payload) <= LIMIT - HEADER.size else b""
+        """Say something, in a worker. A master that is gone is noticed elsewhere.
+
+        A long payload goes ahead in packets of its own (MORE).
+        """
+        payload = message.payload
         with contextlib.suppress(OSError):
-            self._writer.send(head + payload)
+            while len(payload) > ROOM:
+                part, payload = payload[:ROOM], payload[ROOM:]
+                os.write(self._writer, _pack(message, Word.MORE, part))
+            os.write(self._writer, _pack(message, message.word, payload))
 
     def receive(self) -> list[Message]:
         """Return every packet that has come, malformed ones left out."""
         messages: list[Message] = []
         while True:
             try:
-                packet = self._reader.recv(LIMIT)
+                packet = os.read(self._reader, PIPE_BUF)
             except BlockingIOError:
                 return messages
             if message := _unpack(packet):
@@ -74,8 +83,12 @@ class Channel:
 
     def close(self) -> None:
         """Close both ends."""
-        self._reader.close()
-        self._writer.close()
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+def _pack(message: Message, word: Word, payload: bytes) -> bytes:
+    return HEADER.pack(word, message.slot, message.generation, message.pid) + payload
 
 
 def _unpack(packet: bytes) -> Message | None:

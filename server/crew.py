@@ -39,6 +39,9 @@ QUICK = 1.0
 PATIENCE = 30.0
 """Seconds between attempts at most."""
 
+PIECES = 256
+"""Packets of an environment at most: a megabyte."""
+
 
 class State(enum.Enum):
     """Where a crew stands."""
@@ -115,6 +118,7 @@ class Crew:
         self.slots = {number: Slot(number) for number in range(1, spec.processes + 1)}
         self._workers: set[Worker] = set()
         self._environment: bytes | None = None
+        self._pieces: list[bytes] = []
         self._once: set[int] = set()
         self._chain: list[int] = []
         self._before: ServerSpec | None = None
@@ -185,6 +189,9 @@ class Crew:
             self._sibling(slot, message.pid)
         elif message.word is Word.LOADED:
             self._loaded(message)
+        elif message.word is Word.MORE:
+            if self._environment is None and len(self._pieces) < PIECES:
+                self._pieces.append(message.payload)
         elif message.word is Word.ONCE:
             self._once.add(message.slot)
         elif message.word is Word.ACCEPTING:
@@ -219,7 +226,8 @@ class Crew:
     def _loaded(self, message: Message) -> None:
         """Keep what the first worker made of the environment, before the customer's code spoke."""
         if self._environment is None:
-            self._environment = message.payload
+            self._environment = b"".join((*self._pieces, message.payload))
+            self._pieces.clear()
             self._owner.loaded(self)
             self._close_go()
 

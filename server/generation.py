@@ -50,7 +50,7 @@ def main(order: Order) -> NoReturn:
 def _run(order: Order) -> int:
     order.bind_to_parent()
     order.sockets.lend_only(order.served)
-    started = dict(os.environb)
+    started = environment.snapshot()
     _before_application(order)
     life = uwsgi_module.Life(
         order.spec, order.master, order.board, order.channel, reload=order.before is not None

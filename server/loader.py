@@ -33,7 +33,6 @@ def prepare(spec: ServerSpec) -> None:
     for directory in spec.pythonpath:
         sys.path.insert(0, directory)
         log.write(f"added {directory} to pythonpath.")
-    importlib.invalidate_caches()
 
 
 def enter_virtualenv(home: str, spec: ServerSpec) -> None:
@@ -187,8 +186,7 @@ def import_file(path: str) -> types.ModuleType:
     Its byte code is not cached: a cache tells versions by whole seconds and size, and a file
     edited twice in a second would be served in its first form.
     """
-    with open(path, "rb") as file:
-        source = file.read()
+    source = _read(path)
     stem = os.path.splitext(path)[0]
     name = "uwsgi_file_" + "".join("_" if letter in "/." else letter for letter in stem)
     module = types.ModuleType(name)
@@ -196,6 +194,17 @@ def import_file(path: str) -> types.ModuleType:
     sys.modules[name] = module
     exec(compile(source, path, "exec"), module.__dict__)
     return module
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def find_callable(module: types.ModuleType, name: str) -> App:

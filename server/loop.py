@@ -18,22 +18,36 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from donjon import syscalls
 
 Callback = Callable[[], None]
 
-HANDLED = (
-    signal.SIGCHLD,
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGTSTP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGURG,
+# What signal.py wraps around the C functions turns numbers into enums and back; that alone touches
+# 300 kB of the memory a vassal shares with all others.
+_raw = vars(signal).get("_signal", signal)
+_sigaction: Callable[..., Any] = _raw.signal
+_sigmask: Callable[..., Any] = _raw.pthread_sigmask
+_EVERY = tuple(int(number) for number in signal.valid_signals())
+_BLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
+_SIGPIPE, _SIGTSTP = int(signal.SIGPIPE), int(signal.SIGTSTP)
+_DEFAULT, _IGNORED = int(signal.SIG_DFL), int(signal.SIG_IGN)
+
+HANDLED = tuple(
+    int(number)
+    for number in (
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGTSTP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+        signal.SIGURG,
+    )
 )
 """Signals that a master gives a meaning to, or must not die of."""
 
@@ -124,8 +138,8 @@ class Loop:
     def take_signals(self) -> None:
         """Install the handlers; from now on HANDLED signals only wake the loop."""
         for number in HANDLED:
-            self._previous[number] = signal.signal(number, _ignore)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            self._previous[number] = _sigaction(number, _ignore)
+        _sigaction(_SIGPIPE, _IGNORED)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def turn(self, timeout: float = -1) -> None:
@@ -188,7 +202,7 @@ class Loop:
         """Give signals back and release everything the loop owns."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
-            signal.signal(number, handler if callable(handler) else signal.SIG_DFL)
+            _sigaction(number, _DEFAULT if handler is None else handler)
         self._epoll.close()
         os.close(self._wake)
         os.close(self._waker)
@@ -210,15 +224,15 @@ def default_signals() -> None:
     """In a child: the dispositions a program is started with, and no wake-up descriptor."""
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        _sigaction(number, _DEFAULT)
+    _sigaction(_SIGTSTP, _IGNORED)
 
 
 @contextlib.contextmanager
 def blocked_signals() -> Iterator[None]:
     """Hold every signal back while the body runs."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    previous = _sigmask(_BLOCK, _EVERY)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        _sigmask(_SETMASK, previous)

@@ -4,6 +4,9 @@ A reload asks for its sockets by address: those that are open already are kept w
 waiting clients, so nobody is refused; new ones are bound; those no longer named are closed once
 the new generation accepts. A unix socket is removed at the end (``vacuum``) only while its name
 still means the file that this process made, told by device and inode.
+
+Sockets are ``socket.SocketType``, the C object without the class around it: what an instance
+touches of the memory it shares with the spawner becomes its own, and there are many instances.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import pwd
 import socket
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import reason_of
@@ -30,7 +33,7 @@ class Bound:
     """An open listener. ``identity`` is (device, inode) of a unix socket this process made."""
 
     listener: Listener
-    sock: socket.socket
+    sock: socket.SocketType
     path: str = ""
     identity: tuple[int, int] | None = None
 
@@ -42,6 +45,10 @@ class Bound:
     def fileno(self) -> int:
         """Lend the descriptor."""
         return self.sock.fileno()
+
+    def duplicate(self) -> socket.socket:
+        """Return another socket object of the same listener, for accept and the like."""
+        return socket.socket(fileno=os.dup(self.fileno()))
 
     def port(self) -> int:
         """Return the port, 0 for a unix socket."""
@@ -117,7 +124,7 @@ class Sockets:
         known = self._open.get(listener.address)
         if known is None:
             known = self._open[listener.address] = _open(listener, address, spec)
-        return replace(known, listener=listener)
+        return Bound(listener, known.sock, known.path, known.identity)
 
     def _borrow(self, listener: Listener, address: Address) -> Bound:
         if address.shared >= len(self._shared):
@@ -127,7 +134,8 @@ class Sockets:
                 reason=f"{len(self._shared)} defined, counted from 0",
                 hint="define it with shared-socket = ADDRESS",
             )
-        return replace(self._shared[address.shared], listener=listener)
+        shared = self._shared[address.shared]
+        return Bound(listener, shared.sock, shared.path, shared.identity)
 
     def keep(self, served: tuple[Bound, ...]) -> None:
         """Close every listener that is not among ``served``; shared ones stay."""
@@ -200,7 +208,7 @@ def _open(listener: Listener, address: Address, spec: ServerSpec) -> Bound:
             return Bound(listener, _adopt(address.fd))
         if address.is_file:
             return _bind_file(listener, str(address.target), spec)
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        sock = socket.SocketType(address.family, socket.SOCK_STREAM)
     except OSError as error:
         raise _failure(listener, address, error) from error
     try:
@@ -211,14 +219,14 @@ def _open(listener: Listener, address: Address, spec: ServerSpec) -> Bound:
     return Bound(listener, sock)
 
 
-def _adopt(number: int) -> socket.socket:
-    sock = socket.socket(fileno=os.dup(number))
+def _adopt(number: int) -> socket.SocketType:
+    sock = socket.SocketType(fileno=os.dup(number))
     os.set_inheritable(sock.fileno(), False)  # noqa: FBT003  (os names it so)
     sock.setblocking(False)  # noqa: FBT003  (socket names it so)
     return sock
 
 
-def _bind(sock: socket.socket, address: Address, spec: ServerSpec) -> None:
+def _bind(sock: socket.SocketType, address: Address, spec: ServerSpec) -> None:
     sock.setblocking(False)  # noqa: FBT003  (socket names it so)
     target = address.target
     if address.family != socket.AF_UNIX:
@@ -234,7 +242,7 @@ def _bind(sock: socket.socket, address: Address, spec: ServerSpec) -> None:
 def _bind_file(listener: Listener, path: str, spec: ServerSpec) -> Bound:
     """Bind a unix socket: remove a stale one, set owner and mode before anybody can connect."""
     _remove_stale(listener, path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM)
     previous = os.umask(spec.umask) if spec.umask is not None else None
     try:
         sock.setblocking(False)  # noqa: FBT003  (socket names it so)
@@ -289,8 +297,7 @@ def _owner(listener: Listener, text: str) -> tuple[int, int]:
 def _check_backlog(listener: Listener, backlog: int) -> None:
     """Refuse a queue the kernel would silently cut, as the original does (inventory SOK-04)."""
     try:
-        with open(SOMAXCONN, encoding="ascii") as file:
-            limit = int(file.read())
+        limit = int(read_small(SOMAXCONN))
     except (OSError, ValueError):
         return  # no /proc in this jail: listen(2) decides
     if backlog > limit:
@@ -300,6 +307,15 @@ def _check_backlog(listener: Listener, backlog: int) -> None:
             reason=f"net.core.somaxconn is {limit}",
             hint="lower listen or raise the sysctl",
         )
+
+
+def read_small(path: str) -> bytes:
+    """Read a file of the kernel. Not by open(), which touches 900 kB of shared memory."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def _failure(listener: Listener, address: Address, error: OSError) -> ListenError:

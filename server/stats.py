@@ -66,7 +66,8 @@ class StatsServer:
     def _answer(self) -> None:
         assert self._listening is not None
         try:
-            client, _ = self._listening.sock.accept()
+            with self._listening.duplicate() as listener:
+                client, _ = listener.accept()
         except OSError:
             return
         with client:
@@ -152,7 +153,7 @@ def _socket(bound: Bound, spec: ServerSpec) -> dict[str, Any]:
     }
 
 
-def waiting(sock: socket.socket) -> int:
+def waiting(sock: socket.SocketType) -> int:
     """Return how many clients wait to be accepted; 0 for unix sockets, the kernel is silent."""
     if sock.family == socket.AF_UNIX:
         return 0

@@ -164,7 +164,8 @@ def test_a_reload_keeps_the_queue_of_a_socket_that_stays(tmp_path, sockets):
         (second,) = sockets.open(spec("127.0.0.1:0"))
         sockets.keep((second,))
         assert second.fileno() == first.fileno()
-        accepted, _ = second.sock.accept()
+        with second.duplicate() as listener:
+            accepted, _ = listener.accept()
         with accepted:
             assert accepted.getpeername() == client.getsockname()
 
