@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.config.outline import Outline
 from donjon.config.spec import Launch
 
 EMPEROR_FD = 3
@@ -19,14 +20,15 @@ FIRST_FREE_FD = 6
 class Birth:
     """All that a vassal gets from the Emperor.
 
-    ``emperor_fd`` is the control socket (protocol bytes both ways), inheritable. On ``launch_fd`` the
-    Emperor sends a new Launch before byte 1: 4 bytes little-endian length, then a pickle; the vassal
-    never writes there. ``error_fd`` is a pipe for one line of at most 4096 bytes when set-up fails; it
-    is closed when the vassal is ready. ``born_in`` are the words of the namespaces given by clone3,
-    ``in_cgroups`` says that the cgroups of the jail are made and entered already.
-    ``environment`` is the whole environment, already in ``os.environ``. ``argv`` is the command line
-    that stands for this vassal (uwsgi-facts 1.4): /proc/PID/cmdline shows it, and a foreign program
-    started by a binary patch receives it.
+    ``emperor_fd`` is the control socket (protocol bytes both ways), inheritable. On ``launch_fd``
+    the Emperor sends a new Launch before byte 1: 4 bytes little-endian length, then a pickle; the
+    vassal never writes there. ``error_fd`` is a pipe for one line of at most 4096 bytes when
+    set-up fails; it is closed when the vassal is ready. ``born_in`` are the words of the
+    namespaces given by clone3, ``in_cgroups`` says that the cgroups of the jail are made and
+    entered already. ``environment`` is the whole environment, already in ``os.environ``. ``argv``
+    is the command line that stands for this vassal (uwsgi-facts 1.4): /proc/PID/cmdline shows it,
+    and a foreign program started by a binary patch receives it. ``outline`` is what the Emperor
+    made of ``launch``, to be carried out; without it the vassal makes its own.
     """
 
     name: str
@@ -38,3 +40,4 @@ class Birth:
     in_cgroups: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
+    outline: Outline | None = None

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from donjon import log
+from donjon.config.outline import Outline, outline
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor.birth import Birth
 from donjon.errors import DonjonError, reason_of
-from donjon.instance import envdir, output, phases
+from donjon.instance import envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail.phase import Phase
@@ -111,7 +112,7 @@ class _Start:
         control = _control_socket()
         sockets = Sockets()
         context = self._context(control)
-        moments = phases.first(self.launch, context)
+        moments = InstancePhases(self.launch, self._outline(), context)
 
         moments.enter(Phase.ASAP)
         envdir.apply(spec.envdirs, spec.origins.get("envdirs"))
@@ -136,6 +137,17 @@ class _Start:
             return Context(argv=tuple(sys.argv), inherit=inherit)
         birth = self.birth
         return Context(name=birth.name, born_in=birth.born_in, argv=birth.argv, inherit=inherit)
+
+    def _outline(self) -> Outline:
+        """Return what the Emperor made, or make it."""
+        if self.birth is None:
+            return outline(self.launch, root=os.geteuid() == 0)
+        return self.birth.outline or outline(
+            self.launch,
+            root=os.geteuid() == 0,
+            born_in=self.birth.born_in,
+            in_cgroups=self.birth.in_cgroups,
+        )
 
     def _output(self, spec: ServerSpec) -> Ready:
         """Send output where it belongs."""

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Sequence
 
 from donjon.config import launch as config_launch
+from donjon.config.outline import steps_of
 from donjon.config.spec import Launch
 from donjon.emperor import client
-from donjon.instance.phases import steps_of
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.verbs import arguments, reading, text
