@@ -38,7 +38,8 @@ class Prepared:
 
     ``v2_fd`` is a directory for clone3(2), -1 if no group is of version 2. ``tasks_fds`` are the
     open files of version 1 to which the child writes ``0``. ``created`` are the groups that did
-    not exist, to be given to ``remove``. The descriptors are this object's: ``close()``.
+    not exist, to be given to ``remove``; ``parents`` is what had to be made above them, see
+    ``adopt``. The descriptors are this object's: ``close()``.
     """
 
     v2_fd: int = -1

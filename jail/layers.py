@@ -206,6 +206,11 @@ def _mounts(wish: Wish) -> list[Step]:
     return steps
 
 
+def _powers_inside(wish: Wish) -> bool:
+    """Whether the application may read what only root may, by its uid or by a capability."""
+    return wish.stays_root or bool(kept_capabilities(wish))
+
+
 def _application_in_scratch(wish: Wish) -> list[Step]:
     """Show an application that lives in the host's /tmp or /run in the jail's."""
     origin = wish.origin("rootfs")
@@ -222,7 +227,9 @@ def _new_root(wish: Wish) -> list[Step]:
     if spec.rootfs and spec.rootfs != HOST:
         steps.append(rootfs.NewDirectoryRoot(phase=phase, origin=origin, directory=spec.rootfs))
     steps += [
-        proc.ProcMount(phase=phase, origin=origin, own=wish.own_pids),
+        proc.ProcMount(
+            phase=phase, origin=origin, own=wish.own_pids, root_inside=_powers_inside(wish)
+        ),
         devices.DevMount(phase=phase, origin=origin, tty_group=wish.host_ids is None),
     ]
     given = {one.target.rstrip("/") for one in spec.tmpfs}

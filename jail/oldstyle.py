@@ -105,7 +105,7 @@ class OldRoot(Builtin):
         return one.source
 
     def execute(self, context: Context) -> None:
-        mounts.refuse_host_namespace()
+        mounts.refuse_host_namespace(context)
         with paths.open_source(self.directory) as source:
             root = mounts.clone_at(source.fileno(), recursive=False)
             kept = [(one, paths.open_source(one.source)) for one in self.keep]

@@ -20,24 +20,16 @@ from donjon.jail.step import Builtin, Context
 READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
 """Kernel settings: to be read, never written."""
 
-MASKED_FILES = (
-    "kcore",
-    "keys",
-    "kmsg",
-    "timer_list",
-    "kallsyms",
-    "latency_stats",
-    "sched_debug",
-    "interrupts",
-    "kpagecount",
-    "kpageflags",
-)
-"""Files of the host's that are read as empty."""
+MASKED_FILES = ("keys", "kallsyms", "latency_stats", "sched_debug", "interrupts")
+"""Files of the host's that everybody may read: they are read as empty."""
+
+ROOTS_FILES = ("kcore", "kmsg", "timer_list", "kpagecount", "kpageflags")
+"""Files that only root may read: covered where the application is root or has capabilities."""
 
 MASKED_DIRECTORIES = ("acpi", "scsi", "asound")
 """Directories of the host's that are shown empty."""
 
-_COVERED = READ_ONLY + MASKED_FILES + MASKED_DIRECTORIES
+_COVERED = READ_ONLY + MASKED_FILES + ROOTS_FILES + MASKED_DIRECTORIES
 _ATTRIBUTES = mounts.SAFE | syscalls.MOUNT_ATTR_NOEXEC
 
 
@@ -50,6 +42,7 @@ class ProcMount(Builtin):
 
     own: bool
     mask: bool = True
+    root_inside: bool = True
 
     def describe(self) -> str:
         whose = "of the jail's processes" if self.own else "that hides other users' processes"
@@ -63,10 +56,10 @@ class ProcMount(Builtin):
         ):
             mounts.attach(proc, target.fileno())
             if self.mask:
-                _cover(proc)
+                _cover(proc, root_inside=self.root_inside)
 
 
-def _cover(proc: Fd) -> None:
+def _cover(proc: Fd, *, root_inside: bool) -> None:
     number = proc.fileno()
     present = names_present()
     for name in READ_ONLY:
@@ -74,7 +67,7 @@ def _cover(proc: Fd) -> None:
             with mounts.clone_at(number, name, recursive=False) as tree:
                 mounts.set_attributes(tree, mounts.READ_ONLY, recursive=False)
                 mounts.attach(tree, number, name)
-    for name in MASKED_FILES:
+    for name in MASKED_FILES + ROOTS_FILES if root_inside else MASKED_FILES:
         if name in present:
             with mounts.clone_path("/dev/null", recursive=False) as tree:
                 mounts.attach(tree, number, name)

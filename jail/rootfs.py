@@ -258,7 +258,7 @@ class NewDirectoryRoot(Builtin):
 
 def stack_over(context: Context, root: Fd) -> None:
     """Attach the new root over ``/``; lookups still begin in the old one below it."""
-    mounts.refuse_host_namespace()
+    mounts.refuse_host_namespace(context)
     mounts.attach_path(root, "/")
     old = context.descriptors.pop(mounts.ROOT, -1)
     if old >= 0:

@@ -11,6 +11,7 @@ from donjon.errors import JailError
 from donjon.jail import devices, mounts, paths, template, zygote
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
+from donjon.jail.step import Context
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
 REFUSALS = ("Read-only file system", "Permission denied", "No such file or directory")
@@ -397,17 +398,21 @@ def test_mounts_of_hooks_in_a_jail_do_not_reach_the_host(jail, tmp_path):
         jail(spec, hooks=[Note(phase, mount)], born_in=born)
 
 
-def test_the_last_guard_refuses_the_hosts_mount_namespace(jail):
-    told = jail.tell(JailSpec(rootfs="host"), hooks=[], born_in=frozenset({"pid"}))
-    assert not told.error  # unshared by the plan itself
-    try:
-        same = os.readlink("/proc/1/ns/mnt") == os.readlink("/proc/self/ns/mnt")
-    except PermissionError:
-        same = False
-    if not same:
-        pytest.skip("these tests do not run in the mount namespace of an init that they may see")
+def test_a_process_that_was_not_born_in_a_mount_namespace_makes_one(jail):
+    here = os.readlink("/proc/self/ns/mnt")
+    spec = JailSpec(rootfs="host")
+    there = jail(spec, lambda: os.readlink("/proc/self/ns/mnt"), born_in=frozenset({"uts"}))
+    assert there != here
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/1/ns/mnt", os.R_OK)
+    or os.stat("/proc/1/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino,
+    reason="not in the mount namespace of an init that may be looked at",
+)
+def test_a_new_root_is_refused_in_the_mount_namespace_of_init():
     with pytest.raises(JailError, match="this is the host's mount namespace"):
-        mounts.refuse_host_namespace()
+        mounts.refuse_host_namespace(Context())
 
 
 def test_missing_mount_points_are_made_below_the_root_only(tmp_path):
