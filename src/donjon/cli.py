@@ -7,6 +7,7 @@ one line each, and a traceback after it with ``--debug``.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -80,7 +81,16 @@ def dispatch(words: Sequence[str]) -> int:
     """Do what a command line asks for. Raises DonjonError, OSError, SystemExit."""
     if words and words[0] in VERBS:
         return verb(words[0])(words[0], words[1:])
+    if words and words[0].isalpha() and not os.path.exists(words[0]):
+        raise _no_verb(words[0])
     return verb("run")("", words)
+
+
+def _no_verb(word: str) -> DonjonError:
+    """Return the error for a bare word that is neither verb nor file."""
+    near = difflib.get_close_matches(word, VERBS, n=1)
+    hint = f"did you mean donjon {near[0]}?" if near else "donjon help lists the verbs"
+    return DonjonError(f"{word} is no verb and no file", hint=hint)
 
 
 def verb(name: str) -> Main:

@@ -41,6 +41,15 @@ def test_several_files_are_checked(donjon, ini):
     ]
 
 
+def test_of_a_directory_each_configuration_is_checked(donjon, ini, tmp_path):
+    bad = ini("processes = x", name="bad.ini")
+    ini("master = true", name="notes.txt")
+    good = ini("master = true", name="good.ini")
+    done = donjon("check", tmp_path)
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [str(bad), str(good)]
+
+
 def test_problems_for_programs_are_values(donjon, ini):
     path = ini("procesess = 2")
     (problem,) = json.loads(donjon("check", "--json", path).stdout)

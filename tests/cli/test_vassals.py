@@ -195,6 +195,24 @@ def test_the_socket_is_roots(host, tmp_path):
     assert "Permission denied (only root may ask)" in done.stderr
 
 
+def test_the_verb_emperor_governs_a_directory(donjon, tmp_path):
+    (tmp_path / "vassals").mkdir()
+    control = tmp_path / "control"
+    words = ["emperor", tmp_path / "vassals", "--emperor-control", control]
+    with subprocess.Popen([*DONJON, *map(str, words)], stderr=subprocess.DEVNULL) as process:
+        try:
+            done = wait_for(lambda: _answered(donjon("ls", "--control", control)), "Emperor")
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert done.stdout.split()[:2] == ["NAME", "STATE"]
+    assert not control.exists()
+
+
+def _answered(done):
+    return done if done.returncode == 0 else None
+
+
 def test_no_emperor_is_one_line(donjon, tmp_path):
     done = donjon("ls", "--control", tmp_path / "nothing")
     assert done.returncode == 1

@@ -54,6 +54,16 @@ def test_help_of_no_verb_is_wrong_usage(donjon):
     assert done.stderr == "donjon: no verb plann (donjon help lists them)\n"
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("chek", "did you mean donjon check?"), ("xyzzy", "donjon help lists the verbs")],
+)
+def test_a_word_that_is_neither_verb_nor_file_is_told_so(donjon, word, hint):
+    done = donjon(word)
+    assert done.returncode == 1
+    assert done.stderr == f"donjon: {word} is no verb and no file ({hint})\n"
+
+
 def test_version_takes_nothing(donjon):
     assert donjon("version").returncode == 0
     assert donjon("version", "x").returncode == 2

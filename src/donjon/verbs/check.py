@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from donjon.errors import ConfigError, DonjonError, reason_of
 from donjon.origin import Origin
 from donjon.verbs import arguments, reading, text
 from donjon.verbs.plan import plan_of
+
+EXTENSIONS = (".ini", ".xml", ".yaml", ".yml", ".json", ".js", ".toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class Problem:
 def main(verb: str, words: Sequence[str]) -> int:
     """Print the problems of files; 1 if one of them would not start."""
     parser = arguments.parser(verb, more="The status is 1 if a file has an error, else 0.")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="configuration: FILE[:SECTION]")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="configuration, FILE[:SECTION], or directory"
+    )
     parser.add_argument(
         "--customer",
         action="store_true",
@@ -69,13 +74,22 @@ def main(verb: str, words: Sequence[str]) -> int:
     reading.add_world(parser)
     arguments.add_json(parser)
     chosen = parser.parse_args(words)
-    found = {file: problems(file, chosen) for file in chosen.files}
+    files = [file for given in chosen.files for file in _files(given)]
+    found = {file: problems(file, chosen) for file in files}
     if chosen.json:
         text.as_json([each.to_json() for all_ in found.values() for each in all_])
     else:
         _print(found)
     bad = [each for all_ in found.values() for each in all_]
     return 1 if any(chosen.strict or each.severity == "error" for each in bad) else 0
+
+
+def _files(given: str) -> list[str]:
+    """Return the configurations of a directory, as an Emperor finds them, or the file itself."""
+    if not os.path.isdir(given):
+        return [given]
+    names = sorted(os.listdir(given))
+    return [os.path.join(given, name) for name in names if name.endswith(EXTENSIONS)]
 
 
 def _print(found: dict[str, list[Problem]]) -> None:
