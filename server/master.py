@@ -215,6 +215,7 @@ class Master:
     def _serving(self, crew: Crew) -> None:
         """All workers of a crew accept; if it is the next one, it takes over."""
         if crew is not self.coming:
+            self._next_reload()  # asked for while the first one started
             return
         old, self.current, self.coming = self.current, crew, None
         self.spec, self.phases = crew.spec, crew.phases

@@ -33,6 +33,9 @@ QUICK = 3.0
 
 LONGEST_PAUSE = 300
 
+SHELL_WORDS = frozenset({"if", "while", "until", "for", "case", "{", "!", "exec", "."})
+"""Words that only a shell understands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -224,12 +227,16 @@ def _become(settings: dict[str, str]) -> None:
 
 
 def _is_simple(command: str) -> bool:
-    """Whether the shell can be replaced by the command, so that signals reach it."""
+    """Whether the shell can be replaced by the command, so that signals and its end reach it."""
+    lexer = shlex.shlex(command, posix=False, punctuation_chars=";|&()\n")
+    lexer.whitespace = " \t"
     try:
-        words = shlex.split(command)
+        words = list(lexer)
     except ValueError:
         return False
-    return bool(words) and not set(command) & set("|&;<>()$`\n") and "=" not in words[0]
+    if not words or "=" in words[0] or words[0] in SHELL_WORDS:
+        return False
+    return not any(set(word) <= set(";|&()\n") for word in words)
 
 
 def _die_with_master(crew: Crew) -> None:

@@ -15,6 +15,7 @@ from donjon.server.fifo import Fifo
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
 from donjon.server.parts import Part, Recipe
+from donjon.server.proxy import EmperorProxy
 from donjon.server.stats import StatsServer
 from donjon.server.touch import Touches
 
@@ -41,6 +42,7 @@ class Services:
         self._stats = StatsServer(master, self._parts)
         self._touches = Touches(master.loop)
         self._fifo = Fifo(master.loop, self._commands())
+        self._proxy = EmperorProxy(master.loop, master.emperor.fileno() if master.emperor else -1)
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -69,6 +71,9 @@ class Services:
             for companion in self._companions:
                 companion.start()
         self._stats.set(crew.spec)
+        if self._proxy.set(crew.spec) and self._master.emperor is not None:
+            master_fd = self._master.emperor.fileno()
+            self._master.loop.forget(master_fd)  # another program listens to the Emperor now
         self._fifo.set(crew.spec.master_fifo)
         self._touches.set(self._watched(crew))
         self._renew_parts(crew)
@@ -171,6 +176,7 @@ class Services:
         self._touches.close()
         self._fifo.close()
         self._stats.close()
+        self._proxy.close()
 
 
 def _recipes(crew: Crew) -> list[Recipe]:

@@ -102,6 +102,13 @@ def test_reloads_that_come_during_a_reload_are_done_after_it(instance):
     instance.answer()
 
 
+def test_a_reload_that_comes_before_all_workers_accept_is_done_then(instance):
+    instance.start(processes=4)
+    wait_for(lambda: "spawned uWSGI master" in instance.text_or_nothing(), "the master")
+    instance.send(signal.SIGHUP)
+    wait_for(lambda: "generation 2 serves" in instance.text(), "the reload")
+
+
 def test_a_running_request_is_finished_by_the_old_generation(instance, tmp_path):
     instance.start()
     instance.answer()
