@@ -29,6 +29,7 @@ from donjon.config.world import OpenWorld, World
 from donjon.errors import ConfigError
 from donjon.origin import Origin
 
+_DEEPEST = 64
 _ARGUMENT = re.compile(r"\$(\d+)")
 
 
@@ -63,6 +64,7 @@ class Evaluator:
     ) -> None:
         """Begin with nothing evaluated."""
         self.world = world
+        self._depth = 0
         self._most = world.limits.entries
         self.environ = dict(environ)
         self.reader = Reader(world, log)
@@ -96,6 +98,9 @@ class Evaluator:
             self._execute()
         except Exit:
             pass
+        except ConfigError as error:
+            immediate.tidy(error)
+            raise
         return self._result()
 
     # -- one option -------------------------------------------------------------------------------
@@ -114,7 +119,9 @@ class Evaluator:
         handler = immediate.handler(key)
         if handler is not None:
             record.done = True
+            self._depth += 1
             self._act(handler, record)
+            self._depth -= 1
 
     def append(self, key: str, value: str | None, origin: Origin) -> Record:
         """Put an option at the end of the list."""
@@ -138,6 +145,9 @@ class Evaluator:
 
     def _act(self, handler: immediate.Handler, record: Record) -> None:
         """Do what an immediate option says, with its value resolved as far as it can be by now."""
+        if self._depth > _DEEPEST:
+            what = f"options inside options more than {_DEEPEST} deep"
+            raise ConfigError(what, origin=record.origin)
         try:
             if record.value and handler not in immediate.RAW:
                 record.value = self._expander.early(record.value)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ATOI = re.compile(r"\s*([+-]?\d{1,9})")
 _LONGEST_NAME = 64
+_LONGEST_TEXT = 300
 _FALSE = frozenset(("false", "off", "no", "0"))
 
 
@@ -73,6 +74,27 @@ def located(error: ConfigError, origin: Origin) -> ConfigError:
     if error.origin is None:
         error.origin = origin
     return error
+
+
+def tidy(error: ConfigError) -> None:
+    """Make an error's texts fit for one line of a log.
+
+    Names and values of a configuration stand in them, and JSON can put anything into those.
+    """
+    place = error.origin
+    if place is not None:
+        error.origin = Origin(one_line(place.source), place.line, one_line(place.option))
+    error.what, error.reason = one_line(error.what), one_line(error.reason)
+    error.hint = one_line(error.hint)
+
+
+def one_line(text: str) -> str:
+    """Return a text without control characters, cut where it is too long to be read."""
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def unknown(record: Record) -> ConfigError:

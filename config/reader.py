@@ -106,7 +106,7 @@ class Reader:
         self.chain = (*self.chain, key)
         self.files.append(name)
         if self._log is not None:
-            self._log(_reading(text.format, name, text.name))
+            self._log(_reading(text.format, text.name or name))
         return self._parse(text, key[1])
 
     def close(self) -> None:
@@ -238,10 +238,11 @@ def _located(entry: Entry, pieces: list[tuple[str, int]]) -> Entry:
     return entry
 
 
-def _reading(format_: Format, given: str, name: str) -> str:
+def _reading(format_: Format, name: str) -> str:
+    name = name if name.isprintable() else ascii(name)
     if format_.name == "xml":
         return f"[uWSGI] parsing config file {name}"
-    return f"[uWSGI] getting {format_.name.upper()} configuration from {name or given}"
+    return f"[uWSGI] getting {format_.name.upper()} configuration from {name}"
 
 
 __all__ = ["FORMATS", "INI", "STDIN", "Reader", "Target", "Text", "decode", "split_target"]

@@ -30,7 +30,7 @@ _EMPEROR_CONFIG = 115
 
 def preload() -> None:
     """Import what the schemes need, before a fork."""
-    for name in ("http.client", "ssl", "subprocess"):
+    for name in ("encodings.idna", "http.client", "ssl", "subprocess"):
         importlib.import_module(name)
 
 

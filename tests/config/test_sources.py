@@ -4,6 +4,8 @@ import http.server
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -389,3 +391,45 @@ def test_eight_mebibytes_of_lines_are_refused_soon(place):
     with pytest.raises(ConfigError, match="more than 100000 options"):
         place.evaluate("--ini", "c.ini")
     assert time.monotonic() - started < 5
+
+
+def test_options_inside_options_end(place):
+    with pytest.raises(
+        ConfigError, match=r"^c\.ini:2: set: options inside options more than 64 deep"
+    ):
+        place.ini("[uwsgi]\nset = " + "set=" * 100_000 + "x\n")
+
+
+def test_errors_are_one_line_whatever_a_file_says(place):
+    for key, value in (
+        ("strict\\nuid", "0"),
+        ("include", "no\\nsuch.ini"),
+        ("a", "@(x\\n\\u001b[2Jy)"),
+    ):
+        place.write("v.json", f'{{"uwsgi": {{"{key}": "{value}", "strict": true, "zz": 1}}}}')
+        with pytest.raises(ConfigError) as caught:
+            place.evaluate("v.json")
+        assert str(caught.value).isprintable()
+    with pytest.raises(ConfigError) as caught:
+        place.evaluate("--ini", "x" * 100_000)
+    assert len(str(caught.value)) < 1500
+
+
+def test_nothing_is_imported_after_preload(place):
+    place.write("a.ini", "[uwsgi]\ninclude = b.xml\nenv = @(exec://true)\nenv = %(a + 1)\n")
+    place.write("b.xml", "<uwsgi><include>c.yaml</include></uwsgi>")
+    place.write("c.yaml", "uwsgi:\n  include: [d.json, e.toml]\n")
+    place.write("d.json", '{"uwsgi": {"env": 1}}')
+    place.write("e.toml", "env = '@(http://127.0.0.1:1/x)'\n")
+    program = (
+        "import sys; from donjon import config; from donjon.config.evaluate import evaluate\n"
+        "from donjon.errors import ConfigError\n"
+        "config.preload(); before = set(sys.modules)\n"
+        "try: evaluate(['a.ini'])\n"
+        "except ConfigError as error: print(error.what)\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place.path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "cannot read http://127.0.0.1:1/x\n[]\n"
