@@ -2,11 +2,11 @@
 
     sudo .venv/bin/python benchmarks/emperor.py [--vassals 300] [--only donjon|uwsgi] [--check]
 
-Each vassal has five namespaces (emperor-use-clone fs,ipc,pid,uts,net), its own uid, a master and one worker
-with a WSGI application. Measured: time from the Emperor's start until every vassal answered a request, PSS
-of the vassals' processes, processor time of everything while idle, time from a touch to the reload.
-``--check`` fails unless the bars hold: an eighth of uWSGI's time, a quarter of its memory, under 1 % of a
-core, 50 ms.
+Each vassal has five namespaces (emperor-use-clone fs,ipc,pid,uts,net), its own uid, a master and
+one worker with a WSGI application. Measured: time from the Emperor's start until every vassal
+answered a request, PSS of the vassals' processes, processor time of everything while idle, time
+from a touch to the reload. ``--check`` fails unless the bars hold: an eighth of uWSGI's time, a
+quarter of its memory, under 1 % of a core, 50 ms.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def application(environ, start_response):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one Emperor cost. Times in milliseconds, memory in KiB, processor in percent of a core."""
+    """What one Emperor cost. Times in milliseconds, memory in KiB, processor in percent of a
+    core."""
 
     vassals: int
     start_ms_per_vassal: float

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
 
 EAGER = 1.0
-"""Seconds between two starts that a change of the file asks for: a loop of touches is no fork bomb."""
+"""Seconds between two starts that a change of the file asks for: a loop of touches is no fork
+bomb."""
 
 
 class Conduct:

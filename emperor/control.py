@@ -1,9 +1,10 @@
-"""The control socket: how an operator asks and tells a running Emperor (``donjon ls show reload …``).
+"""The control socket: how an operator asks and tells a running Emperor (``donjon ls show reload
+…``).
 
-A unix socket for root alone (mode 0600), and since a descriptor can be passed on, each client is asked
-who it is as well (SO_PEERCRED, unix(7)): uid 0 or the Emperor's. One JSON object a line, one answer a
-line; ``logs`` with ``follow`` goes on. Clients cannot hold the Emperor up: nothing blocks, what they do not
-read is bounded.
+A unix socket for root alone (mode 0600), and since a descriptor can be passed on, each client is
+asked who it is as well (SO_PEERCRED, unix(7)): uid 0 or the Emperor's. One JSON object a line, one
+answer a line; ``logs`` with ``follow`` goes on. Clients cannot hold the Emperor up: nothing
+blocks, what they do not read is bounded.
 """
 
 from __future__ import annotations
@@ -74,14 +75,15 @@ class ControlServer:
         }
 
     def open(self) -> None:
-        """Listen. An Emperor without a control socket rules as well: a failure is a line in the log."""
+        """Listen. An Emperor without a control socket rules as well: a failure is a line in the
+        log."""
         try:
             self.listener = self._bind()
         except OSError as error:
             if self.emperor.spec.control:
                 log.write(f"[emperor] no control socket on {self.path}: {error.strerror}")
             return
-        self.listener.setblocking(False)
+        self.listener.settimeout(0)
         self.emperor.conduct.note_file(self.path)
         self.emperor.reactor.watch(self.listener.fileno(), lambda _events: self._accept())
 
@@ -131,7 +133,7 @@ class ControlServer:
             log.write(f"[emperor] refused a control connection of uid {uid} (pid {pid})")
             link.close()
             return
-        link.setblocking(False)
+        link.settimeout(0)
         client = Client(link)
         self._clients[link.fileno()] = client
         self.emperor.reactor.watch(link.fileno(), lambda events: self._serve(client, events))
@@ -159,9 +161,7 @@ class ControlServer:
     def _answer(self, client: Client, line: bytes) -> JSON:
         try:
             request = json.loads(line)
-            verb = self._verbs.get(request["verb"])
-            if verb is None:
-                raise RequestError(f"unknown verb {request['verb']}")
+            verb = self._verbs.get(str(request["verb"]), _unknown)
             answer = {"ok": True, **verb(request)}
             if request["verb"] == "logs" and request.get("follow"):
                 self._follow(client, self._find(request))
@@ -270,6 +270,10 @@ class ControlServer:
 def _short(name: str) -> str:
     """``shop`` for ``/etc/vassals/shop.ini``."""
     return name.rpartition("/")[2].rpartition(".")[0]
+
+
+def _unknown(request: JSON) -> JSON:
+    raise RequestError(f"unknown verb {request['verb']}")
 
 
 def _answers(path: str) -> bool:

@@ -1,8 +1,8 @@
 """Programs and hooks that the Emperor runs beside its loop: as-emperor hooks, the stop hook.
 
-Each is a child of the Emperor (a hook that moves an interface into a vassal's namespace relies on its
-parent), those of one vassal run one after the other in the order written, and none ever blocks the loop.
-They are not fatal: a failure is logged (uwsgi-facts 2.3).
+Each is a child of the Emperor (a hook that moves an interface into a vassal's namespace relies on
+its parent), those of one vassal run one after the other in the order written, and none ever blocks
+the loop. They are not fatal: a failure is logged (uwsgi-facts 2.3).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A process that reads one vassal's configuration with the vassal's rights, and answers with options.
+"""A process that reads one vassal's configuration with the vassal's rights, and answers with
+options.
 
-It is cloned from the spawner for files that reach outside themselves (``exec://``, ``http://``, and in
-tyrant mode everything else). It has a few seconds, little memory, and its answer is JSON that the Emperor
-does not trust further than that.
+It is cloned from the spawner for files that reach outside themselves (``exec://``, ``http://``,
+and in tyrant mode everything else). It has a few seconds, little memory, and its answer is JSON
+that the Emperor does not trust further than that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cgroups that this Emperor made: who uses them, and when they go.
 
-A group stays while its vassal is known, over restarts. When the vassal is forgotten, what still runs in
-its groups is killed and the groups are removed, as soon as the kernel lets go of them. Groups that were
-there before belong to the administrator and are left alone.
+A group stays while its vassal is known, over restarts. When the vassal is forgotten, what still
+runs in its groups is killed and the groups are removed, as soon as the kernel lets go of them.
+Groups that were there before belong to the administrator and are left alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the spawner does when its Emperor is dead: nothing of the Emperor's may stay.
 
 Vassals ask the kernel for SIGKILL at the Emperor's death and see the end of file of their control
-socket; the janitor makes sure. It kills them by the pidfds it kept, kills what lingers in their cgroups,
-removes the cgroups, and unlinks the files the Emperor left. It never kills by number and unlinks only
-the very socket that was noted, since the directory may be a customer's.
+socket; the janitor makes sure. It kills them by the pidfds it kept, kills what lingers in their
+cgroups, removes the cgroups, and unlinks the files the Emperor left. It never kills by number and
+unlinks only the very socket that was noted, since the directory may be a customer's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The Emperor's ends of a living vassal: control socket, launch socket, pidfd, output and error pipes.
+"""The Emperor's ends of a living vassal: control socket, launch socket, pidfd, output and error
+pipes.
 
-What arrives on them is turned into events; what the table decides is carried out here. Every descriptor
-is watched level-triggered and forgotten before it is closed.
+What arrives on them is turned into events; what the table decides is carried out here. Every
+descriptor is watched level-triggered and forgotten before it is closed.
 """
 
 from __future__ import annotations

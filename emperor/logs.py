@@ -1,7 +1,9 @@
-"""Vassals' output: one pipe each, read by the Emperor, written to its own log and to a file per vassal.
+"""Vassals' output: one pipe each, read by the Emperor, written to its own log and to a file per
+vassal.
 
-A vassal cannot write terminal escapes into the Emperor's log, and cannot flood it: beyond its allowance
-lines are counted and dropped, and the count is told. The last lines are kept for ``donjon logs``.
+A vassal cannot write terminal escapes into the Emperor's log, and cannot flood it: beyond its
+allowance lines are counted and dropped, and the count is told. The last lines are kept for
+``donjon logs``.
 """
 
 from __future__ import annotations
@@ -156,7 +158,8 @@ def write_stderr(data: bytes) -> None:
 
 
 def usable_directory(wanted: str | None, default: str = "/var/log/donjon") -> str | None:
-    """Return where log files go: what was asked for (made if missing), or the default if it is there."""
+    """Return where log files go: what was asked for (made if missing), or the default if it is
+    there."""
     if wanted is None:
         return default if os.path.isdir(default) and os.access(default, os.W_OK) else None
     try:

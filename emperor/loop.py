@@ -1,9 +1,9 @@
 """The Emperor: finds configurations, keeps their vassals alive, one thread, one epoll loop.
 
-``run`` forks the spawner first. Then everything is an event: a file changed, a vassal spoke or died, a
-timer is due, a signal came. ``happen`` asks the table in ``vassal`` and carries the actions out; events
-raised meanwhile wait their turn, so that no action ever runs inside another. Nothing polls: 300 idle
-vassals cost one rescan of their directory every ``emperor-freq`` seconds.
+``run`` forks the spawner first. Then everything is an event: a file changed, a vassal spoke or
+died, a timer is due, a signal came. ``happen`` asks the table in ``vassal`` and carries the
+actions out; events raised meanwhile wait their turn, so that no action ever runs inside another.
+Nothing polls: 300 idle vassals cost one rescan of their directory every ``emperor-freq`` seconds.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Emperor:
         try:
             for action in actions:
                 self.conduct.do(vassal, action)
-        except Exception as error:  # noqa: BLE001  (a fault of ours, shown, and kept to this vassal)
+        except Exception as error:
             vassal.error = f"internal error: {type(error).__name__}: {error}"
             log.write(f"[emperor] vassal {vassal.name}: {vassal.error}")
             log.write("".join(traceback.format_exception(error)))
@@ -294,9 +294,9 @@ def run(
 ) -> int:
     """Be an Emperor until a signal ends it; return the exit status.
 
-    ``entry`` is what a vassal born from the spawner runs, ``argv0`` the program and first arguments
-    by which a vassal can be executed instead. ``emperor_link`` is the control socket of an upper Emperor
-    of which this one is a vassal.
+    ``entry`` is what a vassal born from the spawner runs, ``argv0`` the program and first
+    arguments by which a vassal can be executed instead. ``emperor_link`` is the control socket of
+    an upper Emperor of which this one is a vassal.
     """
     spawner = Spawner.start(entry, preload=spec.spawner_preload)
     raise_descriptor_limit()

@@ -1,12 +1,13 @@
 """The first moments of a vassal: from clone3(2) to its own program.
 
-It runs in a process that was cloned from the spawner and may already be in new namespaces and in its
-cgroup. The order is the original's (uwsgi-facts 1.4): die with the Emperor, root of the user
-namespace, capability bound, tyrant's drop, environment, descriptors, start hook, as-vassal hooks, then
-the program. A failure is one line on the error pipe and the end of the process.
+It runs in a process that was cloned from the spawner and may already be in new namespaces and in
+its cgroup. The order is the original's (uwsgi-facts 1.4): die with the Emperor, root of the user
+namespace, capability bound, tyrant's drop, environment, descriptors, start hook, as-vassal hooks,
+then the program. A failure is one line on the error pipe and the end of the process.
 
-PR_SET_PDEATHSIG is cleared by a change of uid (prctl(2)), so it is set again after each; where that is
-not enough the end of file on the control socket ends the vassal, and the janitor kills what remains.
+PR_SET_PDEATHSIG is cleared by a change of uid (prctl(2)), so it is set again after each; where
+that is not enough the end of file on the control socket ends the vassal, and the janitor kills
+what remains.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def _close_quietly(fd: int) -> None:
 
 
 def settle(order: Order, named: dict[str, list[int]]) -> None:
-    """Die with the Emperor, be in the cgroups, have a session, identity and directory of its own."""
+    """Die with the Emperor, be in the cgroups, have a session, identity and directory of its
+    own."""
     die_with_emperor(order)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()  # kill(0, …) must not reach another vassal
@@ -154,7 +156,8 @@ def die_with_emperor(order: Order) -> None:
 
 
 def bound_capabilities(allowed: frozenset[int]) -> None:
-    """Keep only ``allowed`` (and CAP_SETPCAP, as the original does) in every set of this process."""
+    """Keep only ``allowed`` (and CAP_SETPCAP, as the original does) in every set of this
+    process."""
     keep = allowed | {syscalls.CAP_SETPCAP}
     for capability in range(syscalls.last_cap() + 1):
         if capability not in keep:
@@ -173,13 +176,16 @@ def drop(order: Order) -> None:
         os.setresuid(order.uid, order.uid, order.uid)
         # capabilities(7): only a change from uid 0 clears them, and an Emperor need not be root
         capabilities.hold((), ambient=False)
-        # credentials(7): the change made the process undumpable, and its /proc/self root's
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+        if order.evaluate is None:
+            # credentials(7): the change made the process undumpable, and its /proc/self root's.
+            # An evaluator stays so: what a configuration executes must not reach into it.
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
         die_with_emperor(order)
 
 
 def prepare(order: Order) -> None:
-    """Run the start hook (its result is ignored) and the as-vassal hooks (a failure is the end)."""
+    """Run the start hook (its result is ignored) and the as-vassal hooks (a failure is the
+    end)."""
     birth = order.birth
     if birth is None:
         return
@@ -226,7 +232,8 @@ def wait_for_program(argv: tuple[str, ...], environment: dict[str, str]) -> int:
 
 
 def execute(order: Order) -> None:
-    """Replace this process: the override wrappers, then the wrapper or our binary, then the fallbacks."""
+    """Replace this process: the override wrappers, then the wrapper or our binary, then the
+    fallbacks."""
     binary = order.wrapper or order.command[0]
     reasons = []
     for program in (*order.wrapper_override, binary, *order.wrapper_fallback):

@@ -1,8 +1,9 @@
 """Where orders become processes: the Emperor's use of its spawner.
 
 For each birth the descriptors are made here (control pair, launch pair, error pipe, log pipe), the
-child's ends are lent to the order and closed after it was sent, and ours go into the vassal's record when
-the answer comes. A few orders may be under way at once; more wait here, so that sending never blocks.
+child's ends are lent to the order and closed after it was sent, and ours go into the vassal's
+record when the answer comes. A few orders may be under way at once; more wait here, so that
+sending never blocks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ UNDER_WAY = 4
 """Orders that the spawner may have at once; all fit its socket buffer."""
 
 SHARING = syscalls.CLONE_FILES | syscalls.CLONE_FS | syscalls.CLONE_IO | syscalls.CLONE_SYSVSEM
-"""Flags that share a table with the caller. The caller is the spawner: nothing is shared with it."""
+"""Flags that share a table with the caller. The caller is the spawner: nothing is shared with
+it."""
 
 Arrived = Callable[[Answer], None]
 
@@ -105,7 +107,8 @@ class Nursery:
     def order_vassal(
         self, vassal: Vassal, reading: Reading, arrived: Callable[[Cradle, Answer], None]
     ) -> None:
-        """Order the birth of ``vassal``. Raises DonjonError or OSError when it cannot be ordered."""
+        """Order the birth of ``vassal``. Raises DonjonError or OSError when it cannot be
+        ordered."""
         cradle = self._cradle(vassal, reading)
         order = self._order(cradle)
         self._send(Waiting(order, cradle.lent, lambda answer: arrived(cradle, answer)))
@@ -182,8 +185,8 @@ class Nursery:
         prepared = self.groups.prepare(vassal.name, reading.launch.jail)
         control, far_control = socket.socketpair()
         launch, far_launch = socket.socketpair()
-        control.setblocking(False)
-        launch.setblocking(False)
+        control.settimeout(0)
+        launch.settimeout(0)
         error, far_error = os.pipe2(os.O_CLOEXEC)
         output, far_output = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(error, False)

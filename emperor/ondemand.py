@@ -1,8 +1,9 @@
 """Vassals that start at their first connection (spec OND, uwsgi-facts 1.6).
 
 Which socket a vassal has is told by one of three sources, in this order: a file beside its own, a
-directory, or a program. The Emperor binds it and waits; the vassal gets it as descriptor 0. The Emperor
-keeps its copy, so that connections of the time between two lives wait in the backlog and none is lost.
+directory, or a program. The Emperor binds it and waits; the vassal gets it as descriptor 0. The
+Emperor keeps its copy, so that connections of the time between two lives wait in the backlog and
+none is lost.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def _ask_program(command: str, found: Found) -> str:
 
 
 def bind(address: str) -> socket.socket:
-    """Bind and listen: TCP where there is a colon, else a unix socket for everyone. Raises ConfigError."""
+    """Bind and listen: TCP where there is a colon, else a unix socket for everyone. Raises
+    ConfigError."""
     try:
         return _bind_tcp(address) if ":" in address else _bind_unix(address)
     except (OSError, ValueError) as error:

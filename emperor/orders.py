@@ -1,8 +1,9 @@
 """What travels between the Emperor and its spawner: one packet an order, one packet an answer.
 
-The socket pair is private to the two, made before the fork that divides them; nobody else ever holds an
-end, which is the authentication. Descriptors travel beside the packet (SCM_RIGHTS) and are named, in
-order, by ``roles``. A packet that would not fit the socket buffer is carried by a memfd.
+The socket pair is private to the two, made before the fork that divides them; nobody else ever
+holds an end, which is the authentication. Descriptors travel beside the packet (SCM_RIGHTS) and
+are named, in order, by ``roles``. A packet that would not fit the socket buffer is carried by a
+memfd.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ MAX_FDS = 64
 class Order:
     """Give birth to a vassal, or (``evaluate``) to a process that reads a configuration.
 
-    ``roles`` names the descriptors that come with the order: ``control launch error log stdin cgroup
-    tasks go answer``; ``tasks`` may repeat. ``uid`` and ``gid`` are those to take before anything of the
-    vassal's runs, None to stay. ``command`` makes it an exec instead of a fork.
+    ``roles`` names the descriptors that come with the order: ``control launch error log stdin
+    cgroup tasks go answer``; ``tasks`` may repeat. ``uid`` and ``gid`` are those to take before
+    anything of the vassal's runs, None to stay. ``command`` makes it an exec instead of a fork.
     """
 
     number: int
@@ -58,7 +59,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """A file that the janitor unlinks if the Emperor is killed. ``forget`` takes it off the list."""
+    """A file that the janitor unlinks if the Emperor is killed. ``forget`` takes it off the
+    list."""
 
     path: str
     identity: tuple[int, int] = (0, 0)

@@ -1,9 +1,10 @@
 """Keeping a zygote's memory shared: no holes for newborns to fill.
 
-A page that a child writes is copied (fork(2)). The allocator of CPython gives out the free blocks of pools
-that are partly used, wherever they lie; after hundreds of imports these are holes on almost every page, so
-that a child which makes a thousand small objects copies hundreds of pages. ``fill_holes`` takes all free
-blocks once, with objects that nobody touches again; what is made later comes from fresh pages, packed.
+A page that a child writes is copied (fork(2)). The allocator of CPython gives out the free blocks
+of pools that are partly used, wherever they lie; after hundreds of imports these are holes on
+almost every page, so that a child which makes a thousand small objects copies hundreds of pages.
+``fill_holes`` takes all free blocks once, with objects that nobody touches again; what is made
+later comes from fresh pages, packed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _kept: list[object] = []
 
 
 def holes() -> dict[int, int]:
-    """Return the number of free blocks by size in bytes, {} where the interpreter does not tell."""
+    """Return the number of free blocks by size in bytes, {} where the interpreter does not
+    tell."""
     show = getattr(sys, "_debugmallocstats", None)
     if show is None:
         return {}

@@ -1,8 +1,9 @@
 """From a vassal's file to everything its birth needs: command line, environment, Launch and Plan.
 
-All of it happens before clone3, so that what is wrong is one line in the Emperor's log and nothing was
-made yet. The options stand in the order of the original's command line (uwsgi-facts 1.4), so that
-``--vassals-include-before`` and ``--vassal-set`` come before the file, and ``--vassals-include`` after it.
+All of it happens before clone3, so that what is wrong is one line in the Emperor's log and nothing
+was made yet. The options stand in the order of the original's command line (uwsgi-facts 1.4), so
+that ``--vassals-include-before`` and ``--vassal-set`` come before the file, and
+``--vassals-include`` after it.
 """
 
 from __future__ import annotations
@@ -124,15 +125,21 @@ class Preparer:
         """Return the vassal's command line."""
         return vassal_argv(self.spec, self.argv0, name, found.path)
 
-    def understand(self, name: str, found: Found, entries: Sequence[Entry]) -> Reading:
-        """Build Launch and Plan. Raises DonjonError with the origin of what is wrong."""
+    def understand(
+        self, name: str, found: Found, entries: Sequence[Entry], *, origins_hold: bool = True
+    ) -> Reading:
+        """Build Launch and Plan. Raises DonjonError with the origin of what is wrong.
+
+        ``origins_hold`` is false for what a process of a customer's uid answered: it could claim
+        that the operator wrote an option. Nothing in it is the operator's then.
+        """
         tyrant = self.spec.tyrant
         launch = launches.build(
             entries,
             argv0=self.argv0[0],
             under_emperor=True,
             customer=tyrant,
-            operator_sources=self.trusted,
+            operator_sources=self.trusted if origins_hold else frozenset(),
             owner=(found.uid, found.gid) if tyrant else None,
         )
         drops_at_birth = tyrant and not needs_root(launch)
@@ -157,7 +164,8 @@ class Preparer:
         )
 
     def _plan(self, launch: Launch, words: frozenset[str], *, root: bool) -> tuple[str, ...]:
-        """Return the steps that make the jail, in words; those that run again at a reload are not."""
+        """Return the steps that make the jail, in words; those that run again at a reload are
+        not."""
         steps = runner.steps(launch.hooks, Facts())
         plan = plans.build(launch.jail, steps, born_in=words, root=root)
         last = ORDER[Phase.LIMITS]

@@ -1,8 +1,9 @@
-"""The Emperor protocol: single bytes on a stream socket pair, one pair a vassal (spec EPR, uwsgi-facts 1.5).
+"""The Emperor protocol: single bytes on a stream socket pair, one pair a vassal (spec EPR,
+uwsgi-facts 1.5).
 
-Who speaks is known by the descriptor on which a byte arrives, and by nothing else. A vassal may send
-anything at any speed: unknown bytes are ignored, repeated ones count once a read, and one that
-floods is not listened to for a while, so that a liar hurts itself only.
+Who speaks is known by the descriptor on which a byte arrives, and by nothing else. A vassal may
+send anything at any speed: unknown bytes are ignored, repeated ones count once a read, and one
+that floods is not listened to for a while, so that a liar hurts itself only.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def config_packet(text: bytes) -> bytes:
 
 @dataclass(slots=True)
 class RateLimit:
-    """Counts what one vassal says. ``spend`` returns for how long to stop listening, 0.0 for not at all."""
+    """Counts what one vassal says. ``spend`` returns for how long to stop listening, 0.0 for not
+    at all."""
 
     since: float = 0.0
     spent: int = 0

@@ -1,8 +1,8 @@
 """The loop under the Emperor: epoll, a heap of timers, and signals that only wake it.
 
-Nothing here polls: with no event and no timer due the process sleeps in epoll_wait(2). A callback may
-forget any descriptor, its own included; an event already fetched for a forgotten descriptor is dropped,
-even when the number was taken by a new file meanwhile.
+Nothing here polls: with no event and no timer due the process sleeps in epoll_wait(2). A callback
+may forget any descriptor, its own included; an event already fetched for a forgotten descriptor is
+dropped, even when the number was taken by a new file meanwhile.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Reactor:
     def on_signals(self, numbers: Iterable[int], callback: OnSignal) -> None:
         """Deliver these signals through the loop: the handler itself does nothing (signal(7))."""
         near, far = socket.socketpair()
-        near.setblocking(False)
-        far.setblocking(False)
+        near.settimeout(0)
+        far.settimeout(0)
         self._wake = (near, far)
         for number in numbers:
             signal.signal(number, _only_wake)

@@ -1,10 +1,10 @@
 """Reading vassals' configurations without ever waiting for one.
 
-A text that stays within itself is evaluated here, in the Emperor, which takes less than a millisecond.
-Whatever may take time or needs rights (``exec://``, ``http://``, in tyrant mode any other file) raises
-OutsideAccess in the closed world given to the evaluation, and is done again from the start by a child
-of the spawner with the vassal's uid and bounded time. One reading a vassal is under way at most; a newer
-one makes the older one's answer worthless.
+A text that stays within itself is evaluated here, in the Emperor, which takes less than a
+millisecond. Whatever may take time or needs rights (``exec://``, ``http://``, in tyrant mode any
+other file) raises OutsideAccess in the closed world given to the evaluation, and is done again
+from the start by a child of the spawner with the vassal's uid and bounded time. One reading a
+vassal is under way at most; a newer one makes the older one's answer worthless.
 """
 
 from __future__ import annotations
@@ -104,10 +104,19 @@ class Reader:
                 f"[emperor-tyrant] invalid permissions for vassal {vassal.name}", reason=reason
             )
 
-    def _understand(self, vassal: Vassal, entries: tuple[Entry, ...]) -> Reading | DonjonError:
+    def _understand(
+        self, vassal: Vassal, entries: tuple[Entry, ...], *, origins_hold: bool = True
+    ) -> Reading | DonjonError:
         try:
-            return self.preparer.understand(vassal.name, vassal.found, entries)
+            return self.preparer.understand(
+                vassal.name, vassal.found, entries, origins_hold=origins_hold
+            )
         except DonjonError as error:
+            if not origins_hold and self.preparer.trusted - {"command line", "environment"}:
+                error.hint = error.hint or (
+                    "the customer's file reaches outside itself, so it was evaluated with the "
+                    "customer's rights, and the operator's options in it cannot be told apart"
+                )
             return error
 
     def _options(self, vassal: Vassal) -> list[str]:
@@ -194,7 +203,9 @@ class Reader:
             answer = json.loads(bytes(pending.data))
             if "error" in answer:
                 return ConfigError(str(answer["error"]))
-            return self._understand(pending.vassal, entries_from_json(answer["entries"]))
+            entries = entries_from_json(answer["entries"])
+            hold = not self.preparer.spec.tyrant
+            return self._understand(pending.vassal, entries, origins_hold=hold)
         except (ValueError, KeyError, TypeError):
             return ConfigError(f"cannot read {pending.vassal.name}", reason="no answer")
         except DonjonError as error:

@@ -1,10 +1,11 @@
 """A vassal's configuration, opened once by descriptor and read whole, or a reason to wait.
 
-What is opened may be a customer's: a fifo must not block, a device must not be read, a gigabyte must not
-be loaded, and what was checked must be what is read. A file that someone has open for writing is half
-written; the kernel knows: a read lease (fcntl(2), F_SETLEASE) is refused with EAGAIN while there is a
-writer, and while it is held a new writer waits for us. Where leases are not to be had (another owner's
-file without CAP_LEASE, some file systems) the events of inotify alone decide.
+What is opened may be a customer's: a fifo must not block, a device must not be read, a gigabyte
+must not be loaded, and what was checked must be what is read. A file that someone has open for
+writing is half written; the kernel knows: a read lease (fcntl(2), F_SETLEASE) is refused with
+EAGAIN while there is a writer, and while it is held a new writer waits for us. Where leases are
+not to be had (another owner's file without CAP_LEASE, some file systems) the events of inotify
+alone decide.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def _lease(fd: int, path: str) -> bool:
 
 
 def tyrant_refusal(content: Content) -> str:
-    """Return why a tyrant does not run this file, or "". The rules are those of security case 81."""
+    """Return why a tyrant does not run this file, or "". The rules are those of security case
+    81."""
     if content.uid == 0 or content.gid == 0:
         return "its owner or its group is root"
     if content.mode & stat.S_IWOTH:

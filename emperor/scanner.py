@@ -1,13 +1,13 @@
 """Finding configurations: ``dir://`` and ``glob://`` sources (spec IMD, uwsgi-facts 1.1).
 
-A source is *scanned*, which gives every vassal it holds. inotify says when to scan, and which single
-name to look at; a rescan every ``emperor-freq`` seconds is the safety net (changed targets of links,
-file systems without inotify, overflowed queues). A vassal is known by its name: the bare file name in
-a directory, the path as the pattern gives it in a glob.
+A source is *scanned*, which gives every vassal it holds. inotify says when to scan, and which
+single name to look at; a rescan every ``emperor-freq`` seconds is the safety net (changed targets
+of links, file systems without inotify, overflowed queues). A vassal is known by its name: the bare
+file name in a directory, the path as the pattern gives it in a glob.
 
-A name that ends in one of the extensions and is a regular file (or, with nofollow, a link) counts. A
-change is another time stamp in nanoseconds or another file under the name: a file moved over an older
-one counts even when its time stamp is older.
+A name that ends in one of the extensions and is a regular file (or, with nofollow, a link) counts.
+A change is another time stamp in nanoseconds or another file under the name: a file moved over an
+older one counts even when its time stamp is older.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ Source = DirectorySource | GlobSource
 
 
 def parse_source(text: str, rules: Rules) -> Source:
-    """Make a source of a value of ``emperor``. Raises ValueError for a scheme that is not built in."""
+    """Make a source of a value of ``emperor``. Raises ValueError for a scheme that is not built
+    in."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "glob":
         return GlobSource(text, rest, rules)
@@ -181,7 +182,8 @@ def under_name(found: Found, name: str) -> Found:
 
 
 def format_of(name: str, extra: Sequence[str] = ()) -> str:
-    """Return the option that loads ``name``: ``ini``, ``xml`` … ``config`` for an extra extension."""
+    """Return the option that loads ``name``: ``ini``, ``xml`` … ``config`` for an extra
+    extension."""
     base = name.partition(":")[0] if not name.startswith("/") else name.rpartition(":")[0] or name
     for extension, option in FORMATS.items():
         if base.endswith(extension):

@@ -1,12 +1,13 @@
 """The zygote: the process from which every vassal is cloned.
 
-It is forked before any vassal's configuration is read, has one thread, and holds nothing but its socket
-pair: no secret of any customer, no descriptor. What it imported and collected is frozen (gc.freeze), so
-that its pages stay shared with all vassals. One order comes in, one clone3(2) with CLONE_PARENT follows:
-the child is the Emperor's own, which alone reaps it, and pid and pidfd go back as the answer.
+It is forked before any vassal's configuration is read, has one thread, and holds nothing but its
+socket pair: no secret of any customer, no descriptor. What it imported and collected is frozen
+(gc.freeze), so that its pages stay shared with all vassals. One order comes in, one clone3(2) with
+CLONE_PARENT follows: the child is the Emperor's own, which alone reaps it, and pid and pidfd go
+back as the answer.
 
-When the Emperor dies, be it by SIGKILL, the pair reports end of file, and the spawner turns into the
-janitor (``janitor``) before it exits.
+When the Emperor dies, be it by SIGKILL, the pair reports end of file, and the spawner turns into
+the janitor (``janitor``) before it exits.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Spawner:
 
     @classmethod
     def start(cls, entry: Entry, *, preload: Sequence[str] = ()) -> Spawner:
-        """Fork the zygote. ``entry`` is what a forked vassal runs; ``preload`` modules it imports."""
+        """Fork the zygote. ``entry`` is what a forked vassal runs; ``preload`` modules it
+        imports."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         emperor_pid = os.getpid()
         pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
@@ -63,7 +65,8 @@ class Spawner:
         orders.send(self.link, message, fds)
 
     def receive(self) -> Answer | None:
-        """Return the next answer (its pidfd is the caller's now), or None when the spawner died."""
+        """Return the next answer (its pidfd is the caller's now), or None when the spawner
+        died."""
         packet = orders.receive(self.link)
         if packet is None:
             return None
@@ -190,6 +193,7 @@ class Zygote:
 
     @staticmethod
     def _leave_nest() -> None:
-        """Signals are as a program expects them; descriptors are closed by whoever arranges them."""
+        """Signals are as a program expects them; descriptors are closed by whoever arranges
+        them."""
         for number in QUIET_SIGNALS:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,5 @@
-"""emperor-stats: one JSON document a connection, keys and types of the original (uwsgi-facts 1.9)."""
+"""emperor-stats: one JSON document a connection, keys and types of the original (uwsgi-facts
+1.9)."""
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ class StatsServer:
         except DonjonError as error:
             log.write(f"[emperor] no statistics: {error}")
             return
-        self.listener.setblocking(False)
+        self.listener.settimeout(0)
         self.emperor.conduct.note_file(self.address)
         self.emperor.reactor.watch(self.listener.fileno(), lambda _events: self._accept())
 
@@ -128,7 +129,7 @@ class StatsServer:
         if len(self._clients) >= CLIENTS_MAX:
             client.close()
             return
-        client.setblocking(False)
+        client.settimeout(0)
         self._clients[client] = b""
         self.emperor.reactor.after(PATIENCE, lambda: self._drop(client))
         if self.emperor.spec.stats_http:

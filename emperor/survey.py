@@ -1,9 +1,10 @@
 """Watching the sources: from inotify and rescans to CHANGED, REMOVED and new vassals.
 
-inotify names what changed, and only that is looked at. A regular file that was just created is left
-alone until its writer closes it; a link or a renamed file is whole at once. A name that vanishes gets
-a moment to come back, because editors save by renaming. A rescan every ``emperor-freq`` seconds finds what
-inotify cannot see: targets of links, remote file systems, what a full queue lost.
+inotify names what changed, and only that is looked at. A regular file that was just created is
+left alone until its writer closes it; a link or a renamed file is whole at once. A name that
+vanishes gets a moment to come back, because editors save by renaming. A rescan every
+``emperor-freq`` seconds finds what inotify cannot see: targets of links, remote file systems, what
+a full queue lost.
 """
 
 from __future__ import annotations

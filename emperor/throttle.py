@@ -1,9 +1,9 @@
 """Back-off of vassals that die before they served anything (spec THR, uwsgi-facts 1.3).
 
-The original keeps one throttle for all and sleeps in it; here each vassal has its own entry, so a bad
-one delays nobody else. A first failure waits a thousandth of ``emperor-throttle``, as the original does
-by taking the milliseconds for microseconds; from the second on the wait is ``emperor-throttle`` and
-doubles with each failure up to ``emperor-max-throttle``.
+The original keeps one throttle for all and sleeps in it; here each vassal has its own entry, so a
+bad one delays nobody else. A first failure waits a thousandth of ``emperor-throttle``, as the
+original does by taking the milliseconds for microseconds; from the second on the wait is
+``emperor-throttle`` and doubles with each failure up to ``emperor-max-throttle``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ class UpperLink:
 
     def greet(self) -> None:
         """Say that this Emperor is there, accepts and is loyal; listen from now on."""
-        os.set_inheritable(self.fd, False)
+        fcntl.fcntl(self.fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         os.set_blocking(self.fd, False)
         for word in (FromVassal.SPAWNED, FromVassal.ACCEPTING, FromVassal.LOYAL):
             with contextlib.suppress(OSError):  # the end of file is seen by the loop

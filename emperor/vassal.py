@@ -1,12 +1,14 @@
-"""The life of a vassal as a table: every state × every event → the next state and what to do.
+"""The life of a vassal as a table: every state and every event → the next state and what to do.
 
-The table is pure and total. The loop turns what happened into an ``Event``, asks ``step``, stores the
-state and carries the actions out in order; it decides nothing by itself. ``ready``, ``accepting`` and
-``loyal`` are facts about a running vassal, not states: a vassal may announce them in any order, or lie.
+The table is pure and total. The loop turns what happened into an ``Event``, asks ``step``, stores
+the state and carries the actions out in order; it decides nothing by itself. ``ready``,
+``accepting`` and ``loyal`` are facts about a running vassal, not states: a vassal may announce
+them in any order, or lie.
 
-A vassal that is being stopped may be so for four reasons, and what follows its death differs, hence
-four states: STOPPING (forgotten), RESTARTING (started again at once), RETIRING (asleep on its socket),
-HALTING (down until an operator starts it). DYING has lost its link and goes by itself.
+A vassal that is being stopped may be so for four reasons, and what follows its death differs,
+hence four states: STOPPING (forgotten), RESTARTING (started again at once), RETIRING (asleep on
+its socket), HALTING (down until an operator starts it). DYING has lost its link and goes by
+itself.
 """
 
 from __future__ import annotations
@@ -123,7 +125,8 @@ _S, _E, _A = State, Event, Action
 
 
 def _row(state: State, outcomes: Row, *ignored: frozenset[Event] | set[Event]) -> Row:
-    """A row of the table. What is not handled must be named as ignored, so that nothing is forgotten."""
+    """A row of the table. What is not handled must be named as ignored, so that nothing is
+    forgotten."""
     row = dict(outcomes)
     for event in frozenset().union(*ignored):
         if event in row:

@@ -1,4 +1,5 @@
-"""inotify(7) as a stream of small events: which watched directory, which name in it, what happened."""
+"""inotify(7) as a stream of small events: which watched directory, which name in it, what
+happened."""
 
 from __future__ import annotations
 

@@ -54,9 +54,7 @@ def test_a_touch_reloads_within_fifty_milliseconds(emperor):
 
 
 def test_a_touched_link_reloads_with_nofollow(emperor):
-    (emperor.place / "app.skel").write_text(
-        f"[uwsgi]\nrecord = {emperor.place}/link.ini.record\n"
-    )
+    (emperor.place / "app.skel").write_text(f"[uwsgi]\nrecord = {emperor.place}/link.ini.record\n")
     (emperor.vassals / "link.ini").symlink_to("../app.skel")
     emperor.start(nofollow=True)
     emperor.started("link.ini")
@@ -251,9 +249,7 @@ def test_sighup_reloads_all_and_sigusr1_writes_the_roll(emperor):
         wait_for(lambda name=name: emperor.record(name, "launch"), "reload")
     emperor.send(signal.SIGUSR1)
     modified = int((emperor.vassals / "a.ini").stat().st_mtime)
-    emperor.said(
-        f"vassal instance a.ini (last modified {modified}) status 0 loyal 0 zerg 0\n"
-    )
+    emperor.said(f"vassal instance a.ini (last modified {modified}) status 0 loyal 0 zerg 0\n")
 
 
 def test_a_killed_emperor_takes_everything_with_it(emperor):

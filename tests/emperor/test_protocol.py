@@ -1,6 +1,9 @@
 """Bytes on the control socket."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from donjon.emperor.protocol import (
     ALLOWANCE,
     WINDOW,
@@ -11,8 +14,6 @@ from donjon.emperor.protocol import (
     decode,
 )
 from donjon.emperor.vassal import WORDS, Event
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_the_numbers_are_those_of_the_original():

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from donjon.emperor import reading
 from donjon.emperor.reading import Content, NotYetError, read_config, tyrant_refusal
 from donjon.emperor.scanner import Found

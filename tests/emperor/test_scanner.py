@@ -4,6 +4,7 @@ import os
 import select
 
 import pytest
+
 from donjon import syscalls
 from donjon.emperor.scanner import (
     DirectorySource,

@@ -1,8 +1,9 @@
 """Back-off: per vassal, exponential, bounded."""
 
-from donjon.emperor.throttle import Blacklist
 from hypothesis import given
 from hypothesis import strategies as st
+
+from donjon.emperor.throttle import Blacklist
 
 
 def blacklist(**words):

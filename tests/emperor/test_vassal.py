@@ -3,10 +3,11 @@
 import itertools
 
 import pytest
-from donjon.emperor.vassal import TABLE, WORDS, Action, Event, State, step
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from donjon.emperor.vassal import TABLE, WORDS, Action, Event, State, step
 
 ALIVE = {
     State.RUNNING,

@@ -55,7 +55,7 @@ class Emperor:
         self.process = None
         self.upper = None
 
-    def start(self, *, environ=None, pass_fds=(), **spec):
+    def start(self, *, environ=None, pass_fds=(), wait=True, **spec):
         fields = {
             "sources": [str(self.vassals)],
             "stats": str(self.place / "stats"),
@@ -71,7 +71,8 @@ class Emperor:
                 env={**os.environ, **(environ or {})},
                 pass_fds=pass_fds,
             )
-        wait_for(lambda: (self.place / "control").exists(), "Emperor")
+        if wait:
+            wait_for((self.place / "control").exists, "Emperor")
         return self
 
     def vassal(self, name, text="", **words):
@@ -89,9 +90,11 @@ class Emperor:
         return [fact for fact in facts if fact["event"] == event]
 
     def started(self, name, count=1):
-        return wait_for(
-            lambda: (facts := self.record(name))[count - 1 :] and facts[-1], f"start of {name}"
-        )
+        return wait_for(lambda: self._start(name, count), f"start {count} of {name}")
+
+    def _start(self, name, count):
+        starts = self.record(name)
+        return starts[-1] if len(starts) >= count else None
 
     def log(self):
         return (self.place / "log").read_text()

@@ -1,7 +1,7 @@
 """An Emperor whose vassals are a few lines: ``little_emperor.py SPEC`` with an EmperorSpec in JSON.
 
 A vassal's file says what it does: ``say = 1,5`` sends those bytes, ``then = exit 3``, ``stay``, ``stubborn``,
-``flood`` or ``hang-up`` follows, ``print = TEXT`` is logged, and ``record = FILE`` gets a JSON line for each
+``flood`` or ``hang-up`` follows, ``speak = TEXT`` is logged, and ``record = FILE`` gets a JSON line for each
 thing that happens to it.
 """
 
@@ -59,8 +59,8 @@ def entry(birth: Birth) -> NoReturn:
         os.write(birth.error_fd, words["fail"].encode())
         os._exit(1)
     os.close(birth.error_fd)
-    if "print" in words:
-        print(words["print"], flush=True)
+    if "speak" in words:
+        print(words["speak"], flush=True)
     for byte in filter(None, words.get("say", "1,5").split(",")):
         os.write(birth.emperor_fd, bytes([int(byte)]))
     then = words.get("then", "stay")
