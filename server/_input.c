@@ -73,6 +73,8 @@ reserve(struct body *body, size_t len)
 int
 body_append(struct body *body, const char *ptr, size_t len, size_t in_memory)
 {
+    if (len == 0)
+        return 0;
     if (body->fd < 0 && len > in_memory - body->len) {
         body->fd = open_unlinked();
         if (body->fd < 0 || write_all(body->fd, body->data, body->len) < 0)

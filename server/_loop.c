@@ -316,13 +316,13 @@ turn(struct loop *loop)
     for (;;) {
         if (check_signals(loop) < 0)
             return -1;
+        expire(loop);
         if (is_over(loop))
             break;
         if (loop->deaf_until != 0 && loop->now >= loop->deaf_until) {
             loop->deaf_until = 0;
             set_listening(loop, true);
         }
-        expire(loop);
         beat(loop);
         int n = wait_events(loop, events);
         for (int i = 0; i < n; i++)

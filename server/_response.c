@@ -321,8 +321,18 @@ send_body(struct loop *loop, const char *ptr, size_t len, PyObject *owner)
     if (len > 0 && x->chunked)
         pieces[n++] = (struct piece){"\r\n", 2, NULL};
     int result = n ? output_send(loop, x->conn, pieces, n) : 0;
-    if (result == 0 && x->conn->out_len > AHEAD)
-        result = output_wait(loop, x->conn, AHEAD / 2);
+    gil_take(loop);
+    return result;
+}
+
+/** Let a slow reader catch up before the application makes more. */
+static int
+hold_back(struct loop *loop)
+{
+    int result = 0;
+
+    if (loop->x.conn->out_len > AHEAD)
+        result = output_wait(loop, loop->x.conn, AHEAD / 2);
     gil_take(loop);
     return result;
 }
@@ -351,7 +361,7 @@ start_write(PyObject *self, PyObject *data)
         PyErr_SetString(PyExc_RuntimeError, "write was called outside of its request");
         return NULL;
     }
-    if (send_chunk(loop, data) < 0) {
+    if (send_chunk(loop, data) < 0 || hold_back(loop) < 0) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_OSError, "the client is gone");
         return NULL;
@@ -423,6 +433,8 @@ send_iterable(struct loop *loop, PyObject *result)
     while (sent == 0 && (chunk = PyIter_Next(iterator)) != NULL) {
         sent = send_chunk(loop, chunk);
         Py_DECREF(chunk);
+        if (sent == 0)
+            sent = hold_back(loop);
     }
     Py_DECREF(iterator);
     return sent < 0 || PyErr_Occurred() ? -1 : 0;

@@ -85,11 +85,16 @@ def test_write_sends_before_the_body_that_is_returned(tmp_path):
 
 def test_the_headers_come_in_the_applications_order_and_spelling(tmp_path):
     def application(environ, start_response):
-        start_response("299 Very Odd", [("x-B", "2"), ("X-a", "\xe9"), ("x-B", ""), ("Content-Length", "0")])
+        start_response(
+            "299 Very Odd", [("x-B", "2"), ("X-a", "\xe9"), ("x-B", ""), ("Content-Length", "0")]
+        )
         return []
 
     answer, _ = ask(tmp_path, application, protocol="http")
-    assert answer == b"HTTP/1.1 299 Very Odd\r\nx-B: 2\r\nX-a: \xe9\r\nx-B: \r\nContent-Length: 0\r\n\r\n"
+    assert (
+        answer
+        == b"HTTP/1.1 299 Very Odd\r\nx-B: 2\r\nX-a: \xe9\r\nx-B: \r\nContent-Length: 0\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_exc_info_replaces_headers_that_were_not_sent(tmp_path, keyword):
     def application(environ, start_response):
         start_response("200 OK", [("X-Old", "1"), ("Content-Length", "100")])
         try:
-            raise KeyError("x")
+            {}["x"]
         except KeyError:
             if keyword:
                 start_response("500 Oops", [("X-New", "1")], exc_info=sys.exc_info())
@@ -166,7 +171,7 @@ def test_exc_info_is_raised_once_bytes_were_sent(tmp_path):
         write = start_response("200 OK", [])
         write(b"begun")
         try:
-            raise KeyError("the cause")
+            {}["the cause"]
         except KeyError:
             start_response("500 Oops", [], sys.exc_info())
         return [b"never"]
@@ -266,7 +271,9 @@ class Closing:
         os.write(2, b"closed\n")
 
 
-@pytest.mark.parametrize("chunks", [[b"a", b"b"], [], [RuntimeError("x")], [b"a", RuntimeError("x")], ["text"]])
+@pytest.mark.parametrize(
+    "chunks", [[b"a", b"b"], [], [RuntimeError("x")], [b"a", RuntimeError("x")], ["text"]]
+)
 def test_the_iterable_is_closed_whatever_happens(tmp_path, chunks):
     def application(environ, start_response):
         start_response("200 OK", [])

@@ -105,8 +105,10 @@ def test_a_header_value_that_changed_is_not_remembered(server):
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 SMUGGLING = {
-    "length beside chunked": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunked beside length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+    "length beside chunked": POST
+    + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked beside length": POST
+    + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
     "two equal lengths": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\nx",
     "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
     "a list of lengths": POST + b"Content-Length: 1, 1\r\n\r\nx",
@@ -130,16 +132,19 @@ SMUGGLING = {
     "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n",
     "identity": POST + b"Transfer-Encoding: identity\r\n\r\n",
     "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
-    "chunked in two headers": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked in two headers": POST
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
     "chunked not last": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
     "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a signed chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\n+1\r\nx\r\n0\r\n\r\n",
     "a chunk size with 0x": POST + b"Transfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n",
     "a chunk size with a space": POST + b"Transfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n",
-    "a chunk size that overflows": POST + b"Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\nx",
+    "a chunk size that overflows": POST
+    + b"Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\nx",
     "a chunk size with LF": POST + b"Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n",
     "a chunk longer than said": POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n",
-    "LF in a chunk extension": POST + b"Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n",
+    "LF in a chunk extension": POST
+    + b"Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n",
     "LF in a trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: b\nC: d\r\n\r\n",
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "two Hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",

@@ -17,9 +17,18 @@ from pathlib import Path
 from donjon.server._wsgi import CORE_SIZE, Worker
 
 FIELDS = (
-    "requests exceptions tx running_time avg_rt in_request accepting last_request read_errors"
-    " write_errors connections"
-).split()
+    "requests",
+    "exceptions",
+    "tx",
+    "running_time",
+    "avg_rt",
+    "in_request",
+    "accepting",
+    "last_request",
+    "read_errors",
+    "write_errors",
+    "connections",
+)
 
 
 def hello(environ, start_response):
@@ -96,10 +105,10 @@ def one_answer(sock: socket.socket) -> bytes:
         assert more, f"closed after {data!r}"
         data += more
     length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", data)[1])
-    body = b""
+    body = bytearray()
     while len(body) < length:
         more = sock.recv(length - len(body))
-        assert more, f"closed after {data + body!r}"
+        assert more, f"closed after {len(body)} of {length} bytes"
         body += more
     return data + body
 
@@ -168,7 +177,7 @@ def _fork(listener: socket.socket, protocol: str, log: Path, options: dict) -> i
     try:
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(fd, 2)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         status = _serve(listener, protocol, options)
     except BaseException as error:  # the child must never return into pytest
         os.write(2, f"serve() raised {error!r}\n".encode())
@@ -177,9 +186,13 @@ def _fork(listener: socket.socket, protocol: str, log: Path, options: dict) -> i
 
 @contextmanager
 def serving(
-    log: Path, application: Callable = hello, protocol: str = "http11", unix: Path | None = None, **options
+    place: Path,
+    application: Callable = hello,
+    protocol: str = "http11",
+    unix: Path | None = None,
+    **options,
 ):
-    """Serve ``application`` in a child process until the block ends."""
+    """Serve ``application`` in a child process until the block ends; its log is kept in ``place``."""
     listener = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
     if unix:
         listener.bind(str(unix))
@@ -190,8 +203,10 @@ def serving(
     options.setdefault("applications", [("", application)])
     options.setdefault("stats", counters)
     options.setdefault("log", False)
-    pid = _fork(listener, protocol, log / "worker.log", options)
-    served = Served(pid, os.pidfd_open(pid), listener.getsockname(), counters, log / "worker.log")
+    pid = _fork(listener, protocol, place / "worker.log", options)
+    served = Served(
+        pid, os.pidfd_open(pid), listener.getsockname(), counters, place / "worker.log"
+    )
     listener.close()
     try:
         served.wait_counter("accepting", 1)
