@@ -263,9 +263,6 @@ FACE = (
         metavar="ADDRESS",
         example="127.0.0.1:5000",
     ),
-    _emperor.flag(
-        "early-emperor", "Start the Emperor before the jail of this instance.", field="early"
-    ),
     _lends.text(
         "emperor-log-directory",
         "Write what each vassal says to DIR/NAME.log.",
@@ -290,7 +287,9 @@ OPTIONS = (
     *CONFIGURATION,
     *PRIVILEGES,
     *FACE,
-    *unbuilt(AREA, required="vassal-sos vassal-sos-backlog", harmless=True),
+    *unbuilt(
+        AREA, required="vassal-sos vassal-sos-backlog", nothing="early-emperor", harmless=True
+    ),
     *unbuilt(
         AREA,
         required="""

@@ -103,7 +103,6 @@ NAMESPACES = (
         metavar="SOCKET",
         example="/run/ns.socket",
     ),
-    _ns.flag("setns-preopen", "Open the namespaces for the setns-socket before leaving any."),
     Rows("namespaces", "jail").text(
         "hostname",
         "Give the jail a host name of its own.",
@@ -188,5 +187,6 @@ OPTIONS = (
     *ROOT,
     *CGROUPS,
     *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
+    *unbuilt("namespaces", nothing="setns-preopen", harmless=True),
     *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )

@@ -35,7 +35,7 @@ OPTIONS = (
         metavar="TEXT",
         example="%(method) %(uri) %(status)",
     ),
-    _server.flag("log-master", "Let the master write what workers say."),
+    _server.flag("log-master", "Accepted; what workers say reaches the log whole in any case."),
     _server.flag("log-x-forwarded-for", "Log the address that X-Forwarded-For says."),
     _server.several(
         "alarm",
