@@ -8,40 +8,17 @@ one line each, and a traceback after it with ``--debug``.
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from donjon import log
+from donjon import log, verbs
 from donjon.errors import DonjonError, reason_of
-
-VERBS = {
-    "run": ("start", "Run one instance of FILE"),
-    "emperor": ("start", "Govern the vassals of DIR"),
-    "plan": ("plan", "Show the steps that FILE asks for, and who asked; nothing is done"),
-    "check": ("check", "Show every problem of FILEs"),
-    "ls": ("ls", "List the vassals of the running Emperor"),
-    "show": ("show", "Show one vassal: what it is, asks for and said"),
-    "top": ("top", "Watch what the vassals use"),
-    "reload": ("orders", "Reload vassals"),
-    "stop": ("orders", "Stop vassals until they are started again"),
-    "start": ("orders", "Start vassals that were stopped"),
-    "logs": ("logs", "Show the last lines a vassal wrote"),
-    "options": ("options", "Look options up"),
-    "doctor": ("doctor", "Show what this host allows, and how to get the rest"),
-    "version": ("about", "Show the version"),
-    "help": ("about", "Show this list"),
-}
-"""Name of the verb, its module in ``donjon.verbs``, what it does."""
 
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE
-
-Main = Callable[[str, Sequence[str]], int]
-"""``main`` of a verb's module: the verb, its arguments; returns the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,25 +56,18 @@ def program() -> str:
 
 def dispatch(words: Sequence[str]) -> int:
     """Do what a command line asks for. Raises DonjonError, OSError, SystemExit."""
-    if words and words[0] in VERBS:
-        return verb(words[0])(words[0], words[1:])
+    if words and words[0] in verbs.VERBS:
+        return verbs.load(words[0])(words[0], words[1:])
     if words and words[0].isalpha() and not os.path.exists(words[0]):
         raise _no_verb(words[0])
-    return verb("run")("", words)
+    return verbs.load("run")("", words)
 
 
 def _no_verb(word: str) -> DonjonError:
     """Return the error for a bare word that is neither verb nor file."""
-    near = difflib.get_close_matches(word, VERBS, n=1)
+    near = difflib.get_close_matches(word, verbs.VERBS, n=1)
     hint = f"did you mean donjon {near[0]}?" if near else "donjon help lists the verbs"
     return DonjonError(f"{word} is no verb and no file", hint=hint)
-
-
-def verb(name: str) -> Main:
-    """Import a verb. Late, so that ``donjon ls`` does not read the server to talk to a socket."""
-    module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
-    found: Main = module.main
-    return found
 
 
 def _fail(text: str, status: int) -> int:

@@ -7,16 +7,16 @@ import json
 
 import pytest
 
-from donjon import cli
+from donjon import cli, verbs
 from donjon.errors import DonjonError
 from donjon.origin import Origin
 
-LOOKING = sorted(set(cli.VERBS) - {"run", "emperor", "version", "help"})
+LOOKING = sorted(set(verbs.VERBS) - {"run", "emperor", "version", "help"})
 
 
-@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+@pytest.mark.parametrize("verb", sorted(verbs.VERBS))
 def test_every_verb_has_a_main_and_a_module_that_says_what_it_is(verb):
-    module = importlib.import_module(f"donjon.verbs.{cli.VERBS[verb][0]}")
+    module = importlib.import_module(f"donjon.verbs.{verbs.VERBS[verb][0]}")
     assert module.__doc__
     assert list(inspect.signature(module.main).parameters) == ["verb", "words"]
 
@@ -26,7 +26,7 @@ def test_every_verb_explains_itself(donjon, verb):
     done = donjon(verb, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: donjon {verb}")
-    assert cli.VERBS[verb][1] in " ".join(done.stdout.split())
+    assert verbs.VERBS[verb][1] in " ".join(done.stdout.split())
     assert "--json" in done.stdout
 
 
@@ -41,7 +41,7 @@ def test_help_lists_the_verbs(donjon):
     done = donjon("help")
     assert done.returncode == 0
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert set(cli.VERBS) <= set(listed)
+    assert set(verbs.VERBS) <= set(listed)
 
 
 def test_help_of_a_verb_is_its_own(donjon):

@@ -1,6 +1,40 @@
-"""The verbs of the command, one module each; ``cli.VERBS`` is the table of them.
+"""The verbs of the command, one module each; ``VERBS`` is the table of them.
 
 A module has ``main(verb, words) -> int``: it reads its words, prints to standard output, returns
 the exit status, and raises DonjonError for what the user can act on. Nothing here does the work
 itself: a verb asks the package that does and presents the answer.
 """
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+VERBS = {
+    "run": ("start", "Run one instance of FILE"),
+    "emperor": ("start", "Govern the vassals of DIR"),
+    "plan": ("plan", "Show the steps that FILE asks for, and who asked; nothing is done"),
+    "check": ("check", "Show every problem of FILEs"),
+    "ls": ("ls", "List the vassals of the running Emperor"),
+    "show": ("show", "Show one vassal: what it is, asks for and said"),
+    "top": ("top", "Watch what the vassals use"),
+    "reload": ("orders", "Reload vassals"),
+    "stop": ("orders", "Stop vassals until they are started again"),
+    "start": ("orders", "Start vassals that were stopped"),
+    "logs": ("logs", "Show the last lines a vassal wrote"),
+    "options": ("options", "Look options up"),
+    "doctor": ("doctor", "Show what this host allows, and how to get the rest"),
+    "version": ("about", "Show the version"),
+    "help": ("about", "Show this list"),
+}
+"""Name of the verb, its module in ``donjon.verbs``, what it does."""
+
+Main = Callable[[str, Sequence[str]], int]
+"""``main`` of a verb's module: the verb, its arguments; returns the exit status."""
+
+
+def load(name: str) -> Main:
+    """Import a verb. Late, so that ``donjon ls`` does not read the server to talk to a socket."""
+    module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
+    found: Main = module.main
+    return found

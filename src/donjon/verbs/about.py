@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import donjon
-from donjon import cli
+from donjon import verbs
 from donjon.config import options
 from donjon.config.options import Option, Takes
 from donjon.config.world import COMPATIBLE_VERSION
@@ -27,12 +27,12 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 def _help_of(words: Sequence[str]) -> int:
-    if len(words) > 1 or words[0] not in cli.VERBS:
+    if len(words) > 1 or words[0] not in verbs.VERBS:
         raise UsageError(f"no verb {' '.join(words)}", hint="donjon help lists them")
     if words[0] in ("help", "version"):
         print(f"usage: donjon {words[0]}")
         return 0
-    return cli.verb(words[0])(words[0], ["--help"])
+    return verbs.load(words[0])(words[0], ["--help"])
 
 
 def _no_more(verb: str, words: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def _no_more(verb: str, words: Sequence[str]) -> None:
 
 def overview() -> str:
     """Return the list of verbs."""
-    rows = "".join(f"  {name:<9}{text}\n" for name, (_, text) in cli.VERBS.items())
+    rows = "".join(f"  {name:<9}{text}\n" for name, (_, text) in verbs.VERBS.items())
     return (
         "usage: donjon VERB [ARGUMENT]...\n"
         "       donjon [--OPTION [VALUE]]... [FILE]...\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from donjon import cli
+from donjon import verbs
 from donjon.emperor.control import DEFAULT_SOCKET
 
 
@@ -12,7 +12,7 @@ def parser(verb: str, *, more: str = "") -> argparse.ArgumentParser:
     """Return a parser for a verb; wrong usage ends the process with status 2."""
     return argparse.ArgumentParser(
         prog=f"donjon {verb}",
-        description=cli.VERBS[verb][1] + ".",
+        description=verbs.VERBS[verb][1] + ".",
         epilog=more or None,
         allow_abbrev=False,
     )
