@@ -49,6 +49,7 @@ def outline(
     process; with ``in_cgroups`` it is born in its control groups too.
     """
     jail = replace(launch.jail, cgroups=()) if in_cgroups else launch.jail
+    root = root and jail.immediate_uid is None
     facts = facts_of(launch)
     hooks = steps_of(launch, root=root)
     late = drop_point(jail) is DropPoint.APPS

@@ -242,3 +242,20 @@ def test_a_foreign_program_without_privileges_comes_after_the_drop(tmp_path, run
     )  # fmt: skip
     assert status == 7, log
     assert out.read_text() == "hook,hook, 33\n"
+
+
+def test_an_immediate_user_runs_every_hook(tmp_path, run):
+    out = journal(tmp_path)
+    status, log = run(
+        ("immediate-uid", "www-data"), ("immediate-gid", "www-data"), ("uid", "www-data"),
+        ("hook-asap", f"exec:id >> {out}"), ("hook-pre-jail", "exit:3"),
+    )  # fmt: skip
+    assert status == 3, log
+    assert out.read_text().startswith("uid=33(www-data) gid=33(www-data) groups=33(www-data)")
+
+
+@pytest.mark.parametrize("option", ["immediate-uid", "immediate-gid"])
+def test_an_immediate_identity_is_never_root(tmp_path, run, option):
+    status, log = run((option, "0"), ("hook-asap", "exit:3"))
+    assert status == 1
+    assert f"test.ini:1: {option}: {option} cannot be root" in log

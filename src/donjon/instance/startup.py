@@ -18,13 +18,12 @@ from donjon import log
 from donjon.config.outline import Outline, outline
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor.birth import Birth
-from donjon.errors import DonjonError, reason_of
-from donjon.instance import envdir, output
+from donjon.errors import DonjonError
+from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
-from donjon.origin import Origin
 from donjon.server import environment, master, pidfiles
 from donjon.server.link import EmperorLink
 from donjon.server.phases import DropPoint, Reloaded
@@ -108,8 +107,9 @@ class _Start:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
+        acts.become_at_once(self.launch.jail)
         environment.apply(spec)
-        control = _control_socket()
+        control = acts.control_socket()
         sockets = Sockets()
         context = self._context(control)
         moments = InstancePhases(self.launch, self._outline(), context)
@@ -124,7 +124,7 @@ class _Start:
         moments.enter(Phase.JAIL)
         moments.enter(Phase.IN_JAIL)
         for text, origin in spec.file_write:
-            _write_file(text, origin)
+            acts.write_file(text, origin)
         moments.drop(DropPoint.START)
         self._after_drop(moments, spec)
         # only now: the link does not block, and a foreign program expects a socket that does
@@ -165,7 +165,7 @@ class _Start:
         if spec.logto2:
             output.to_file(spec.logto2, spec.origins.get("logto2"))
         if spec.chdir:
-            _change_directory(spec.chdir, spec.origins.get("chdir"))
+            acts.change_directory(spec.chdir, spec.origins.get("chdir"))
         pidfiles.write_late(spec)
         moments.enter(Phase.LIMITS)
 
@@ -223,48 +223,9 @@ class _Start:
         return again
 
 
-def _control_socket() -> int:
-    """Return the number of the control socket that the environment names, -1 for none."""
-    text = os.environ.get(EMPEROR_FD, "")
-    if not text.isdecimal():
-        return -1
-    try:
-        os.fstat(int(text))
-    except OSError as error:
-        raise DonjonError(
-            f"{EMPEROR_FD}={text} is no open descriptor",
-            reason=reason_of(error),
-            hint="unset it to start without an Emperor",
-        ) from error
-    return int(text)
-
-
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
     """Be the Emperor in this process; its last hooks run when it is buried."""
     try:
         return be_emperor()
     finally:
         moments.run(Phase.AS_USER_ATEXIT)
-
-
-def _write_file(text: str, origin: Origin) -> None:
-    """``file-write = FILE=TEXT``: the text and a newline replace the file's content."""
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise DonjonError(f"bad file-write {text}", origin=origin, hint="write FILE=TEXT")
-    try:
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(value + "\n")
-    except OSError as error:
-        raise DonjonError(
-            f"cannot write {path}", origin=origin, reason=reason_of(error)
-        ) from error
-
-
-def _change_directory(path: str, origin: Origin | None) -> None:
-    try:
-        os.chdir(path)
-    except OSError as error:
-        raise DonjonError(
-            f"cannot change to {path}", origin=origin, reason=reason_of(error)
-        ) from error
