@@ -8,8 +8,8 @@ recurses), and what aliases stand for is walked under a budget, so a bomb of ali
 error.
 
 The original's own parser knows no quotes and no special characters: ``socket: @name`` and ``home:
-%d`` are not YAML, yet it reads them. A text that is not YAML but plain enough is read by that
-grammar.
+%d`` are not YAML, yet it reads them. A text that is not YAML is read once more with quotes around
+such values, and if that fails and it is plain enough, by that parser's grammar.
 """
 
 from __future__ import annotations
@@ -27,26 +27,50 @@ if TYPE_CHECKING:
     import yaml
 
 _PLAIN_PAIR = re.compile(r"([ \t]*)([\w.-]+):(?:[ \t]+(.*))?$")
+_RESERVED = re.compile(r"^([ \t]*(?:-[ \t]+)?(?:[\w.-]+:[ \t]+)?)([%@`](?:[^\n#]|(?<! )#)*)", re.M)
 _NOT_PLAIN = tuple("\"'[{&*|>!-")
 
 
 def parse(document: Document) -> list[Entry] | None:
-    """Return the options of the wanted top key."""
+    """Return the options of the wanted top key of the first YAML document."""
     import yaml  # noqa: PLC0415  (8 ms and 1 MiB, for YAML only; see config.preload)
 
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _check_depth(document, yaml.parse(document.text, Loader=loader))
-        root = yaml.compose(document.text, Loader=loader)
+        return _Walk(document).section(_compose(document, document.text))
     except yaml.YAMLError as error:
-        plain = _parse_plain(document)
-        if plain is not None:
-            return plain
+        lenient = _parse_quoted(document) or _parse_plain(document)
+        if lenient is not None:
+            return lenient
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         line = mark.line + 1 if mark else 1
         raise document.broken(f"this is not YAML: {problem}", line) from error
-    return _Walk(document).section(root)
+
+
+def _compose(document: Document, text: str) -> Any:
+    import yaml  # noqa: PLC0415  (imported by parse already)
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    _check_depth(document, yaml.parse(text, Loader=loader))
+    return next(iter(yaml.compose_all(text, Loader=loader)), None)
+
+
+def _parse_quoted(document: Document) -> list[Entry] | None:
+    """Read once more with quotes around values that begin with a sign YAML reserves."""
+    import yaml  # noqa: PLC0415  (imported by parse already)
+
+    quoted = _RESERVED.sub(_quote, document.text)
+    if quoted == document.text:
+        return None
+    try:
+        return _Walk(document).section(_compose(document, quoted))
+    except yaml.YAMLError:
+        return None
+
+
+def _quote(found: re.Match[str]) -> str:
+    value = found[2].rstrip().replace("'", "''")
+    return f"{found[1]}'{value}' "
 
 
 def _check_depth(document: Document, events: Iterator[yaml.Event]) -> None:

@@ -162,6 +162,21 @@ def test_the_grammar_of_the_embedded_parser_is_read_where_yaml_fails():
     ]
 
 
+def test_values_that_begin_with_a_reserved_sign_are_read():
+    text = "uwsgi:\n  home: %d # c\n  list:\n    - '@x'\n    - @y # c\n    - %(it's)\n    - z\n"
+    assert pairs("yaml", text) == [
+        ("home", "%d", 2),
+        ("list", "@x", 4),
+        ("list", "@y", 5),
+        ("list", "%(it's)", 6),
+        ("list", "z", 7),
+    ]
+
+
+def test_the_first_yaml_document_counts():
+    assert pairs("yaml", "uwsgi:\n  a: 1\n---\nuwsgi:\n  a: 2\n") == [("a", "1", 2)]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [('uwsgi:\n  a: "open\n', 3), ("uwsgi:\n  a: [1\n  b: 2\n", 3), ("uwsgi: *nothing\n", 1)],
