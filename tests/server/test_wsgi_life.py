@@ -306,6 +306,7 @@ def test_no_leak_of_memory_or_descriptors_in_any_path(tmp_path):
     with serving(tmp_path, _every_way) as served:
         for number in range(100):
             _round(served, number)
+        served.wait_counter("connections", 0)
         descriptors = len(os.listdir(f"/proc/{served.pid}/fd"))
         before = _resident(served.pid)
         for number in range(400):
