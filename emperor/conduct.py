@@ -95,7 +95,8 @@ class Conduct:
         else:
             running = vassal.process.reading if vassal.process else None
             vassal.reading = outcome
-            vassal.error = ""
+            if running is not None:
+                vassal.error = ""
             fits = running is None or running.jail_key() == outcome.jail_key()
             self.happen(vassal, Event.READ if fits else Event.READ_OTHER_JAIL)
         if vassal.read_again and vassal.state is State.RUNNING:
@@ -284,6 +285,7 @@ class Conduct:
         """Byte 1."""
         vassal.marks.ready = True
         vassal.marks.last_ready = int(time.time())
+        vassal.error = ""
         log.write(f"[emperor] vassal {vassal.name} has been spawned")
         self._note_sockets(vassal)
 

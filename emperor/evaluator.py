@@ -14,8 +14,9 @@ import resource
 from typing import Any, NoReturn
 
 from donjon.config.evaluate import evaluate
-from donjon.config.world import Facts, OpenWorld
+from donjon.config.world import Facts
 from donjon.emperor import newborn
+from donjon.emperor.opened import OpenedOpenWorld
 from donjon.emperor.orders import Order
 from donjon.emperor.prepare import entries_to_json
 from donjon.errors import DonjonError
@@ -62,9 +63,10 @@ def read(order: Order) -> list[list[object]]:
     request = order.evaluate or {}
     os.environ.clear()
     os.environ.update(request["environ"])
-    evaluation = evaluate(
-        request["argv"], environ=request["environ"], world=OpenWorld(Facts(cwd=order.cwd))
-    )
+    environ = request["environ"]
+    facts = Facts(cwd=order.cwd)
+    world = OpenedOpenWorld(facts, environ, own_path=request["path"], own=request["data"])
+    evaluation = evaluate(request["argv"], environ=environ, world=world)
     return entries_to_json(evaluation.entries)
 
 

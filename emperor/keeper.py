@@ -94,7 +94,8 @@ class Keeper:
         ends = self._ends.get(vassal.name)
         if ends is not None:
             self._read_error(vassal, ends)
-        if not vassal.error and not (exited and result.si_status == 0):
+        told = ends is not None and ends.error_text
+        if not told and not (exited and result.si_status == 0):
             vassal.error = f"ended with {how}"
         self.happen(vassal, Event.EXILED if exited and result.si_status == EXILE else Event.DIED)
 

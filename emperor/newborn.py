@@ -126,9 +126,9 @@ def settle(order: Order, named: dict[str, list[int]]) -> None:
     for fd in named.get("tasks", ()):
         os.write(fd, b"0")  # cgroups(7): 0 is the writer
         os.close(fd)
+    os.chdir(order.cwd)  # as the Emperor, which may go where the vassal's user may not
     for fd in named.get("go", ()):
         wait_for_maps(fd)
-    os.chdir(order.cwd)
     if order.birth is not None:
         os.environ.clear()
         os.environ.update(order.birth.environment)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from donjon import log
 from donjon.config.entry import Entry
 from donjon.config.evaluate import evaluate
-from donjon.config.world import ClosedWorld, Facts, FileWorld, Opened, OutsideAccess, World
+from donjon.config.world import ClosedWorld, Facts, Opened, OutsideAccess, World
 from donjon.emperor.nursery import Nursery
+from donjon.emperor.opened import OpenedFileWorld
 from donjon.emperor.prepare import Preparer, Reading, entries_from_json
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.reading import Content, NotYetError, read_config, tyrant_refusal
@@ -31,20 +32,6 @@ TIME_LIMIT = 15.0
 ANSWER_LIMIT = 4 << 20
 
 Done = Callable[[Vassal, "Reading | DonjonError | NotYetError"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedWorld(FileWorld):
-    """Files as they are, but the vassal's own as it was opened: it is not read twice."""
-
-    own_path: str = ""
-    own: bytes = b""
-
-    def read(self, path: str) -> bytes:
-        """Return the opened bytes, or those of another file."""
-        if self.path(path) == self.own_path:
-            return self.own
-        return FileWorld.read(self, path)
 
 
 @dataclass(slots=True)
@@ -78,7 +65,7 @@ class Reader:
             self._check(vassal, content)
             entries = self._evaluate_here(vassal, content)
         except OutsideAccess:
-            self._evaluate_outside(vassal, done)
+            self._evaluate_outside(vassal, content, done)
             return
         except (DonjonError, NotYetError) as error:
             done(vassal, error)
@@ -135,7 +122,7 @@ class Reader:
         file_name = vassal.name.removesuffix(ZERG_SUFFIX)
         if not self.preparer.spec.tyrant:
             path = os.path.join(facts.cwd, file_name)
-            return OpenedWorld(facts, environ, own_path=path, own=content.data)
+            return OpenedFileWorld(facts, environ, own_path=path, own=content.data)
         files: dict[str, Opened | bytes] = dict(self._operator_files(vassal))
         files[file_name] = Opened(content.data, vassal.found.identity[1])
         return ClosedWorld.over(files, facts)
@@ -151,7 +138,7 @@ class Reader:
                 continue  # the evaluation names it when it is wanted
         return files
 
-    def _evaluate_outside(self, vassal: Vassal, done: Done) -> None:
+    def _evaluate_outside(self, vassal: Vassal, content: Content, done: Done) -> None:
         near, far = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(far, True)
         self._numbers += 1
@@ -162,6 +149,8 @@ class Reader:
         request = {
             "argv": self._options(vassal),
             "environ": self.nursery.environment(vassal),
+            "path": os.path.join(vassal.source.cwd, vassal.name.removesuffix(ZERG_SUFFIX)),
+            "data": content.data,
         }
         self.nursery.order_evaluator(
             vassal,

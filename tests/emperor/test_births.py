@@ -1,9 +1,9 @@
 """Spawner, tyrant, on demand, exec: how a vassal comes to be."""
 
 import os
-import signal
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 from empire import alive, children, pause, wait_for
@@ -94,6 +94,7 @@ def test_a_customer_cannot_use_the_operators_keys(emperor):
 
 
 def test_what_a_customers_text_runs_is_run_as_the_customer(emperor, scratch):
+    emperor.vassals = Path(scratch)
     emperor.start(tyrant=True)
     owned(emperor, "a.ini", 1001, 1001, f"name = @(exec://id -u | tee {scratch}/id)\n")
     wait_for(lambda: max(emperor.row("a.ini")["pid"], 0), "a pid")
@@ -170,18 +171,20 @@ def foreign(emperor, body):
 
 def test_exec_mode_runs_the_binary_with_the_original_arguments(emperor):
     out = emperor.place / "out"
-    program = foreign(emperor, f'echo "$@" $UWSGI_EMPEROR_FD > {out}; ls /proc/$$/fd >> {out}\ncat <&3')
+    body = (
+        f'echo "$@" $UWSGI_EMPEROR_FD > {out}; ls /proc/$$/fd >> {out}\n'
+        f"readlink /proc/$$/fd/0 >> {out}; read x <&3"
+    )
+    program = foreign(emperor, body)
     emperor.start(spawn="exec", argv0=[program], use_clone=["uts"])
     path = emperor.vassal("a.ini")
-    wait_for(lambda: len(out.read_text().splitlines()) > 4, "the program")
-    lines = out.read_text().splitlines()
-    assert lines[0] == "--ini a.ini 3"
-    assert set(lines[1:]) - {"10", "255"} == {"0", "1", "2", "3"}
-    pid = emperor.row("a.ini")["pid"]
-    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+    wait_for(lambda: "/dev/null" in out.read_text(), "the program")
+    first, *fds, null = out.read_text().splitlines()
+    assert first == "--ini a.ini 3"
+    assert set(fds) - {"10", "11", "255"} == {"0", "1", "2", "3"}
+    assert null == "/dev/null"
     path.unlink()
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not alive(pid), "end")
+    wait_for(lambda: emperor.stats()["vassals"] == [], "end")
 
 
 def test_the_wrapper_replaces_the_binary_and_a_missing_one_falls_back(emperor):
