@@ -71,6 +71,17 @@ def test_what_the_jail_refuses_is_a_problem(donjon, ini):
     assert done.stdout.startswith(f"{path}:2: error: uid: unknown user")
 
 
+def test_what_the_jail_refuses_is_shown_beside_other_errors(donjon, ini):
+    path = ini("processes = many", "memory-report = true", "uid = no-such-user-here")
+    done = donjon("check", path)
+    assert [line.split(":")[:3] for line in done.stdout.splitlines()] == [
+        [str(path), "2", " error"],
+        [str(path), "3", " warning"],
+        [str(path), "4", " error"],
+    ]
+    assert done.stderr == ""
+
+
 def test_a_customers_file_may_not_use_the_operators_keys(donjon, ini):
     path = ini("uid = root")
     assert donjon("check", path).returncode == 0

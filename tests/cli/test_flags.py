@@ -157,6 +157,29 @@ def test_run_serves_an_application(ini, tmp_path):
         assert process.wait(20) == 0
 
 
+def test_a_reload_reads_standard_input_as_it_was(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    text = (
+        f"[uwsgi]\nmaster = true\nhttp-socket = {tmp_path}/socket\nwsgi-file = {tmp_path}/app.py\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "donjon", "--ini", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            process.stdin.write(text)
+            process.stdin.close()
+            for _ in range(2):
+                assert any("WSGI app 0" in line for line in process.stderr)
+                process.send_signal(signal.SIGHUP)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stderr.read()
+        assert process.wait(20) == 0
+
+
 def test_the_configuration_may_come_from_standard_input(donjon):
     done = donjon("--ini", "-", "--get", "a", stdin="[uwsgi]\nset = a=1\n")
     assert (done.returncode, done.stdout) == (0, "1\n")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from donjon.config import launch as config_launch
+from donjon.config import options
 from donjon.config.entry import Entry
 from donjon.config.launch import Advice
 from donjon.config.world import OutsideAccess
@@ -36,8 +37,7 @@ class Problem:
     @property
     def place(self) -> str:
         """File and line, as editors and compilers write them."""
-        origin = self.origin
-        return f"{origin.source}:{origin.line}" if origin.line else origin.source
+        return _place(self.origin)
 
     def __str__(self) -> str:
         what = self.error
@@ -57,6 +57,10 @@ class Problem:
             "reason": self.error.reason,
             "hint": self.error.hint,
         }
+
+
+def _place(origin: Origin) -> str:
+    return f"{origin.source}:{origin.line}" if origin.line else origin.source
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -116,9 +120,19 @@ def problems(file: str, chosen: argparse.Namespace) -> list[Problem]:
     found = [Problem(file, "warning", ConfigError(each)) for each in evaluation.warnings]
     for each in config_launch.problems(evaluation.entries, customer=chosen.customer):
         found.append(Problem(file, "warning" if isinstance(each, Advice) else "error", each))
-    if not any(each.severity == "error" for each in found):
-        found.extend(_jail_problems(file, evaluation.entries))
+    found.extend(_jail_problems(file, _usable(evaluation.entries, found)))
     return found
+
+
+def _usable(entries: Sequence[Entry], found: Sequence[Problem]) -> list[Entry]:
+    """Return the entries that can be built: not at fault, and without a warning to repeat."""
+    bad = {each.place for each in found if each.severity == "error"}
+    return [each for each in entries if _place(each.origin) not in bad and _is_built(each.key)]
+
+
+def _is_built(key: str) -> bool:
+    row = options.find(key)
+    return row is not None and row.built
 
 
 def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from donjon import instance, log
 from donjon.config import launch as config_launch
@@ -23,6 +24,23 @@ USAGE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RereadableWorld(OpenWorld):
+    """The world as it is, in which what can be read but once is kept for the next reload."""
+
+    kept: dict[int, bytes] = field(default_factory=dict)
+
+    def read_stdin(self) -> bytes:
+        """Return standard input, as it was the first time."""
+        return self.read_descriptor(0)
+
+    def read_descriptor(self, number: int) -> bytes:
+        """Return what a descriptor gave the first time."""
+        if number not in self.kept:
+            self.kept[number] = OpenWorld.read_descriptor(self, number)
+        return self.kept[number]
+
+
 def main(verb: str, words: Sequence[str]) -> int:
     """Start what ``words`` say; ``verb`` is empty for the original's flags."""
     if verb and words and words[0] in ("-h", "--help"):
@@ -37,7 +55,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 def _start(flags: Sequence[str]) -> int:
     instance.adopt_emperor(os.environ)
     environ = dict(os.environ)
-    world = OpenWorld(environ=environ)
+    world = RereadableWorld(environ=environ)
     evaluation = evaluate(flags, environ=environ, world=world, log=log.write)
     for warning in evaluation.warnings:
         log.write(warning)

@@ -17,13 +17,10 @@ AREA = "python"
 NOBODY = 65534
 
 PACKAGES = (
-    ("yaml", "PyYAML", "python3-yaml", True),
-    ("defusedxml", "defusedxml", "python3-defusedxml", True),
-    ("prctl", "python-prctl", "python3-prctl", False),
-    ("pyroute2", "pyroute2", "python3-pyroute2", False),
-    ("cgroupspy", "cgroupspy", "", False),
+    ("yaml", "PyYAML", "python3-yaml"),
+    ("defusedxml", "defusedxml", "python3-defusedxml"),
 )
-"""Module, name on the package index, Debian package, whether the main job needs it."""
+"""Module, name on the package index, Debian package."""
 
 
 def findings() -> Iterator[Finding]:
@@ -36,8 +33,8 @@ def findings() -> Iterator[Finding]:
     for name in ("donjon.syscalls._linux", "donjon.server._wsgi"):
         problem = None if importlib.util.find_spec(name) else "not built"
         yield judged(AREA, name, problem, needed=True, remedy="make build")
-    for module, package, debian, needed in PACKAGES:
-        yield _package(module, package, debian, needed=needed)
+    for module, package, debian in PACKAGES:
+        yield _package(module, package, debian)
 
 
 def _paths() -> dict[str, str]:
@@ -67,10 +64,10 @@ def _readable(name: str, path: str) -> Finding:
     )
 
 
-def _package(module: str, package: str, debian: str, *, needed: bool) -> Finding:
+def _package(module: str, package: str, debian: str) -> Finding:
     if importlib.util.find_spec(module) is None:
-        remedy = f"pip install {package}" + (f", or apt-get install {debian}" if debian else "")
-        return judged(AREA, package, "not installed", needed=needed, remedy=remedy)
+        remedy = f"pip install {package}, or apt-get install {debian}"
+        return Finding(AREA, package, Level.MISSING, "not installed", remedy)
     try:
         return Finding(AREA, package, Level.OK, metadata.version(package))
     except metadata.PackageNotFoundError:
