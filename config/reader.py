@@ -223,8 +223,8 @@ _GETTERS: dict[str, Callable[[World, str, str], bytes]] = {
     "exec": lambda world, rest, _: world.run(rest),
     "fd": lambda world, rest, name: world.read_descriptor(_descriptor(rest, name)),
     "emperor": lambda world, _rest, _name: world.read_emperor(),
-    "call": lambda world, rest, _: world.call(rest).encode(),
-    "callint": lambda world, rest, _: world.call(rest).encode(),
+    "call": lambda world, rest, _: world.call(rest, integer=False).encode(),
+    "callint": lambda world, rest, _: world.call(rest, integer=True).encode(),
 }
 
 

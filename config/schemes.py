@@ -30,7 +30,7 @@ _EMPEROR_CONFIG = 115
 
 def preload() -> None:
     """Import what the schemes need, before a fork."""
-    for name in ("encodings.idna", "http.client", "ssl", "subprocess"):
+    for name in ("donjon.hooks.calls", "encodings.idna", "http.client", "ssl", "subprocess"):
         importlib.import_module(name)
 
 
@@ -142,19 +142,36 @@ def _read_body(answer: http.client.HTTPResponse, url: str, deadline: float) -> b
     return body
 
 
-def call_python(name: str) -> str:
-    """Return what ``module:attribute`` is, or gives when called without arguments."""
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise ConfigError(f"{name} names no function", hint="write module:function")
+def call(name: str, *, integer: bool) -> str:
+    """Return what a function gives when it is called without arguments.
+
+    ``module:attribute`` is Python (an attribute that cannot be called is the value itself), a name
+    alone a C function of this process: it returns an int where ``integer``, a string elsewhere.
+    """
     try:
-        value = getattr(importlib.import_module(module), attribute)
-        value = value() if callable(value) else value
+        value = _call_python(name) if ":" in name else _call_symbol(name, integer=integer)
     except Exception as error:
-        raise ConfigError(
-            f"cannot call {name}", reason=f"{type(error).__name__}: {error}"
-        ) from error
+        reason = str(error) if ":" not in name else f"{type(error).__name__}: {error}"
+        hint = "" if ":" in name else "write module:function for a Python function"
+        raise ConfigError(f"cannot call {name}", reason=reason, hint=hint) from error
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _call_python(name: str) -> object:
+    module, _, attribute = name.partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    return value() if callable(value) else value
+
+
+def _call_symbol(name: str, *, integer: bool) -> object:
+    import ctypes  # noqa: PLC0415  (for call:// only)
+
+    from donjon.hooks.calls import symbol  # noqa: PLC0415  (the same)
+
+    function = symbol(name)
+    function.restype = ctypes.c_int if integer else ctypes.c_char_p
+    value = function()
+    return b"" if value is None else value
 
 
 def receive_pushed(number: str) -> bytes:

@@ -135,8 +135,8 @@ class World(Protocol):
     def fetch(self, url: str) -> bytes:
         """Return the body of an http:// or https:// answer."""
 
-    def call(self, name: str) -> str:
-        """Return what the function or attribute ``module:name`` of this interpreter gives."""
+    def call(self, name: str, *, integer: bool) -> str:
+        """Return what ``module:name`` of Python or a C function of this process gives."""
 
     def resolve(self, host: str) -> str:
         """Return the first IPv4 address of a host."""
@@ -213,9 +213,9 @@ class OpenWorld:
         agent = f"donjon {donjon.__version__} on {self.facts.hostname}"
         return schemes.fetch_http(url, agent=agent)
 
-    def call(self, name: str) -> str:
-        """Return what the function or attribute ``module:name`` gives."""
-        return schemes.call_python(name)
+    def call(self, name: str, *, integer: bool) -> str:
+        """Return what ``module:name`` of Python or a C function of this process gives."""
+        return schemes.call(name, integer=integer)
 
     def resolve(self, host: str) -> str:
         """Return the first IPv4 address of a host."""
@@ -299,7 +299,7 @@ class FileWorld(OpenWorld):
         """Refuse."""
         raise OutsideAccess(url)
 
-    def call(self, name: str) -> NoReturn:
+    def call(self, name: str, *, integer: bool) -> NoReturn:  # noqa: ARG002
         """Refuse."""
         raise OutsideAccess(f"call://{name}")
 

@@ -89,11 +89,13 @@ def test_parts_of_the_original_binary_are_named_as_such(place, scheme):
 
 
 def test_functions_give_values(place):
+    text = "env = @(callint://getpid)\nenv = @(call://gnu_get_libc_version)\n"
+    assert place.env(text) == [str(os.getpid()), os.confstr("CS_GNU_LIBC_VERSION").split()[1]]
     assert place.env("env = @(call://os:getpid)\nenv = @(callint://os:sep)\n") == [
         str(os.getpid()),
         "/",
     ]
-    for wrong in ("os", "os:no_such_thing", "no_such_module:x"):
+    for wrong in ("no_such_symbol_at_all", "os:no_such_thing", "no_such_module:x"):
         with pytest.raises(ConfigError, match=r"^c\.ini:2: env: "):
             place.env(f"env = @(call://{wrong})\n")
 
