@@ -78,6 +78,8 @@ do_prctl(PyObject *module, PyObject *args, PyObject *kwargs)
     case PR_GET_FPEMU:
     case PR_GET_FPEXC:
     case PR_SET_VMA:
+    case PR_SCHED_CORE:
+    case PR_GET_AUXV:
         PyErr_SetString(PyExc_ValueError, "prctl: this option takes a pointer");
         return NULL;
     case PR_GET_PDEATHSIG:

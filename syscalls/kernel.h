@@ -130,6 +130,12 @@ struct mount_attr {
 #define PR_SET_MEMORY_MERGE 67
 #define PR_GET_MEMORY_MERGE 68
 #endif
+#ifndef PR_SCHED_CORE /* 5.14 */
+#define PR_SCHED_CORE 62
+#endif
+#ifndef PR_GET_AUXV /* 6.4 */
+#define PR_GET_AUXV 0x41555856
+#endif
 #ifndef PR_SET_MDWE /* 6.3 */
 #define PR_SET_MDWE 65
 #define PR_MDWE_REFUSE_EXEC_GAIN 1

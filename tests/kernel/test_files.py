@@ -2,6 +2,10 @@
 
 import errno
 import os
+import select
+import signal
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +66,76 @@ def test_a_new_file_gets_its_mode(tree):
 def test_flags_that_the_kernel_does_not_know_are_refused(tree):
     with pytest.raises(OSError, match="Invalid argument"):
         s.openat2(tree, "etc", os.O_RDONLY | 1 << 40)
+
+
+OPENAT2 = "437"
+
+
+class WakenedError(Exception):
+    pass
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """A fifo whose opening blocks, and ``beside(function)``: runs it once this thread is blocked."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    threads = []
+    main = threading.get_native_id()
+
+    def beside(function):
+        def wait_then_run():
+            while Path(f"/proc/self/task/{main}/syscall").read_text().split()[0] != OPENAT2:
+                select.select([], [], [], 0.002)
+            function()
+
+        threads.append(threading.Thread(target=wait_then_run))
+        threads[-1].start()
+
+    yield path, beside
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def on_signal():
+    """Set the handler of SIGUSR1 for the test."""
+    old = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, old)
+
+
+def _wake() -> None:
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+
+def test_a_call_that_blocks_lets_other_threads_run(fifo):
+    path, beside = fifo
+    beside(lambda: os.close(os.open(path, os.O_WRONLY)))
+    os.close(s.openat2(s.AT_FDCWD, path, os.O_RDONLY))
+
+
+def test_a_call_goes_on_after_a_signal(fifo, on_signal):
+    path, beside = fifo
+    seen = []
+
+    def handler(number, frame):
+        seen.append(number)
+        beside(lambda: os.close(os.open(path, os.O_WRONLY)))
+
+    on_signal(handler)
+    beside(_wake)
+    os.close(s.openat2(s.AT_FDCWD, path, os.O_RDONLY))
+    assert seen == [signal.SIGUSR1]
+
+
+def test_a_call_ends_with_what_the_handler_raised(fifo, on_signal):
+    path, beside = fifo
+
+    def handler(number, frame):
+        raise WakenedError
+
+    on_signal(handler)
+    beside(_wake)
+    with pytest.raises(WakenedError):
+        s.openat2(s.AT_FDCWD, path, os.O_RDONLY)

@@ -232,7 +232,7 @@ def test_an_empty_command_line_is_refused(line):
         s.set_cmdline(line)
 
 
-@pytest.mark.parametrize("option", [s.PR_SET_NAME, 16, 35, 40, 0x53564D41])
+@pytest.mark.parametrize("option", [s.PR_SET_NAME, 16, 35, 40, 62, 0x53564D41, 0x41555856])
 def test_prctl_never_takes_a_number_for_a_pointer(option):
     with pytest.raises(ValueError, match="pointer"):
         s.prctl(option, 1)
