@@ -147,7 +147,9 @@ class Preparer:
             launch.jail, clone_flags=launch.jail.clone_flags | self.spec.use_clone
         )
         if tyrant and not drops_at_birth:
-            jail = dataclasses.replace(jail, uid=str(found.uid), gid=str(found.gid))
+            jail = dataclasses.replace(
+                jail, uid=str(found.uid), gid=str(found.gid), drop_first=True
+            )
         elif tyrant and _asks_for(jail, found.uid, found.gid):
             jail = dataclasses.replace(jail, uid=None, gid=None)
         launch = dataclasses.replace(launch, jail=jail)

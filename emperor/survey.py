@@ -64,6 +64,9 @@ class Survey:
     def begin(self) -> None:
         """Look at everything for the first time and go on watching."""
         self._active = True
+        for source in self.sources:
+            if isinstance(source, DirectorySource) and not os.path.isdir(source.directory):
+                log.write(f"[emperor] no directory {source.directory} yet: waiting for it")
         self.watch.keep(self._directories())
         self.reactor.watch(self.watch.fileno(), lambda _events: self._changed())
         self.scan()

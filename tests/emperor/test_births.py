@@ -176,7 +176,7 @@ def test_exec_mode_runs_the_binary_with_the_original_arguments(emperor):
         f"readlink /proc/$$/fd/0 >> {out}; read x <&3"
     )
     program = foreign(emperor, body)
-    emperor.start(spawn="exec", argv0=[program], use_clone=["uts"])
+    emperor.start(spawn="exec", argv0=[program], use_clone=["uts"], curse_tolerance=1)
     path = emperor.vassal("a.ini")
     wait_for(lambda: "/dev/null" in out.read_text(), "the program")
     first, *fds, null = out.read_text().splitlines()
