@@ -35,6 +35,9 @@ class Word(enum.IntEnum):
     MORE = 9  # a piece of the payload of the packet that follows
 
 
+_WORDS = {int(word): word for word in Word}
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One packet. ``generation`` and ``slot`` say who speaks, ``pid`` whom it is about."""
@@ -95,6 +98,7 @@ def _unpack(packet: bytes) -> Message | None:
     if len(packet) < HEADER.size:
         return None
     word, slot, generation, pid = HEADER.unpack_from(packet)
-    if word not in Word._value2member_map_:
+    known = _WORDS.get(word)
+    if known is None:
         return None
-    return Message(Word(word), generation, slot, pid, packet[HEADER.size :])
+    return Message(known, generation, slot, pid, packet[HEADER.size :])

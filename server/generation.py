@@ -27,7 +27,7 @@ from donjon.jail.phase import Phase
 from donjon.server import environment, loader, uwsgi_module, worker
 from donjon.server.channel import Word
 from donjon.server.link import ToEmperor
-from donjon.server.loop import blocked_signals, default_signals
+from donjon.server.loop import default_signals, hold_signals, release_signals
 from donjon.server.order import Order
 from donjon.server.phases import DropPoint
 
@@ -102,10 +102,13 @@ def load(order: Order, module: types.ModuleType) -> list[tuple[str, loader.App]]
 def _fork_siblings(order: Order) -> int:
     """Make the other workers; return the slot that this process has in the end."""
     for slot in order.slots[1:]:
-        with blocked_signals():
+        held = hold_signals()
+        try:
             pid = _sibling(alone=order.channel is None)
             if pid == 0:
                 default_signals()
+        finally:
+            release_signals(held)
         if pid == 0:
             order.bind_to_parent()
             return slot

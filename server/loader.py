@@ -223,7 +223,7 @@ def find_callable(module: types.ModuleType, name: str) -> App:
 
 def _declared(uwsgi: types.ModuleType) -> list[tuple[str, App]]:
     """Return what the code put into ``uwsgi.applications``: {mountpoint: callable or its name}."""
-    declared = getattr(uwsgi, "applications", None)
+    declared = vars(uwsgi).get("applications")
     if not isinstance(declared, dict):
         return []
     found = []

@@ -17,7 +17,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from donjon import syscalls
@@ -179,10 +179,13 @@ class Loop:
 
         The child holds nothing of the loop; what the loop watched is closed there too.
         """
-        with blocked_signals():
+        held = hold_signals()
+        try:
             pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
             if pid == 0:
                 self.abandon()
+        finally:
+            release_signals(held)
         return pid, pidfd
 
     def abandon(self) -> None:
@@ -228,11 +231,12 @@ def default_signals() -> None:
     _sigaction(_SIGTSTP, _IGNORED)
 
 
-@contextlib.contextmanager
-def blocked_signals() -> Iterator[None]:
-    """Hold every signal back while the body runs."""
-    previous = _sigmask(_BLOCK, _EVERY)
-    try:
-        yield
-    finally:
-        _sigmask(_SETMASK, previous)
+def hold_signals() -> set[int]:
+    """Hold every signal back; returns what ``release_signals`` takes."""
+    previous: set[int] = _sigmask(_BLOCK, _EVERY)
+    return previous
+
+
+def release_signals(previous: set[int]) -> None:
+    """Let signals come again."""
+    _sigmask(_SETMASK, previous)

@@ -39,10 +39,10 @@ class Services:
         self._master = master
         self._companions = [self._part(parts.companion(name, run)) for name, run in companions]
         self._parts: list[Part] = []
-        self._stats = StatsServer(master, self._parts)
-        self._touches = Touches(master.loop)
-        self._fifo = Fifo(master.loop, self._commands())
-        self._proxy = EmperorProxy(master.loop, master.emperor.fileno() if master.emperor else -1)
+        self._stats: StatsServer | None = None
+        self._touches: Touches | None = None
+        self._fifo: Fifo | None = None
+        self._proxy: EmperorProxy | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -70,16 +70,29 @@ class Services:
             self._started = True
             for companion in self._companions:
                 companion.start()
-        self._stats.set(crew.spec)
-        if self._proxy.set(crew.spec) and self._master.emperor is not None:
-            master_fd = self._master.emperor.fileno()
-            self._master.loop.forget(master_fd)  # another program listens to the Emperor now
-        self._fifo.set(crew.spec.master_fifo)
-        self._touches.set(self._watched(crew))
+        self._listen(crew)
         self._renew_parts(crew)
         if self._tick is not None:
             self._tick.cancel()
         self._schedule(crew)
+
+    def _listen(self, crew: Crew) -> None:
+        """Open what the configuration asks for; nothing is made that nobody asked for."""
+        master, spec = self._master, crew.spec
+        if spec.stats or self._stats:
+            self._stats = self._stats or StatsServer(master, self._parts)
+            self._stats.set(spec)
+        if spec.master_fifo or self._fifo:
+            self._fifo = self._fifo or Fifo(master.loop, self._commands())
+            self._fifo.set(spec.master_fifo)
+        watched = self._watched(crew)
+        if watched or self._touches:
+            self._touches = self._touches or Touches(master.loop)
+            self._touches.set(watched)
+        if spec.emperor_proxy_socket and master.emperor is not None:
+            self._proxy = self._proxy or EmperorProxy(master.loop, master.emperor.fileno())
+            if self._proxy.set(spec):  # another program listens to the Emperor from now on
+                master.loop.forget(master.emperor.fileno())
 
     def _part(self, recipe: Recipe) -> Part:
         master = self._master
@@ -173,10 +186,9 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        self._touches.close()
-        self._fifo.close()
-        self._stats.close()
-        self._proxy.close()
+        for service in (self._touches, self._fifo, self._stats, self._proxy):
+            if service is not None:
+                service.close()
 
 
 def _recipes(crew: Crew) -> list[Recipe]:

@@ -35,18 +35,45 @@ class Life:
     slot: int = 0
     bank: int = 0
     mule: int = 0
+    started: int = 0  # seconds since the epoch
     reload: bool = False
 
 
 def install(life: Life) -> types.ModuleType:
     """Make the module, put it into sys.modules, and return it."""
-    module = types.ModuleType("uwsgi", "The API of the application server.")
+    life.started = int(time.time())
+    module = _Lazy(life)
+    sys.modules["uwsgi"] = module
+    return module
+
+
+class _Lazy(types.ModuleType):
+    """The module, filled when the application first asks it for something: many never do."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__("uwsgi", "The API of the application server.")
+        self.__life = life
+
+    def __getattr__(self, name: str) -> Any:
+        contents = _contents(self.__life)
+        for key, value in contents.items():
+            self.__dict__.setdefault(key, value)
+        try:
+            return contents[name]
+        except KeyError:
+            raise AttributeError(f"module 'uwsgi' has no attribute '{name}'") from None
+
+    def __dir__(self) -> list[str]:
+        return sorted({*_contents(self.__life), *self.__dict__})
+
+
+def _contents(life: Life) -> dict[str, Any]:
     spec = life.spec
     constants: dict[str, Any] = {
         "version": VERSION.encode(),
         "version_info": (2, 0, 31, 0, b"donjon"),
         "hostname": os.uname().nodename.encode(),
-        "started_on": int(time.time()),
+        "started_on": life.started,
         "numproc": spec.processes,
         "cores": spec.threads,
         "has_threads": int(spec.enable_threads or spec.threads > 1),
@@ -58,10 +85,7 @@ def install(life: Life) -> types.ModuleType:
         "SPOOL_RETRY": -1,
         "SPOOL_IGNORE": 0,
     }
-    for name, value in {**constants, **_functions(life)}.items():
-        setattr(module, name, value)
-    sys.modules["uwsgi"] = module
-    return module
+    return {**constants, **_functions(life)}
 
 
 def options(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, bytes | bool]:

@@ -215,11 +215,13 @@ def test_sigusr1_writes_the_number_of_requests(instance):
     wait_for(lambda: "workers total requests: 2" in instance.text(), "the line")
 
 
-def test_a_paused_instance_lets_clients_wait(instance):
-    instance.start()
+def test_a_paused_instance_lets_clients_wait(instance, tmp_path):
+    instance.start(stats=str(tmp_path / "stats"))
     instance.answer()
     instance.send(signal.SIGTSTP)
-    wait_for(lambda: "instance paused" in instance.text(), "the pause")
+    wait_for(
+        lambda: not serving.statistics(tmp_path / "stats")["workers"][0]["accepting"], "pause"
+    )
     sock = socket.create_connection(("127.0.0.1", instance.port), 5)
     sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
     with sock:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import serving
-from serving import Instance, alive, children, wait_for
+from serving import Instance, alive, children, read_all, wait_for
 
 
 @pytest.fixture
@@ -18,17 +18,6 @@ def instance(tmp_path: Path):
     made = Instance(tmp_path)
     yield made
     made.clean()
-
-
-def read_all(path: Path) -> bytes:
-    """Connect to a unix socket and read to its end."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
-        sock.connect(str(path))
-        data = b""
-        while chunk := sock.recv(65536):
-            data += chunk
-        return data
 
 
 # -- FIFO

@@ -233,3 +233,20 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def read_all(path: Path) -> bytes:
+    """Connect to a unix socket and read to its end."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(str(path))
+        data = b""
+        while chunk := sock.recv(65536):
+            data += chunk
+        return data
+
+
+def statistics(path: Path) -> dict[str, Any]:
+    """Read the document of a statistics server."""
+    found: dict[str, Any] = json.loads(read_all(path))
+    return found
