@@ -22,6 +22,7 @@ from donjon.jail import (
     proc,
     refork,
     rootfs,
+    setns,
     userns,
     users,
 )
@@ -41,6 +42,7 @@ def before_hooks(wish: Wish) -> dict[Phase, list[Step]]:
     """Return the steps that stand before the hooks of each phase."""
     return {
         Phase.AS_VASSAL: _as_vassal(wish),
+        Phase.PRE_JAIL: _pre_jail(wish),
         Phase.JAIL: _jail(wish),
         Phase.POST_JAIL: _post_jail(wish),
         Phase.ROOT: _root(wish),
@@ -84,6 +86,14 @@ def _as_vassal(wish: Wish) -> list[Step]:
         origin = wish.origin("emperor_cap")
         steps.append(capabilities.Bound(phase=phase, origin=origin, caps=wish.spec.emperor_cap))
     return steps
+
+
+def _pre_jail(wish: Wish) -> list[Step]:
+    path = wish.spec.setns
+    if not path:
+        return []
+    origin = wish.origin("setns")
+    return [setns.JoinNamespaces(phase=Phase.PRE_JAIL, origin=origin, path=path)]
 
 
 def _jail(wish: Wish) -> list[Step]:
@@ -150,6 +160,8 @@ def _root(wish: Wish) -> list[Step]:
     first = asked.refork_first(wish)
     if first:
         steps.append(_refork(wish, phase, "refork_as_root"))
+    if wish.host_ids is not None and not spec.keep_root and "user" not in spec.unshare2:
+        steps.append(userns.ForbidNested(phase=phase, origin=wish.origin("uid")))
     if wish.has_mounts:
         steps += _mounts(wish)
     if spec.chroot:
@@ -295,6 +307,8 @@ def _gates(wish: Wish) -> list[Step]:
 def _drop(wish: Wish) -> list[Step]:
     phase, spec = Phase.DROP, wish.spec
     steps: list[Step] = []
+    if wish.root and wish.jailed and not spec.keep_root:
+        steps.append(limits.NoCoreDumps(phase=phase))
     if spec.max_fd is not None:
         steps.append(_limit(wish, phase, resource.RLIMIT_NOFILE, spec.max_fd, "max_fd"))
     if spec.prio is not None:

@@ -46,6 +46,21 @@ class Limit(Builtin):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoCoreDumps(Builtin):
+    """A limit of 1 byte: the kernel takes that, and not 0, to mean that no program gets the dump.
+
+    core(5): the limit is not enforced for a core_pattern that begins with a pipe, and the memory of
+    a jail would be fed to a program that is root on the host. 1 is the exception (fs/coredump.c).
+    """
+
+    def describe(self) -> str:
+        return "let no core be dumped through the host's core_pattern"
+
+    def execute(self, context: Context) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Priority(Builtin):
     """setpriority(2) of this process, and so of those it starts."""
 

@@ -195,7 +195,11 @@ def fill(
 
 
 def _show(root: int, path: str) -> None:
-    tree = syscalls.open_tree(syscalls.AT_FDCWD, path, mounts.CLONE | syscalls.AT_RECURSIVE)
+    """Show ``path`` at the same place. What is gone since the layout was made is not shown."""
+    try:
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, path, mounts.CLONE | syscalls.AT_RECURSIVE)
+    except FileNotFoundError:
+        return
     try:
         syscalls.move_mount(tree, "", root, path[1:], syscalls.MOVE_MOUNT_F_EMPTY_PATH)
     finally:
@@ -235,6 +239,12 @@ def host_root() -> tuple[tuple[str, ...], Layout]:
     views = Layout((*layout.trees, *own), layout.files, links)
     above = (os.path.dirname(path) for path in layout.files)
     return with_parents((*DIRECTORIES, *above, *views.trees)), views
+
+
+def forget_host() -> None:
+    """Look at the host again the next time: its files changed."""
+    host_layout.cache_clear()
+    host_root.cache_clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

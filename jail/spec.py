@@ -131,6 +131,7 @@ class JailSpec:
     drop_after_init: bool = False
     drop_after_apps: bool = False
     chown_socket: str | None = None
+    drop_first: bool = False  # a customer's file: walls and drop come before all it asks for
     keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
 
     # gates

@@ -27,6 +27,7 @@ class Template:
     number: int
     device: int
     tops: frozenset[str]
+    seen: tuple[tuple[str, int, int], ...] = ()  # path, device, inode of each view
 
 
 _kept: list[Template] = []  # none or one: this process's
@@ -36,6 +37,11 @@ def keep(template: Template) -> None:
     """Make ``template`` this process's; its children inherit it."""
     forget()
     _kept.append(template)
+
+
+def replace(template: Template) -> None:
+    """Make ``template`` this process's in place of another whose descriptor it took over."""
+    _kept[:] = [template]
 
 
 def lend() -> Template | None:

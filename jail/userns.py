@@ -17,6 +17,7 @@ from donjon.fd import Fd
 from donjon.jail import namespaces, users
 from donjon.jail.step import Builtin, Context
 
+_MAX_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 NOBODY = 65534
 """Who root inside is on the host when the configuration names no uid."""
 
@@ -57,6 +58,12 @@ def _write(process: int, name: str, text: str) -> None:
         os.write(file.fileno(), text.encode())
 
 
+def _is_hosts() -> bool:
+    """Whether all ids mean themselves, as in the first user namespace only."""
+    with open("/proc/self/uid_map", encoding="ascii") as text:
+        return text.read().split() == ["0", "0", "4294967295"]
+
+
 def become_root() -> None:
     """Become uid and gid 0 of the user namespace that this process is in; its maps are written."""
     users.become(users.Identity(0, 0, ()))
@@ -74,6 +81,24 @@ class BecomeRootInside(Builtin):
         become_root()
         if signal:
             syscalls.set_pdeathsig(signal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForbidNested(Builtin):
+    """``user.max_user_namespaces = 0`` in the jail's own namespace (namespaces(7)).
+
+    A file of /proc/sys/user speaks about the namespace of who writes it. Each nested namespace
+    would give all capabilities again, and so the kernel's surface behind them.
+    """
+
+    def describe(self) -> str:
+        return "allow no further user namespaces inside"
+
+    def execute(self, context: Context) -> None:
+        if _is_hosts():
+            raise JailError("refusing to forbid user namespaces", reason="this is the host's own")
+        with Fd(os.open(_MAX_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)) as file:
+            os.write(file.fileno(), b"0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,15 @@
-"""What a process that gives birth to many jails does once, before the first (see ``template``)."""
+"""What a process that gives birth to many jails does for all of them (see ``template``).
+
+A view of a file is a view of one inode. ``adduser`` and others replace files of /etc by renaming,
+so a template that was made yesterday would show yesterday's users: ``refresh()`` before each birth
+looks at the inodes, which is cheap, and makes the template again when one of them is another.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Iterable
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
@@ -23,9 +30,27 @@ def prepare() -> None:
         log.debug(f"no template of host roots: {error}")
 
 
+def refresh() -> None:
+    """Make the template again, under the same descriptor, if the host's files are others now."""
+    old = template.lend()
+    if old is None or old.seen == _identities(path for path, _, _ in old.seen):
+        return
+    rootfs.forget_host()
+    try:
+        new = _make()
+    except (OSError, DonjonError) as error:
+        log.debug(f"no template of host roots: {error}")
+        template.forget()
+        return
+    number = os.dup2(new.number, old.number, inheritable=False)
+    os.close(new.number)
+    template.replace(dataclasses.replace(new, number=number))
+
+
 def _make() -> template.Template:
     directories, layout = rootfs.host_root()
     tops = frozenset(path.split("/")[1] for path in (*layout.trees, *layout.files))
+    seen = _identities((*layout.trees, *layout.files))
     options: dict[str, str | None] = {"mode": "755", "size": rootfs.ROOT_SIZE}
     with mounts.new_filesystem("tmpfs", options, mounts.SAFE) as root:
         number = root.fileno()
@@ -36,4 +61,16 @@ def _make() -> template.Template:
             devices.fill(dev)  # detached: only the root of a detached tree can get attributes
             mounts.attach(dev, number, devices.NAME)
         device = os.fstat(number).st_dev
-        return template.Template(root.release(), device, tops | {devices.NAME})
+        return template.Template(root.release(), device, tops | {devices.NAME}, seen)
+
+
+def _identities(found: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return what tells whether a path is the file that it was."""
+    result = []
+    for path in found:
+        try:
+            info = os.stat(path)
+            result.append((path, info.st_dev, info.st_ino))
+        except OSError:
+            result.append((path, 0, 0))
+    return tuple(result)

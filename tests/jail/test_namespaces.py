@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from jailer import FIVE, Note, status_of
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import mounts, userns, users
+from donjon.jail import mounts, setns, userns, users
 from donjon.jail.phase import Phase
 from donjon.jail.refork import Refork
 from donjon.jail.spec import Bind, JailSpec, KeepMount
@@ -281,3 +282,62 @@ def test_a_bind_in_a_user_namespace_cannot_be_made_writable_again(jail):
         return last
 
     assert jail(spec, attempt, born_in=FIVE | {"user"}) == "Operation not permitted"
+
+
+def test_no_user_namespace_can_be_made_inside_a_user_namespace(jail):
+    def attempt():
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+        except OSError as error:
+            return error.strerror
+        return "made"
+
+    host = Path("/proc/sys/user/max_user_namespaces").read_text()
+    spec = JailSpec(rootfs="host", uid="20001")
+    assert jail(spec, attempt, born_in=FIVE | {"user"}) == "No space left on device"
+    assert Path("/proc/sys/user/max_user_namespaces").read_text() == host
+
+
+def test_the_hosts_own_user_namespace_is_never_limited():
+    with pytest.raises(JailError, match="this is the host's own"):
+        userns.ForbidNested(phase=Phase.ROOT).execute(Context())
+
+
+@pytest.fixture
+def giver(tmp_path):
+    """A process in a uts namespace called shared, whose namespace a socket gives to one client."""
+    path = str(tmp_path / "ns.socket")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWUTS)
+        if pid == 0:
+            syscalls.sethostname("shared")
+            peer, _ = server.accept()
+            number = os.open("/proc/self/ns/uts", os.O_RDONLY)
+            socket.send_fds(peer, [setns.MAGIC + (1).to_bytes(4, sys.byteorder)], [number])
+            os._exit(0)
+    yield path
+    syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+
+
+def test_namespaces_of_another_instance_are_joined(jail, giver):
+    seen = []
+    hook = Note(Phase.PRE_JAIL, lambda context: seen.append(os.uname().nodename))
+    assert jail(JailSpec(setns=giver), lambda: seen, hooks=[hook]) == ["shared"]
+
+
+def test_a_peer_that_hands_out_something_else_is_refused(jail, tmp_path):
+    path = str(tmp_path / "fake")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        pid = os.fork()
+        if pid == 0:
+            server.accept()[0].send(b"uwsgi-zerg\1\0\0\0")
+            os._exit(0)
+    told = jail.tell(JailSpec(setns=path))
+    os.waitpid(pid, 0)
+    assert "does not hand out namespaces" in told.error

@@ -60,6 +60,7 @@ def test_the_privilege_phase_has_the_order_of_the_original():
         "Gate",
         "Gate",
         "Named",
+        "NoCoreDumps",
         "BeforeDrop",
         "Become",
         "Hold",

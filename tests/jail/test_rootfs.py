@@ -1,7 +1,11 @@
 """The root of a jail, as a process inside and the host outside see it."""
 
+import dataclasses
 import os
+import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,27 @@ def test_both_ways_give_the_same_root(jail):
     zygote.prepare()
     try:
         assert jail(HOST, listing, born_in=FIVE) == plain
+    finally:
+        template.forget()
+
+
+def test_a_template_is_made_again_when_a_file_was_replaced():
+    """As adduser does with /etc/passwd: another inode under the same name."""
+    zygote.prepare()
+    first = template.lend()
+    if first is None:
+        pytest.skip("this kernel cannot copy from a detached tree (Linux 6.15)")
+    try:
+        assert ("/etc/passwd", os.stat("/etc").st_dev) in [entry[:2] for entry in first.seen]
+        zygote.refresh()
+        assert template.lend() is first
+        seen = tuple((path, device, inode + 1) for path, device, inode in first.seen)
+        template.replace(dataclasses.replace(first, seen=seen))
+        zygote.refresh()
+        second = template.lend()
+        assert second.number == first.number
+        assert second.device != first.device
+        assert second.seen == first.seen
     finally:
         template.forget()
 
@@ -434,3 +459,60 @@ def test_a_mount_point_above_the_root_stays_below_it(tmp_path):
             assert os.path.samestat(os.fstat(found.fileno()), os.stat(tmp_path / "inner"))
     finally:
         os.close(root)
+
+
+def test_a_mount_point_that_is_swapped_all_the_time_never_leads_outside(jail, directory, tmp_path):
+    """Somebody who owns the directory exchanges a directory and a link while jails start."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (directory / "evil").symlink_to(outside)
+    code = (
+        "import ctypes, sys\n"
+        "libc = ctypes.CDLL(None)\n"
+        "a, b = (name.encode() for name in sys.argv[1:])\n"
+        "print('ready', flush=True)\n"
+        "while True: libc.renameat2(-100, a, -100, b, 2)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(directory / "data"), str(directory / "evil")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as swapper:
+        try:
+            swapper.stdout.readline()
+            spec = JailSpec(
+                rootfs=str(directory),
+                binds=(*interpreter_binds(), Bind("/etc", "/data/deep/er", read_only=True)),
+            )
+            errors = [jail.tell(spec, born_in=FIVE).error for _ in range(40)]
+        finally:
+            swapper.kill()
+    assert all(not text or "cannot" in text for text in errors)
+    assert os.listdir(outside) == []
+
+
+def test_no_device_can_be_made_or_used_by_root_of_a_jail(jail, tmp_path):
+    def attempt():
+        results = []
+        for path in ("/tmp/disk", "/data/disk"):
+            try:
+                os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(259, 0))
+                results.append("made")
+            except OSError as error:
+                results.append(error.strerror)
+        return results
+
+    spec = JailSpec(rootfs="host", binds=(Bind(str(tmp_path), "/data"),))
+    assert jail(spec, attempt, born_in=FIVE) == ["Operation not permitted"] * 2
+    powerful = JailSpec(rootfs="host", cap=frozenset({27}), binds=(Bind(str(tmp_path), "/data"),))
+
+    def make_and_open():
+        os.mknod("/data/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        try:
+            os.open("/data/null", os.O_RDONLY)
+        except OSError as error:
+            return error.strerror
+
+    assert jail(powerful, make_and_open, born_in=FIVE) == "Permission denied"
+
+
+def test_no_core_is_dumped_through_the_hosts_pattern(jail):
+    limit = jail(HOST, lambda: resource.getrlimit(resource.RLIMIT_CORE), born_in=FIVE)
+    assert limit == (1, 1)
