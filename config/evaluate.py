@@ -169,11 +169,17 @@ class Evaluator:
             entries = self.reader.open(name, format_, origin)
         except ConfigError as error:
             raise immediate.located(error, origin) from error.__cause__
+        outer = self.block
+        inside, self._inside_block = self._inside_block, False
+        if inside:
+            self.block = None  # a file read inside a block may have blocks of its own
         try:
             for entry in entries:
                 self.add(entry.key, entry.value, entry.origin)
         finally:
             self.reader.close()
+            if inside:
+                self.block, self._inside_block = outer, inside
 
     def _read_reference(self, name: str) -> str:
         return self.reader.read_text(name).removesuffix("\n")

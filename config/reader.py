@@ -46,6 +46,15 @@ class Text:
     format: Format
 
 
+@dataclass(frozen=True, slots=True)
+class _Outer:
+    """What to go back to when a configuration is read to its end."""
+
+    current: Text | None
+    magic: dict[str, str]
+    chain: tuple[tuple[str, str], ...]
+
+
 def split_scheme(name: str) -> tuple[str, str]:
     """Return scheme and rest of a name; the scheme is "" where it has none that is known."""
     scheme, marker, rest = name.partition("://")
@@ -86,9 +95,7 @@ class Reader:
         self.chain: tuple[tuple[str, str], ...] = ()
         self._current: Text | None = None
         self._log = log
-        self._magic_before: list[
-            tuple[Text | None, dict[str, str], tuple[tuple[str, str], ...]]
-        ] = []
+        self._outer: list[_Outer] = []
 
     def open(self, name: str, format_: Format | None, origin: Origin) -> list[Entry]:
         """Read a configuration and make it the current one; ``close`` must follow.
@@ -100,8 +107,8 @@ class Reader:
         key = (text.name, target.section or DEFAULT_SECTION)
         self._check_chain(key, origin)
         is_path = not text.target.scheme and text.name != STDIN
-        saved = self.magic.enter(self._magic_name(text, target), target.section, is_path=is_path)
-        self._magic_before.append((self._current, saved, self.chain))
+        magic = self.magic.enter(text.name, target.section, is_path=is_path)
+        self._outer.append(_Outer(self._current, magic, self.chain))
         self._current = text
         self.chain = (*self.chain, key)
         self.files.append(name)
@@ -111,8 +118,9 @@ class Reader:
 
     def close(self) -> None:
         """Go back to the configuration that was current before the last ``open``."""
-        self._current, saved, self.chain = self._magic_before.pop()
-        self.magic.leave(saved)
+        outer = self._outer.pop()
+        self._current, self.chain = outer.current, outer.chain
+        self.magic.leave(outer.magic)
 
     def read_text(self, name: str) -> str:
         """Return the text behind a path or a scheme, as ``@(...)`` and ``for-readline`` do."""
@@ -157,9 +165,6 @@ class Reader:
         if len(self.files) >= MAX_FILES:
             raise ConfigError(f"more than {MAX_FILES} files for one configuration", origin=origin)
 
-    def _magic_name(self, text: Text, target: Target) -> str:
-        return text.name if target.name else text.target.name
-
     def _parse(self, text: Text, section: str) -> list[Entry]:
         whole, pieces = self._inject(text)
         document = Document(
@@ -171,16 +176,21 @@ class Reader:
             max_entries=self.world.limits.entries,
             too_much=self.world.too_much,
         )
-        entries = text.format.parse(document)
+        try:
+            entries = text.format.parse(document)
+        except ConfigError as error:
+            if error.origin is not None and pieces:
+                error.origin = _place(error.origin, pieces)
+            raise
         if entries is None:
             self.warnings.append(f"there is no section {section} in {text.name}")
             return []
-        return [_located(entry, pieces) for entry in entries] if len(pieces) > 1 else entries
+        if not pieces:
+            return entries
+        return [Entry(e.key, e.value, _place(e.origin, pieces)) for e in entries]
 
     def _inject(self, text: Text) -> tuple[str, list[tuple[str, int]]]:
-        """Return the text with what is put around it, and the name and number of lines of each
-        piece.
-        """
+        """Return the text with what is put around it; name and number of lines of each piece."""
         if not self.before and not self.after:
             return text.text, []
         parts = [*self.before, (text.name, text.text), *self.after]
@@ -190,8 +200,9 @@ class Reader:
 
 
 def decode(data: bytes, name: str) -> str:
-    """Return UTF-8 bytes as text, without a byte order mark. Raises ConfigError with the line at
-    fault.
+    """Return UTF-8 bytes as text, without a byte order mark.
+
+    Raises ConfigError with the line at fault.
     """
     try:
         text = data.decode("utf-8")
@@ -228,14 +239,14 @@ _GETTERS: dict[str, Callable[[World, str, str], bytes]] = {
 }
 
 
-def _located(entry: Entry, pieces: list[tuple[str, int]]) -> Entry:
-    """Return an entry of a text with injected pieces, its origin in the piece it stands in."""
-    line = entry.origin.line
+def _place(origin: Origin, pieces: list[tuple[str, int]]) -> Origin:
+    """Return an origin in a text with injected pieces as one in the piece it stands in."""
+    line = origin.line
     for name, lines in pieces:
         if line <= lines:
-            return Entry(entry.key, entry.value, Origin(name, line, entry.origin.option))
+            return Origin(name, line, origin.option)
         line -= lines
-    return entry
+    return origin
 
 
 def _reading(format_: Format, name: str) -> str:

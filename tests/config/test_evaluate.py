@@ -114,6 +114,22 @@ def test_texts_are_injected_around_what_is_read_after(place):
     ]
 
 
+def test_an_error_between_injected_texts_stands_in_its_own_file(place):
+    place.write("head", "<uwsgi>\n<env>head</env>\n")
+    place.write("body.xml", "<env>body</env>\n<env>second</wrong>")
+    with pytest.raises(ConfigError, match=r"^body\.xml:2: this is not XML"):
+        place.evaluate("--inject-before", "head", "--xml", "body.xml")
+
+
+def test_a_file_read_inside_a_block_may_have_blocks_of_its_own(place):
+    place.write(
+        "x.ini", "[uwsgi]\nfor = 1 2\nenv = %n%(_)\nendfor\nif-env = NO\nenv = no\nendif\n"
+    )
+    place.write("y.ini", "[uwsgi]\nenv = y\nif-env = NO\n")
+    text = "for = x y\ninclude = %(_).ini\nenv = after-%(_)\nendfor\nenv = end\n"
+    assert place.env(text) == ["x1", "x2", "y", "after-x", "after-y", "end"]
+
+
 # -- set, declare, resolve
 
 
