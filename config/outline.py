@@ -64,6 +64,8 @@ def outline(
 
 def drop_point(jail: JailSpec) -> DropPoint:
     """Return where privileges are dropped: the latest that was asked for (uwsgi-facts 2.1)."""
+    if jail.drop_first:
+        return DropPoint.START
     if jail.master_as_root:
         return DropPoint.WORKER
     if jail.drop_after_apps:

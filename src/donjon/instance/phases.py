@@ -41,6 +41,7 @@ class InstancePhases:
         self._server = launch.server
         self._starter = os.getpid()
         self._dropped = False
+        self._privilege = PRIVILEGE
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``. Raises HookError where the phase is fatal.
@@ -65,6 +66,15 @@ class InstancePhases:
             with guard.no_imports() if exposed else contextlib.nullcontext():
                 plan.run(self._context, (phase,))
 
+    def wall_in(self) -> None:
+        """Make the jail and drop privileges before anything that a customer's file asks for.
+
+        Its hooks, files, sockets and variables are then those of its owner, in the jail. Only the
+        as-user hooks are left for ``drop``.
+        """
+        self._carry_out(self._outline.plan, (Phase.JAIL, *PRIVILEGE[:-1]))
+        self._privilege = PRIVILEGE[-1:]
+
     def drop(self, point: DropPoint) -> None:
         """Run the privilege phase if this is the point and it has not run in this process."""
         if self._dropped or point is not self._point:
@@ -74,7 +84,7 @@ class InstancePhases:
         in_master = self._server.master and os.getpid() == self._starter
         if self._outline.plain is not None and in_master:
             plan = self._outline.plain  # the generation ran the hooks
-        self._carry_out(plan, PRIVILEGE)
+        self._carry_out(plan, self._privilege)
 
     def touch(self, hook: TouchHook) -> None:
         """Run the action of a touched file; the step logs its failure."""

@@ -54,6 +54,8 @@ def start(
     try:
         status = _Start(launch, birth, reread, emperor_main, fallback).run()
     except DonjonError as error:
+        if launch.jail.drop_first and os.geteuid() == 0:
+            raise  # not yet the customer: nothing of his may run
         if fallback and error.exit_status == FALLBACK_STATUS:
             log.write(f"donjon: {error}")
             fallback.take_over()
@@ -108,12 +110,15 @@ class _Start:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         acts.become_at_once(self.launch.jail)
-        environment.apply(spec)
         control = acts.control_socket()
         sockets = Sockets()
         context = self._context(control)
         moments = InstancePhases(self.launch, self._outline(), context)
+        distrusted = self.launch.jail.drop_first
+        if distrusted:
+            moments.wall_in()
 
+        environment.apply(spec)
         moments.enter(Phase.ASAP)
         envdir.apply(spec.envdirs, spec.origins.get("envdirs"))
         ready = self._output(spec)
@@ -121,7 +126,8 @@ class _Start:
         sockets.bind_shared(spec)
         context.inherit.extend(sockets.filenos())
         moments.enter(Phase.PRE_JAIL)
-        moments.enter(Phase.JAIL)
+        if not distrusted:
+            moments.enter(Phase.JAIL)
         moments.enter(Phase.IN_JAIL)
         for text, origin in spec.file_write:
             acts.write_file(text, origin)
