@@ -84,19 +84,36 @@ def parse_mount(text: str) -> Words:
 
 
 def mount(args: Words, _scene: Scene) -> None:
-    """Mount, then set attributes and propagation where a call of their own is needed."""
+    """Mount, then set attributes and propagation where a call of their own is needed.
+
+    What was mounted is unmounted again if the rest fails.
+    """
     fstype, source, target, flag_text, data = (*args, "", "")[:5]
     flags = _read(flag_text, "mount")
     bits = _sum(flags, "mount")
     if bits & _ALONE or not bits & (_PROPAGATION | syscalls.MS_BIND):
         syscalls.mount(source, target, fstype, bits, data)
-        return
-    if bits & syscalls.MS_BIND:
-        recursive = bits & syscalls.MS_REC
-        syscalls.mount(source, target, fstype, syscalls.MS_BIND | recursive, data)
-        _set_attributes(target, _sum(flags, "attribute"), recursive)
-    elif fstype != "none":
+    elif bits & syscalls.MS_BIND:
+        kind = syscalls.MS_BIND | bits & syscalls.MS_REC
+        syscalls.mount(source, target, fstype, kind, data)
+        _finish(target, bits, _sum(flags, "attribute"))
+    elif fstype == "none":
+        _propagate(target, bits)
+    else:
         syscalls.mount(source, target, fstype, bits & ~_PROPAGATION, data)
+        _finish(target, bits, 0)
+
+
+def _finish(target: str, bits: int, attributes: int) -> None:
+    try:
+        _set_attributes(target, attributes, bits & syscalls.MS_REC)
+        _propagate(target, bits)
+    except OSError:
+        syscalls.umount2(target, syscalls.MNT_DETACH)
+        raise
+
+
+def _propagate(target: str, bits: int) -> None:
     if bits & _PROPAGATION:
         change = bits & (_PROPAGATION | syscalls.MS_REC)
         syscalls.mount("none", target, "none", change, "")

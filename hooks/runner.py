@@ -76,8 +76,8 @@ class HookStep:
         reason = str(error)
         if isinstance(error, OSError):
             named = [str(path) for path in (error.filename, error.filename2) if path is not None]
-            shown = [] if self.private else named
-            reason = ": ".join([*shown, reason_of(error)])
+            where = f"{' -> '.join(named)}: " if named and not self.private else ""
+            reason = where + reason_of(error)
         what = "private hook" if self.private else f'"{self.text}"'
         return HookError(f"{what} failed ({self.phase.value})", origin=self.origin, reason=reason)
 

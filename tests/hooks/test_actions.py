@@ -1,6 +1,7 @@
 """Each row of the action table, on real files, fifos, sockets, processes and mounts."""
 
 import ctypes
+import errno
 import os
 import re
 import select
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from donjon import syscalls
 from donjon.errors import HookError
 from donjon.hooks import runner
 from donjon.hooks.action import Facts
@@ -369,6 +371,40 @@ def test_a_bind_mount_is_read_only_where_the_line_says_so(tmp_path):
         do(f"umount:{here}/point rec,detach")
         assert not line(here + "/point") and line(here + "/source/below")
     """)  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("call", "after"), [("mount", 0), ("mount_setattr", 0), ("mount", 1)])
+def test_a_bind_mount_that_fails_half_way_is_taken_back(tmp_path, call, after):
+    in_mount_namespace(tmp_path, f"""
+        import errno
+        from donjon.errors import HookError
+        os.mkdir("point")
+        syscalls.inject("{call}", errno.EPERM, after={after})
+        try:
+            do(f"mount:none /usr {{here}}/point bind,ro,private")
+        except HookError as error:
+            assert str(error).endswith("Operation not permitted"), error
+        else:
+            raise AssertionError("it did not fail")
+        assert not line(here + "/point")
+    """)  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [("umount2", "umount:/proc"), ("sethostname", "hostname:x"), ("mount", "mount:tmpfs none /x")],
+)
+def test_a_refused_call_is_one_line_with_its_reason(call, text):
+    syscalls.inject(call, errno.EPERM)
+    try:
+        with pytest.raises(
+            HookError, match=f'^default: "{text}" failed .asap.: .*Operation not permitted$'
+        ):
+            do(text)
+    finally:
+        syscalls.inject_clear()
 
 
 @pytest.mark.root
