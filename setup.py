@@ -39,7 +39,8 @@ def extensions() -> list[Extension]:
         ),
         extension(
             "server._wsgi", "_wsgi.c", "_loop.c", "_conn.c", "_exchange.c", "_environ.c",
-            "_response.c", "_output.c", "_input.c", "_logline.c", "http.c", "uwsgi.c",
+            "_head.c", "_response.c", "_output.c", "_input.c", "_logline.c",
+            "http.c", "http_text.c", "http_chunked.c", "uwsgi.c",
         ),
     ]
     return [one for one in wanted if all(os.path.exists(source) for source in one.sources)]

@@ -119,7 +119,7 @@ flush_bytes(struct loop *loop, struct conn *conn)
         sent -= conn->out->len;
         drop_first(loop, conn);
     }
-    if (sent > 0) {
+    if (sent > 0 && conn->out != NULL) {
         conn->out->ptr += sent;
         conn->out->len -= sent;
         conn->out_len -= sent;

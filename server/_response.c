@@ -1,13 +1,8 @@
-/* _response.c - start_response, the head of an answer, and its framing.
+/* _response.c - start_response, and the body of an answer.
  *
- * The head is written into the loop's buffer while start_response validates its arguments, so that
- * an error is the application's exception, where it can be seen. It is completed (committed) when
- * the first byte of the body is known, and leaves in the same system call as that byte.
- *
- * Framing. The sockets `uwsgi` and `http` end an answer by closing the connection and add nothing
- * to the application's headers. `http11` keeps the connection when the end can be known:
- * Content-Length from the application, or from us when the whole body is at hand, or chunks. More
- * bytes than a Content-Length announced are never sent; fewer end the connection.
+ * What an application returns is sent in the form that lets it leave soonest: one small chunk in
+ * the same call as the head, a list without copying, an iterable chunk by chunk, a file by
+ * sendfile(2).
  */
 #include "_worker.h"
 
@@ -16,174 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_HEAD ((size_t)1 << 20)
 #define SMALL_BODY                                                                                \
     ((size_t)16384)             /* below this, copying beside the head is cheaper than a vector */
 #define AHEAD ((size_t)1 << 20) /* how far an application may run ahead of a slow reader */
-
-/** Add bytes to the head. */
-static int
-head_add(struct loop *loop, const char *ptr, size_t len)
-{
-    if (len > loop->head_cap - loop->head_len) {
-        size_t cap = loop->head_cap * 2;
-        while (cap - loop->head_len < len)
-            cap *= 2;
-        char *head = cap > MAX_HEAD + SMALL_BODY ? NULL : realloc(loop->head, cap);
-        if (head == NULL) {
-            PyErr_SetString(PyExc_ValueError, "the response headers are too long");
-            return -1;
-        }
-        loop->head = head;
-        loop->head_cap = cap;
-    }
-    memcpy(loop->head + loop->head_len, ptr, len);
-    loop->head_len += len;
-    return 0;
-}
-
-#define HEAD_ADD(loop, text) head_add(loop, text, sizeof(text) - 1)
-
-/** The bytes of a str as latin-1; -1 with an exception. */
-static int
-latin1_of(PyObject *text, const char *what, struct span *out)
-{
-    if (!PyUnicode_Check(text)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a str, not %.100s", what,
-                     Py_TYPE(text)->tp_name);
-        return -1;
-    }
-    if (PyUnicode_READY(text) < 0)
-        return -1;
-    if (PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND) {
-        PyErr_Format(PyExc_ValueError, "%s is not latin-1: %R", what, text);
-        return -1;
-    }
-    *out = (struct span){(const char *)PyUnicode_1BYTE_DATA(text),
-                         (size_t)PyUnicode_GET_LENGTH(text)};
-    return 0;
-}
-
-/** "200 OK": three digits, and a reason after a space. Interim statuses are not an application's.
- */
-static int
-parse_status(PyObject *status, struct span *text)
-{
-    if (latin1_of(status, "the status", text) < 0)
-        return -1;
-    const char *s = text->ptr;
-    if (text->len < 3 || s[0] < '2' || s[0] > '9' || s[1] < '0' || s[1] > '9' || s[2] < '0' ||
-        s[2] > '9' || (text->len > 3 && s[3] != ' ') || !http_valid_text(s, text->len)) {
-        PyErr_Format(PyExc_ValueError, "invalid status: %R", status);
-        return -1;
-    }
-    return (s[0] - '0') * 100 + (s[1] - '0') * 10 + (s[2] - '0');
-}
-
-/** The application's Content-Length. */
-static int
-take_length(struct exchange *x, struct span value)
-{
-    uint64_t total = 0;
-    bool valid = value.len > 0 && value.len <= 18 && !x->has_length;
-
-    for (size_t i = 0; valid && i < value.len; i++) {
-        valid = value.ptr[i] >= '0' && value.ptr[i] <= '9';
-        total = total * 10 + (uint64_t)(value.ptr[i] - '0');
-    }
-    if (!valid) {
-        PyErr_SetString(PyExc_ValueError, "invalid or repeated Content-Length");
-        return -1;
-    }
-    x->has_length = true;
-    x->left = total;
-    return 0;
-}
-
-/** Note the headers that concern framing. Return: 1 if the header is ours to send, -1 on error. */
-static int
-note_header(struct exchange *x, struct span name, struct span value)
-{
-    if (name.len == 14 && http_name_is(name, "content-length", 14))
-        return take_length(x, value);
-    if (name.len == 17 && http_name_is(name, "transfer-encoding", 17))
-        x->has_coding = true;
-    if (name.len == 10 && http_name_is(name, "connection", 10) && x->conn != NULL &&
-        x->conn->listener->protocol == PROTO_HTTP11) {
-        if (http_name_is(value, "close", 5))
-            x->close = true;
-        return 1;
-    }
-    return 0;
-}
-
-/** Validate one (name, value) and add it to the head. */
-static int
-add_header(struct loop *loop, PyObject *item)
-{
-    struct span name;
-    struct span value;
-
-    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
-        PyErr_Format(PyExc_TypeError, "a header must be a tuple (name, value), not %R", item);
-        return -1;
-    }
-    if (latin1_of(PyTuple_GET_ITEM(item, 0), "a header's name", &name) < 0 ||
-        latin1_of(PyTuple_GET_ITEM(item, 1), "a header's value", &value) < 0)
-        return -1;
-    if (!http_valid_token(name.ptr, name.len) || !http_valid_text(value.ptr, value.len)) {
-        PyErr_Format(PyExc_ValueError, "invalid character in the header %R", item);
-        return -1;
-    }
-    int noted = note_header(&loop->x, name, value);
-    if (noted != 0)
-        return noted < 0 ? -1 : 0;
-    loop->x.header_count++;
-    if (head_add(loop, name.ptr, name.len) < 0 || HEAD_ADD(loop, ": ") < 0 ||
-        head_add(loop, value.ptr, value.len) < 0 || HEAD_ADD(loop, "\r\n") < 0)
-        return -1;
-    return 0;
-}
-
-/** Forget a head that was begun. */
-static void
-head_reset(struct loop *loop)
-{
-    struct exchange *x = &loop->x;
-
-    loop->head_len = 0;
-    x->header_count = 0;
-    x->status = 0;
-    x->has_length = x->has_coding = x->started = false;
-}
-
-/** Write status line and headers. */
-static int
-head_begin(struct loop *loop, PyObject *status, PyObject *headers)
-{
-    struct exchange *x = &loop->x;
-    struct span text;
-    int code = parse_status(status, &text);
-
-    if (code < 0)
-        return -1;
-    if (!PyList_Check(headers)) {
-        PyErr_Format(PyExc_TypeError, "the headers must be a list, not %.100s",
-                     Py_TYPE(headers)->tp_name);
-        return -1;
-    }
-    head_reset(loop);
-    if (head_add(loop, x->protocol.ptr, x->protocol.len) < 0 || HEAD_ADD(loop, " ") < 0 ||
-        head_add(loop, text.ptr, text.len) < 0 || HEAD_ADD(loop, "\r\n") < 0)
-        return -1;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
-        if (add_header(loop, PyList_GET_ITEM(headers, i)) < 0)
-            return -1;
-    }
-    x->status = code;
-    x->started = true;
-    return 0;
-}
 
 /** Raise what is in an exc_info tuple. */
 static void
@@ -234,51 +64,6 @@ start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names
     return Py_NewRef(loop->write);
 }
 
-/** Complete the head: choose the framing. `known` is the length of the whole body, or -1. */
-static int
-commit(struct loop *loop, int64_t known)
-{
-    struct exchange *x = &loop->x;
-    char line[64];
-
-    x->committed = true;
-    x->no_body = x->status == 204 || x->status == 304 ||
-                 (x->is_head && x->conn->listener->protocol == PROTO_HTTP11);
-    if (x->http11 && x->has_coding)
-        x->close = true; /* the application made its own framing, which we cannot check */
-    if (x->http11 && !x->has_coding && !x->has_length && x->status != 204 && x->status != 304) {
-        if (known > 0 || (known == 0 && !x->is_head)) {
-            int n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n", (long long)known);
-            if (head_add(loop, line, (size_t)n) < 0)
-                return -1;
-        } else if (!x->no_body) {
-            x->chunked = true;
-            if (HEAD_ADD(loop, "Transfer-Encoding: chunked\r\n") < 0)
-                return -1;
-        }
-    }
-    if (atomic_load_explicit(&loop->worker->stopping, memory_order_relaxed) != RUNNING)
-        x->close = true;
-    if (x->close && x->conn->listener->protocol == PROTO_HTTP11 &&
-        HEAD_ADD(loop, "Connection: close\r\n") < 0)
-        return -1;
-    if (HEAD_ADD(loop, "\r\n") < 0)
-        return -1;
-    x->head_sent = loop->head_len;
-    return 0;
-}
-
-/** Take the head out of its buffer as the first piece of a send; 0 pieces if it went already. */
-static size_t
-take_head(struct loop *loop, struct piece *piece)
-{
-    if (loop->head_len == 0)
-        return 0;
-    *piece = (struct piece){loop->head, loop->head_len, NULL};
-    loop->head_len = 0;
-    return 1;
-}
-
 /** Count what is sent, and cut it to what was announced. */
 static size_t
 account(struct loop *loop, size_t len)
@@ -308,9 +93,9 @@ send_body(struct loop *loop, const char *ptr, size_t len, PyObject *owner)
         PyErr_SetString(PyExc_AssertionError, "the body came before start_response");
         return -1;
     }
-    if (!x->committed && commit(loop, -1) < 0)
+    if (!x->committed && head_commit(loop, -1) < 0)
         return -1;
-    size_t n = take_head(loop, &pieces[0]);
+    size_t n = head_take(loop, &pieces[0]);
     len = account(loop, len);
     if (len > 0 && x->chunked) {
         int digits = snprintf(size, sizeof(size), "%zx\r\n", len);
@@ -394,7 +179,7 @@ send_single(struct loop *loop, PyObject *chunk)
     if (head_add(loop, PyBytes_AS_STRING(chunk), len) < 0)
         return -1;
     struct piece piece;
-    take_head(loop, &piece);
+    head_take(loop, &piece);
     int result = output_send(loop, x->conn, &piece, 1);
     gil_take(loop);
     return result;
@@ -408,7 +193,7 @@ send_sequence(struct loop *loop, PyObject *result)
     int64_t total = total_length(result);
 
     if (x->started && !x->committed && total >= 0) {
-        if (commit(loop, total) < 0)
+        if (head_commit(loop, total) < 0)
             return -1;
         if (PySequence_Fast_GET_SIZE(result) == 1 && total <= (int64_t)SMALL_BODY)
             return send_single(loop, PySequence_Fast_GET_ITEM(result, 0));
@@ -474,13 +259,13 @@ send_wrapper(struct loop *loop, PyObject *wrapper)
 
     if (fd < 0)
         return send_iterable(loop, wrapper);
-    if (commit(loop, (int64_t)len) < 0) {
+    if (head_commit(loop, (int64_t)len) < 0) {
         close(fd);
         return -1;
     }
     x->via_sendfile = true;
     len = account(loop, len);
-    int result = take_head(loop, &head) ? output_send(loop, x->conn, &head, 1) : 0;
+    int result = head_take(loop, &head) ? output_send(loop, x->conn, &head, 1) : 0;
     if (result == 0)
         result = output_file(loop, x->conn, fd, offset, len);
     else
@@ -537,11 +322,11 @@ response_end(struct loop *loop)
         PyErr_SetString(PyExc_AssertionError, "the application did not call start_response");
         return -1;
     }
-    if (!x->committed && commit(loop, 0) < 0)
+    if (!x->committed && head_commit(loop, 0) < 0)
         return -1;
     if (x->has_length && x->left > 0 && !x->no_body)
         x->close = true; /* fewer bytes than announced: only the end of the connection tells */
-    size_t n = take_head(loop, &pieces[0]);
+    size_t n = head_take(loop, &pieces[0]);
     if (x->chunked)
         pieces[n++] = (struct piece){"0\r\n\r\n", 5, NULL};
     int result = n ? output_send(loop, x->conn, pieces, n) : 0;

@@ -355,6 +355,14 @@ PyObject *environ_uwsgi(struct loop *loop, struct conn *conn, const struct uwsgi
 int environ_application(Worker *worker, PyObject *environ, bool manage);
 int environ_remote(struct loop *loop, struct conn *conn);
 
+/* _head.c */
+struct piece;
+int head_add(struct loop *loop, const char *ptr, size_t len);
+void head_reset(struct loop *loop);
+int head_begin(struct loop *loop, PyObject *status, PyObject *headers);
+int head_commit(struct loop *loop, int64_t known);
+size_t head_take(struct loop *loop, struct piece *piece);
+
 /* _response.c */
 extern PyType_Spec response_start_spec;
 PyObject *response_start(struct loop *loop);
