@@ -49,8 +49,8 @@ class Limit(Builtin):
 class NoCoreDumps(Builtin):
     """A limit of 1 byte: the kernel takes that, and not 0, to mean that no program gets the dump.
 
-    core(5): the limit is not enforced for a core_pattern that begins with a pipe, and the memory of
-    a jail would be fed to a program that is root on the host. 1 is the exception (fs/coredump.c).
+    core(5): the limit is not enforced for a core_pattern that begins with a pipe, and the memory
+    of a jail would go to a program that is root on the host. 1 is the exception (fs/coredump.c).
     """
 
     def describe(self) -> str:

@@ -298,6 +298,11 @@ def test_no_user_namespace_can_be_made_inside_a_user_namespace(jail):
     assert Path("/proc/sys/user/max_user_namespaces").read_text() == host
 
 
+def test_a_vassal_without_sys_resource_starts_all_the_same(jail):
+    spec = JailSpec(uid="20001", emperor_cap=frozenset({7, 10}))
+    assert jail(spec, os.getuid, born_in=frozenset({"user"})) == 0
+
+
 def test_the_hosts_own_user_namespace_is_never_limited():
     with pytest.raises(JailError, match="this is the host's own"):
         userns.ForbidNested(phase=Phase.ROOT).execute(Context())
