@@ -131,7 +131,7 @@ class Reader:
             if self._current is None:
                 raise ConfigError(f"no file to take section {target.section} of", origin=origin)
             return replace(self._current, format=format_ or self._current.format)
-        format_ = format_ or by_extension(target.name)
+        format_ = format_ or (INI if target.name == STDIN else by_extension(target.name))
         if format_ is None:
             raise ConfigError(
                 f"unable to load configuration from {target.name}",

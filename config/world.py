@@ -221,8 +221,9 @@ class OpenWorld:
         """Return the first IPv4 address of a host."""
         try:
             return socket.gethostbyname(host)
-        except OSError as error:
-            raise ConfigError(f"cannot resolve {host}", reason=error.strerror or "") from error
+        except (OSError, ValueError) as error:  # ValueError: no name of a host (idna)
+            reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
+            raise ConfigError(f"cannot resolve {host}", reason=reason) from error
 
     def canonical(self, path: str) -> str:
         """Return the absolute path, links in its directory resolved, its last name as it is."""
@@ -268,10 +269,8 @@ class OpenWorld:
         """Whether the host's name holds a match of a regular expression."""
         try:
             return re.search(pattern, self.facts.hostname) is not None
-        except re.error as error:
-            raise ConfigError(
-                f"{pattern} is not a regular expression", reason=str(error)
-            ) from error
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConfigError(f"not a regular expression: {pattern}", reason=str(error)) from error
 
 
 class FileWorld(OpenWorld):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from donjon.errors import ConfigError
 from donjon.origin import Origin
 
 DEFAULT_SECTION = "uwsgi"
+
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+"""NUL and half surrogates: JSON, YAML and TOML can write them, no system call takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class Document:
 
     def entry(self, key: str, value: str | None, line: int) -> Entry:
         """Return an Entry of this document, magic variables resolved."""
+        for text in (key, value):
+            if text and _UNFIT.search(text):
+                raise self.broken("a character that no path or variable can hold", line)
         if self.fill is not None:
             if "%" in key:
                 key = self.fill(key)

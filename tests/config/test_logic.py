@@ -132,7 +132,9 @@ def test_a_block_that_is_never_closed_is_a_warning(place):
 
 
 def test_a_bad_expression_is_an_error_with_its_line(place):
-    with pytest.raises(ConfigError, match=r"^c\.ini:2: if-hostname-match: \( is not a regular"):
+    with pytest.raises(
+        ConfigError, match=r"^c\.ini:2: if-hostname-match: not a regular expression: \("
+    ):
         place.env("if-hostname-match = (\n")
 
 

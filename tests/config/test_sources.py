@@ -435,3 +435,34 @@ def test_nothing_is_imported_after_preload(place):
         [sys.executable, "-c", program], cwd=place.path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "cannot read http://127.0.0.1:1/x\n[]\n"
+
+
+@pytest.mark.parametrize("escape", ["\\u0000", "\\ud800"])
+def test_characters_that_no_system_call_takes_are_refused(place, escape):
+    place.write("v.json", f'{{"uwsgi": {{\n"env": "@(exec://echo {escape})"}}}}')
+    with pytest.raises(ConfigError, match=r"^v\.json:2: a character that no path"):
+        place.evaluate("v.json")
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999}", "(" * 5000, "[", "*"])
+def test_expressions_that_are_none_are_errors(place, pattern):
+    with pytest.raises(ConfigError, match=r"^c\.ini:2: if-hostname-match: not a regular"):
+        place.ini(f"[uwsgi]\nif-hostname-match = {pattern}\n")
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".y"])
+def test_names_that_no_host_has_are_errors(place, host):
+    with pytest.raises(ConfigError, match=r"^c\.ini:2: resolve: cannot resolve"):
+        place.ini(f"[uwsgi]\nresolve = h={host}\n")
+
+
+def test_standard_input_is_ini_unless_said_otherwise(place):
+    program = "from donjon.config.evaluate import evaluate; print(evaluate(['-']).values('env'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="[uwsgi]\nenv = A\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "('A',)\n"
