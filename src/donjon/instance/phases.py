@@ -41,7 +41,7 @@ class InstancePhases:
         self._server = launch.server
         self._starter = os.getpid()
         self._dropped = False
-        self._privilege = PRIVILEGE
+        self._privilege: tuple[Phase, ...] = PRIVILEGE
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``. Raises HookError where the phase is fatal.

@@ -4,6 +4,9 @@ Everything that can be refused is refused while the plan is built, before the fi
 After that a failure raises, and nothing that was half made goes on: the process ends with the exit
 status of the error. Signals keep their default action until the master takes them over; only
 SIGHUP, which would mean a reload that is not yet possible, is ignored.
+
+A configuration that is not the operator's (``drop_first``) gets its walls and loses its privileges
+before anything else: all that it asks for then happens in the jail, as its owner.
 """
 
 from __future__ import annotations
@@ -67,16 +70,18 @@ def start(
 
 def _complete(launch: Launch) -> Launch:
     """Add what follows from where we run: under an Emperor there is a master and no background."""
-    server, jail = launch.server, launch.jail
-    if EMPEROR_FD in os.environ:
+    server = launch.server
+    alone = server.daemonize or server.daemonize2 or not server.master
+    if alone and EMPEROR_FD in os.environ:
         logto = server.logto or server.daemonize
         logto2 = server.logto2 or server.daemonize2
         server = replace(
             server, master=True, logto=logto, logto2=logto2, daemonize=None, daemonize2=None
         )
+        launch = replace(launch, server=server)
     if launch.emperor is not None:
-        jail = replace(jail, keep_root=True)
-    return replace(launch, server=server, jail=jail)
+        launch = replace(launch, jail=replace(launch.jail, keep_root=True))
+    return launch
 
 
 @dataclass(slots=True)
@@ -106,8 +111,9 @@ class _Start:
     fallback: Fallback | None
 
     def run(self) -> int:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.birth is None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
