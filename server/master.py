@@ -107,6 +107,8 @@ class Master:
         self._brutal = False
         self._again: bool | None = None
         self._stopping = False
+        self._initialised = False
+        self._asleep = False
         self._last_mercy: Timer | None = None
         self._status = 0
 
@@ -199,8 +201,9 @@ class Master:
 
     def _loaded(self, crew: Crew) -> None:
         """The application of a crew is loaded: the instance is initialised."""
-        if crew is not self.current:
+        if crew is not self.current or self._initialised:
             return
+        self._initialised = True
         try:
             crew.phases.drop(DropPoint.APPS)
             self._on_ready()
@@ -217,6 +220,7 @@ class Master:
         if crew is not self.coming:
             self._next_reload()  # asked for while the first one started
             return
+        self._watch_listeners(on=False)
         old, self.current, self.coming = self.current, crew, None
         self.spec, self.phases = crew.spec, crew.phases
         self.retiring.append(old)
@@ -297,6 +301,44 @@ class Master:
         self.paused = not self.paused
         log.write("*** instance paused ***" if self.paused else "*** instance resumed ***")
         self.current.signal_all(signal.SIGTSTP)
+
+    # -- sleeping
+
+    def sleep(self, number: int = signal.SIGHUP) -> None:
+        """End the workers until a client comes; the listeners stay open ("cheap mode")."""
+        if (
+            self._asleep
+            or self._stopping
+            or self.coming
+            or self.current.state is not State.SERVING
+        ):
+            return
+        log.write("*** going to sleep: workers end, the first client wakes the instance ***")
+        self.current.retire(number)
+        self._watch_listeners(on=True)
+
+    def _watch_listeners(self, *, on: bool) -> None:
+        if self._asleep is on:
+            return
+        self._asleep = on
+        for bound in self.current.served:
+            if on:
+                self.loop.watch(bound.fileno(), self._wake, keep=True)
+            else:
+                self.loop.forget(bound.fileno())
+
+    def _wake(self) -> None:
+        """Start workers again: the same configuration, a new generation."""
+        self._watch_listeners(on=False)
+        old = self.current
+        if old.living():
+            self.retiring.append(old)
+        self.current = Crew(self.owner, old.number + 1, old.spec, old.phases, old.served)
+        try:
+            self.current.start()
+        except OSError as error:
+            log.write(f"cannot fork a worker: {error.strerror}")
+            self.stop(1)
 
     # -- ending
 

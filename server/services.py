@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Services:
             "W": lambda: master.reload_workers(brutal=True),
             "c": lambda: master.reload_workers(chain=True),
             "p": master.pause,
+            "C": lambda: master.sleep(signal.SIGKILL),
             "P": self._rewrite_pidfiles,
             "s": self.log_statistics,
             "B": lambda: master.tell_emperor(ToEmperor.REINFORCE),
@@ -125,9 +127,10 @@ class Services:
 
     def _schedule(self, crew: Crew) -> None:
         if crew.spec.harakiri or crew.spec.idle:
-            self._tick = self._master.loop.after(CHECK, lambda: self._check(crew))
+            self._tick = self._master.loop.after(CHECK, self._check)
 
-    def _check(self, crew: Crew) -> None:
+    def _check(self) -> None:
+        crew = self._master.current
         self._schedule(crew)
         if crew.spec.harakiri:
             for each in (crew, *self._master.retiring):
@@ -141,10 +144,12 @@ class Services:
         busy = any(crew.counters(slot).busy_since for slot in crew.slots.values())
         if requests != self._seen or busy or crew.state is not State.SERVING:
             self._seen, self._quiet_since = requests, now
-        elif now - self._quiet_since >= crew.spec.idle and crew.spec.die_on_idle:
+        elif now - self._quiet_since >= crew.spec.idle:
             self._quiet_since = now
-            log.write(f"*** {crew.spec.idle} seconds without a request: ending ***")
-            if self._master.emperor is not None:
+            log.write(f"*** {crew.spec.idle} seconds without a request ***")
+            if not crew.spec.die_on_idle:
+                self._master.sleep()
+            elif self._master.emperor is not None:
                 self._master.tell_emperor(ToEmperor.STOP_ME)
             else:
                 self._master.stop(graceful=True)

@@ -268,6 +268,29 @@ def test_the_application_asks_for_a_reload_and_for_the_end(instance):
     assert instance.wait() == 0
 
 
+def test_an_idle_instance_sleeps_until_a_client_comes(instance):
+    instance.start(idle=1, processes=2)
+    instance.answer()
+    wait_for(lambda: not children(instance.pid), "an instance without workers")
+    assert instance.answer().startswith("one")
+    assert instance.process.poll() is None
+    assert instance.phases().count("master-start") == 1
+
+
+def test_a_sleeping_instance_can_be_reloaded_and_stopped(instance, tmp_path):
+    fifo = tmp_path / "fifo"
+    instance.start(master_fifo=[str(fifo)])
+    instance.answer()
+    fifo.write_text("C")
+    wait_for(lambda: not children(instance.pid), "sleep")
+    instance.send(signal.SIGHUP)
+    wait_for(lambda: "generation 2 serves" in instance.text(), "the reload")
+    instance.answer()
+    fifo.write_text("C")
+    wait_for(lambda: not children(instance.pid), "sleep")
+    assert instance.stop() == 0
+
+
 def test_as_process_1_it_reaps_strangers(instance, tmp_path):
     mark = tmp_path / "orphan"
     instance.app.write_text(
