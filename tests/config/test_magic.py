@@ -101,7 +101,7 @@ def test_magic_arithmetic(place):
 
 
 def test_the_hash_is_the_original_ones():
-    assert djb33x("/tmp/E/bb/sub/m.x.ini") == "79D1CB7E"
+    assert djb33x("/tmp/magic/my.conf.ini") == "9C2E686B"
 
 
 def test_command_line_values_have_no_magic(place):
