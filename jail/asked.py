@@ -267,5 +267,5 @@ def _check_interpreter(wish: Wish) -> None:
         uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
     trees: tuple[str, ...] = ("/",)
     if spec.rootfs == HOST:
-        trees = rootfs.host_root()[1].trees
+        trees = (*rootfs.host_root()[1].trees, *rootfs.late_trees())
     interpreter.check_readable(uid, groups, origin, trees)

@@ -198,7 +198,7 @@ def _mounts(wish: Wish) -> list[Step]:
             )
         )
     if spec.rootfs == HOST:
-        steps += _application_in_scratch(wish)
+        steps += _late_views(wish)
     for bind in spec.binds:
         steps.append(
             mounts.BindMount(
@@ -223,13 +223,16 @@ def _powers_inside(wish: Wish) -> bool:
     return wish.stays_root or bool(kept_capabilities(wish))
 
 
-def _application_in_scratch(wish: Wish) -> list[Step]:
-    """Show an application that lives in the host's /tmp or /run in the jail's."""
+def _late_views(wish: Wish) -> list[Step]:
+    """Show an interpreter or application that lives in the host's /tmp or /run in the jail's."""
+    late = [(path, path) for path in rootfs.late_trees()]
+    late += [view for view in exposed(wish) if _is_late(*view)]
     origin = wish.origin("rootfs")
     return [
-        mounts.BindMount(phase=Phase.ROOT, origin=origin, source=path, target=path, read_only=True)
-        for path in exposed(wish)
-        if rootfs.in_scratch(path)
+        mounts.BindMount(
+            phase=Phase.ROOT, origin=origin, source=source, target=target, read_only=True
+        )
+        for source, target in late
     ]
 
 
@@ -263,17 +266,23 @@ def _new_root(wish: Wish) -> list[Step]:
     return steps
 
 
-def exposed(wish: Wish) -> list[str]:
-    """Return the application's paths that a host root must show."""
-    trees = rootfs.host_root()[1].trees
+def exposed(wish: Wish) -> list[tuple[str, str]]:
+    """Return the application's paths that a host root must show, and where they are inside."""
+    layout = rootfs.host_root()[1]
     wanted = [os.path.normpath(path) for path in wish.spec.expose]
-    return rootfs.outermost(path for path in wanted if rootfs.exposable(path, trees))
+    shown = rootfs.outermost(path for path in wanted if rootfs.exposable(path, layout.trees))
+    return [(path, rootfs.inside(path, layout.links)) for path in shown]
+
+
+def _is_late(source: str, target: str) -> bool:
+    """Whether a view must wait for the jail's own /tmp and /run."""
+    return rootfs.in_scratch(target) or source != target
 
 
 def _host_root(wish: Wish) -> list[Step]:
     phase, origin = Phase.ROOT, wish.origin("rootfs")
     directories, layout = rootfs.host_root()
-    application = tuple(path for path in exposed(wish) if not rootfs.in_scratch(path))
+    application = tuple(path for path, target in exposed(wish) if not _is_late(path, target))
     targets = [
         *application,
         *(bind.target for bind in wish.spec.binds),

@@ -62,28 +62,6 @@ def open_target(root: int, path: str, *, directory: bool = True) -> Fd:
         raise JailError(f"cannot mount on {path}", reason=reason_of(error)) from error
 
 
-def make_directories(root: int, path: str, mode: int = 0o755) -> None:
-    """Make ``path`` below ``root``, a tree that only this process knows yet."""
-    done = ""
-    for name in path.strip("/").split("/"):
-        done = f"{done}/{name}" if done else name
-        try:
-            os.mkdir(done, mode, dir_fd=root)
-        except FileExistsError:
-            continue
-
-
-def make_file(root: int, path: str) -> None:
-    """Make an empty file below ``root``, a tree that only this process knows yet."""
-    head, _, _ = path.strip("/").rpartition("/")
-    if head:
-        make_directories(root, head)
-    try:
-        os.mknod(path.strip("/"), stat.S_IFREG | 0o444, dir_fd=root)
-    except FileExistsError:
-        return
-
-
 def _create(root: int, path: str, *, directory: bool) -> Fd:
     """Make each missing part of ``path``, holding on to the directory above it."""
     names = [name for name in path.split("/") if name not in ("", ".")]

@@ -59,6 +59,9 @@ SCRATCH = ("/tmp", "/run")
 DIRECTORIES = ("/dev", "/etc", "/proc", "/run", "/tmp", "/var")
 """What the root has besides the mount points of views."""
 
+LINKS = (("/var/run", "/run"), ("/var/tmp", "/tmp"))
+"""Links that a host root has besides the host's own."""
+
 ROOT_SIZE = "1m"  # directories and mount points only
 
 
@@ -228,17 +231,35 @@ def shared_tops(layout: Layout, targets: Iterable[str]) -> tuple[str, ...]:
 
 @functools.cache
 def host_root() -> tuple[tuple[str, ...], Layout]:
-    """Return the directories to make and the views of a host root, this interpreter's included."""
+    """Return the directories to make and the views of a host root, this interpreter's included.
+
+    An interpreter below /tmp or /run is not among them: see ``late_trees``.
+    """
     layout = host_layout()
     own = tuple(
         path
         for path in interpreter_trees()
-        if not any(is_below(path, tree) for tree in layout.trees)
+        if not any(is_below(path, tree) for tree in (*layout.trees, *SCRATCH))
     )
-    links = (*layout.links, ("/var/tmp", "/tmp"), ("/var/run", "/run"))
-    views = Layout((*layout.trees, *own), layout.files, links)
+    trees = (*layout.trees, *own)
     above = (os.path.dirname(path) for path in layout.files)
-    return with_parents((*DIRECTORIES, *above, *views.trees)), views
+    directories = with_parents((*DIRECTORIES, *above, *trees))
+    links = [(link, to) for link, to in (*layout.links, *LINKS) if link not in directories]
+    return directories, Layout(trees, layout.files, tuple(links))
+
+
+def late_trees() -> tuple[str, ...]:
+    """Return this interpreter's directories that must be shown in the jail's own /tmp or /run."""
+    return tuple(path for path in interpreter_trees() if in_scratch(path))
+
+
+def inside(path: str, links: Iterable[tuple[str, str]]) -> str:
+    """Return where ``path`` is in a root with ``links``: what lies below a link is behind it."""
+    for link, target in links:
+        if is_below(path, link):
+            behind = os.path.join(os.path.dirname(link), target)
+            return os.path.normpath(behind + path[len(link) :])
+    return path
 
 
 def forget_host() -> None:
@@ -289,12 +310,12 @@ class Expose(Builtin):
         root = mounts.root_of(context)
         for path in self.trees:
             with paths.open_source(path) as source:
-                if stat.S_ISDIR(os.fstat(source.fileno()).st_mode):
-                    paths.make_directories(root, path)
-                else:
-                    paths.make_file(root, path)
-                with mounts.clone_at(source.fileno()) as tree:
-                    mounts.attach(tree, root, path.lstrip("/"))
+                directory = stat.S_ISDIR(os.fstat(source.fileno()).st_mode)
+                with (
+                    mounts.clone_at(source.fileno()) as tree,
+                    paths.open_target(root, path, directory=directory) as target,
+                ):
+                    mounts.attach(tree, target.fileno())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from jailer import FIVE, Note
 
 from donjon.errors import JailError
-from donjon.jail import devices, mounts, paths, template, zygote
+from donjon.jail import devices, mounts, paths, rootfs, template, zygote
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
 from donjon.jail.step import Context
@@ -256,6 +257,34 @@ def test_application_paths_are_shown_read_only(jail, tmp_path, way):
             return text, error.strerror
 
     assert jail(spec, look, born_in=FIVE) == ("hello", "Read-only file system")
+
+
+def test_an_application_behind_a_link_of_the_host_root_stays_in_the_jail(jail, way):
+    """An absolute link in the new root would lead to the host's, as long as that is our root."""
+    for base in ("/var/tmp", "/run"):
+        place = Path(base) / f"donjon-jail-{os.getpid()}"
+        place.mkdir(mode=0o755)
+        try:
+            (place / "app.py").write_text("hello")
+            before = sorted(os.listdir("/tmp")), sorted(os.listdir("/run"))
+            given = str(place).replace("/run", "/var/run") if base == "/run" else str(place)
+            spec = JailSpec(rootfs="host", uid="20001", expose=(given,))
+            assert jail(spec, Path(f"{given}/app.py").read_text, born_in=FIVE) == "hello"
+            assert (sorted(os.listdir("/tmp")), sorted(os.listdir("/run"))) == before
+        finally:
+            shutil.rmtree(place)
+
+
+def test_an_interpreter_that_lives_below_tmp_is_seen(jail, tmp_path, monkeypatch, way):
+    (tmp_path / "mark").write_text("here")
+    os.chmod(tmp_path, 0o755)
+    trees = (*rootfs.interpreter_trees(), str(tmp_path))
+    monkeypatch.setattr(rootfs, "interpreter_trees", lambda: trees)
+    rootfs.forget_host()
+    try:
+        assert jail(HOST, (tmp_path / "mark").read_text, born_in=FIVE) == "here"
+    finally:
+        rootfs.forget_host()
 
 
 def test_binds_are_writable_or_read_only_as_asked(jail, tmp_path, way):
