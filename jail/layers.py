@@ -191,31 +191,50 @@ def _mounts(wish: Wish) -> list[Step]:
     else:
         base = spec.chroot or (spec.pivot_root[0] if spec.pivot_root else "/")
         steps.append(mounts.HoldRoot(phase=phase, base=base))
-    for one in spec.tmpfs:
-        steps.append(
-            mounts.TmpfsMount(
-                phase=phase, origin=one.origin, target=one.target, size=one.size, mode=one.mode
-            )
-        )
+    steps += _tmpfs(wish)
     if spec.rootfs == HOST:
         steps += _late_views(wish)
-    for bind in spec.binds:
-        steps.append(
-            mounts.BindMount(
-                phase=phase,
-                origin=bind.origin,
-                source=bind.source,
-                target=bind.target,
-                read_only=bind.read_only,
-                optional=bind.optional,
-            )
-        )
+    steps += _binds(wish)
     if spec.rootfs:
         origin = wish.origin("rootfs")
         steps.append(rootfs.EnterRoot(phase=phase, origin=origin, seal=spec.rootfs == HOST))
     else:
         steps.append(rootfs.ReleaseRoot(phase=phase))
     return steps
+
+
+def _inside(wish: Wish, target: str) -> str:
+    """Return a mount point behind the links that a host root has: /var/run/x is /run/x."""
+    if wish.spec.rootfs != HOST:
+        return target
+    return rootfs.inside(target, rootfs.host_root()[1].links)
+
+
+def _tmpfs(wish: Wish) -> list[Step]:
+    return [
+        mounts.TmpfsMount(
+            phase=Phase.ROOT,
+            origin=one.origin,
+            target=_inside(wish, one.target),
+            size=one.size,
+            mode=one.mode,
+        )
+        for one in wish.spec.tmpfs
+    ]
+
+
+def _binds(wish: Wish) -> list[Step]:
+    return [
+        mounts.BindMount(
+            phase=Phase.ROOT,
+            origin=bind.origin,
+            source=bind.source,
+            target=_inside(wish, bind.target),
+            read_only=bind.read_only,
+            optional=bind.optional,
+        )
+        for bind in wish.spec.binds
+    ]
 
 
 def _powers_inside(wish: Wish) -> bool:
@@ -247,7 +266,7 @@ def _new_root(wish: Wish) -> list[Step]:
         ),
         devices.DevMount(phase=phase, origin=origin, tty_group=wish.host_ids is None),
     ]
-    given = {one.target.rstrip("/") for one in spec.tmpfs}
+    given = {_inside(wish, one.target).rstrip("/") for one in spec.tmpfs}
     if "/tmp" not in given:
         steps.append(mounts.TmpfsMount(phase=phase, origin=origin, target="/tmp", size=TMP_SIZE))
     if "/run" not in given:
@@ -285,8 +304,8 @@ def _host_root(wish: Wish) -> list[Step]:
     application = tuple(path for path, target in exposed(wish) if not _is_late(path, target))
     targets = [
         *application,
-        *(bind.target for bind in wish.spec.binds),
-        *(one.target for one in wish.spec.tmpfs),
+        *(_inside(wish, bind.target) for bind in wish.spec.binds),
+        *(_inside(wish, one.target) for one in wish.spec.tmpfs),
     ]
     steps: list[Step] = [
         rootfs.NewHostRoot(

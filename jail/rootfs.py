@@ -153,8 +153,9 @@ class NewHostRoot(Builtin):
 
     def describe(self) -> str:
         shown = (*self.layout.trees, *self.layout.files)
-        links = (link for link, _ in self.layout.links)
-        return f"make an empty root, show {' '.join(shown)}, make the links {' '.join(links)}"
+        etc = [path for path in shown if is_below(path, "/etc")]
+        others = [path for path in shown if path not in etc]
+        return f"make an empty root; show {' '.join(others)} and {len(etc)} files of /etc"
 
     def execute(self, context: Context) -> None:
         options: dict[str, str | None] = {"mode": "755", "size": ROOT_SIZE}

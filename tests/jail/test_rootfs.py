@@ -312,6 +312,19 @@ def test_binds_are_writable_or_read_only_as_asked(jail, tmp_path, way):
     assert (tmp_path / "rw" / "file").read_text() == "from inside"
 
 
+def test_a_mount_point_behind_a_link_of_the_host_root_is_found(jail, tmp_path, way):
+    (tmp_path / "file").write_text("x")
+    spec = JailSpec(
+        rootfs="host",
+        binds=(Bind(str(tmp_path), "/var/run/mysqld"),),
+        tmpfs=(Tmpfs("/var/tmp", size=8192),),
+    )
+    seen = jail(
+        spec, lambda: (os.listdir("/run/mysqld"), os.statvfs("/tmp").f_blocks), born_in=FIVE
+    )
+    assert seen == (["file"], 2)
+
+
 def test_a_file_can_be_bound_over_another(jail, tmp_path, way):
     (tmp_path / "hosts").write_text("mine")
     spec = JailSpec(rootfs="host", binds=(Bind(str(tmp_path / "hosts"), "/etc/hosts"),))
