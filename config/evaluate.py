@@ -176,10 +176,10 @@ class Evaluator:
         try:
             for entry in entries:
                 self.add(entry.key, entry.value, entry.origin)
+            self._tell_unclosed()
         finally:
             self.reader.close()
-            if inside:
-                self.block, self._inside_block = outer, inside
+            self.block, self._inside_block = outer, inside  # what a file opens ends with the file
 
     def _read_reference(self, name: str) -> str:
         return self.reader.read_text(name).removesuffix("\n")
@@ -246,6 +246,9 @@ class Evaluator:
         for at, action in enumerate(self.actions):
             if action.kind == "get":
                 self.actions[at] = Action("get", self._lookup(action.text or ""), action.origin)
+        self._tell_unclosed()
+
+    def _tell_unclosed(self) -> None:
         if self.block is not None:
             self.reader.warnings.append(f"{self.block.opener} is never closed")
 

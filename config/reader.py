@@ -8,6 +8,7 @@ after them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -193,6 +194,8 @@ class Reader:
         """Return the text with what is put around it; name and number of lines of each piece."""
         if not self.before and not self.after:
             return text.text, []
+        for name, piece in (*self.before, *self.after):
+            _check_line_ends(name, piece)
         parts = [*self.before, (text.name, text.text), *self.after]
         lined = [(name, part if part.endswith("\n") else part + "\n") for name, part in parts]
         pieces = [(name, part.count("\n")) for name, part in lined]
@@ -239,6 +242,23 @@ _GETTERS: dict[str, Callable[[World, str, str], bytes]] = {
 }
 
 
+_OTHER_LINE_END = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
+
+
+def _check_line_ends(name: str, piece: str) -> None:
+    """Refuse line ends on which formats disagree, in a text that is put around others.
+
+    They would shift the lines by which an option is known to be of this text or of another: a
+    customer's could pass for the operator's.
+    """
+    found = _OTHER_LINE_END.search(piece)
+    if found:
+        line = piece.count("\n", 0, found.start()) + 1
+        raise ConfigError(
+            "a line ends with something else than a newline", origin=Origin(name, line)
+        )
+
+
 def _place(origin: Origin, pieces: list[tuple[str, int]]) -> Origin:
     """Return an origin in a text with injected pieces as one in the piece it stands in."""
     line = origin.line
@@ -246,7 +266,7 @@ def _place(origin: Origin, pieces: list[tuple[str, int]]) -> Origin:
         if line <= lines:
             return Origin(name, line, origin.option)
         line -= lines
-    return origin
+    return Origin(pieces[-1][0], pieces[-1][1], origin.option)
 
 
 def _reading(format_: Format, name: str) -> str:
