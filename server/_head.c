@@ -52,8 +52,10 @@ latin1_of(PyObject *text, const char *what, struct span *out)
                      Py_TYPE(text)->tp_name);
         return -1;
     }
+#if PY_VERSION_HEX < 0x030C0000
     if (PyUnicode_READY(text) < 0)
         return -1;
+#endif
     if (PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND) {
         PyErr_Format(PyExc_ValueError, "%s is not latin-1: %R", what, text);
         return -1;

@@ -116,12 +116,16 @@ static const char *const part_names[PART_COUNT] = {
 
 struct log_part {
     enum part_kind kind;
-    char *text; /* of PART_TEXT; the name of PART_VAR */
+    const char *text; /* of PART_TEXT; the name of PART_VAR, which ends with a NUL */
+    size_t len;
 };
 
+/* One block of memory, not one for each text: a worker is forked from a process whose heap it
+ * shares, and each small allocation would take a page of it. */
 struct log_format {
     size_t count;
     bool plain; /* the default line: empty fields are left empty, not "-" */
+    char *copy; /* of the format, into which texts point; NULL for the default */
     struct log_part parts[];
 };
 
@@ -351,7 +355,7 @@ add_part(struct line *line, const struct log_part *part, struct loop *loop, PyOb
 
     switch (part->kind) {
     case PART_TEXT:
-        add_bytes(line, part->text, strlen(part->text));
+        add_bytes(line, part->text, part->len);
         break;
     case PART_URI:
         add_field(line, x->uri.ptr, x->uri.len);
@@ -451,36 +455,33 @@ logline_error(const char *format, ...)
 }
 
 /** The part for a name between %( and ). */
-static int
-name_part(struct log_part *part, const char *name, size_t len)
+static struct log_part
+name_part(const char *name, size_t len)
 {
-    if (len > 4 && memcmp(name, "var.", 4) == 0) {
-        part->kind = PART_VAR;
-        part->text = strndup(name + 4, len - 4);
-        return part->text == NULL ? -1 : 0;
-    }
-    part->kind = PART_NONE;
+    if (len > 4 && memcmp(name, "var.", 4) == 0)
+        return (struct log_part){PART_VAR, name + 4, len - 4};
     for (int kind = 0; kind < PART_COUNT; kind++) {
         if (part_names[kind] != NULL && strlen(part_names[kind]) == len &&
             memcmp(part_names[kind], name, len) == 0)
-            part->kind = (enum part_kind)kind;
+            return (struct log_part){(enum part_kind)kind, name, len};
     }
-    return 0;
+    return (struct log_part){PART_NONE, name, len};
 }
 
-/** Append a part to a format that grows. */
-static struct log_part *
-grow(struct log_format **format)
+/** The part at the beginning of a format; `*at` moves behind it. */
+static struct log_part
+next_part(const char **at)
 {
-    size_t count = (*format)->count + 1;
-    struct log_format *grown = realloc(*format, sizeof(*grown) + count * sizeof(grown->parts[0]));
+    const char *start = *at;
+    const char *end = start[0] == '%' && start[1] == '(' ? strchr(start, ')') : NULL;
 
-    if (grown == NULL)
-        return NULL;
-    *format = grown;
-    grown->count = count;
-    grown->parts[count - 1] = (struct log_part){PART_NONE, NULL};
-    return &grown->parts[count - 1];
+    if (end != NULL) {
+        *at = end + 1;
+        return name_part(start + 2, (size_t)(end - start) - 2);
+    }
+    const char *next = strstr(start + 1, "%(");
+    *at = next != NULL ? next : start + strlen(start);
+    return (struct log_part){PART_TEXT, start, (size_t)(*at - start)};
 }
 
 /**
@@ -492,28 +493,26 @@ grow(struct log_format **format)
 struct log_format *
 logline_compile(const char *format)
 {
-    struct log_format *compiled = calloc(1, sizeof(*compiled));
-    const char *at = format != NULL ? format : DEFAULT_FORMAT;
+    char *copy = format != NULL ? strdup(format) : NULL;
+    const char *text = format != NULL ? copy : DEFAULT_FORMAT;
+    size_t most = 1;
 
-    if (compiled != NULL)
-        compiled->plain = format == NULL;
-    while (compiled != NULL && *at != '\0') {
-        struct log_part *part = grow(&compiled);
-        const char *end = at[0] == '%' && at[1] == '(' ? strchr(at, ')') : NULL;
-        if (part != NULL && end != NULL) {
-            if (name_part(part, at + 2, (size_t)(end - at) - 2) < 0)
-                part = NULL;
-            at = end + 1;
-        } else if (part != NULL) {
-            const char *next = strstr(at + 1, "%(");
-            size_t len = next != NULL ? (size_t)(next - at) : strlen(at);
-            *part = (struct log_part){PART_TEXT, strndup(at, len)};
-            at += len;
-        }
-        if (part == NULL || (part->kind == PART_TEXT && part->text == NULL)) {
-            logline_free(compiled);
-            compiled = NULL;
-        }
+    if (text == NULL)
+        return NULL;
+    for (const char *p = text; (p = strstr(p, "%(")) != NULL; p += 2)
+        most += 2; /* the name, and a text behind it */
+    struct log_format *compiled = malloc(sizeof(*compiled) + most * sizeof(compiled->parts[0]));
+    if (compiled == NULL) {
+        free(copy);
+        return NULL;
+    }
+    *compiled = (struct log_format){.plain = format == NULL, .copy = copy};
+    while (*text != '\0')
+        compiled->parts[compiled->count++] = next_part(&text);
+    for (size_t i = 0; copy != NULL && i < compiled->count; i++) {
+        const struct log_part *part = &compiled->parts[i];
+        if (part->kind == PART_VAR)
+            copy[part->text - copy + (ptrdiff_t)part->len] = '\0'; /* where the ) was */
     }
     return compiled;
 }
@@ -527,7 +526,6 @@ logline_free(struct log_format *format)
 {
     if (format == NULL)
         return;
-    for (size_t i = 0; i < format->count; i++)
-        free(format->parts[i].text);
+    free(format->copy);
     free(format);
 }

@@ -141,7 +141,7 @@ struct header_slot {
     PyObject *value;
 };
 
-#define HEADER_SLOTS 256 /* power of two */
+#define HEADER_SLOTS 128 /* power of two */
 
 struct log_format;
 
