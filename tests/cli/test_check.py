@@ -82,6 +82,12 @@ def test_what_the_jail_refuses_is_shown_beside_other_errors(donjon, ini):
     assert done.stderr == ""
 
 
+def test_every_hook_that_is_none_is_shown_in_its_place(donjon, ini):
+    path = ini("hook-asap = nosuch:x", "processes = many", "hook-as-user = nosuch:y")
+    done = donjon("check", path)
+    assert [line.split(":")[1] for line in done.stdout.splitlines()] == ["2", "3", "4"]
+
+
 def test_a_customers_file_may_not_use_the_operators_keys(donjon, ini):
     path = ini("uid = root")
     assert donjon("check", path).returncode == 0

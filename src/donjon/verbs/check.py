@@ -11,11 +11,14 @@ from donjon.config import launch as config_launch
 from donjon.config import options
 from donjon.config.entry import Entry
 from donjon.config.launch import Advice
+from donjon.config.outline import facts_of
 from donjon.config.world import OutsideAccess
-from donjon.errors import ConfigError, DonjonError, reason_of
+from donjon.errors import ConfigError, DonjonError, HookError, reason_of
+from donjon.hooks import runner
+from donjon.hooks.runner import HookStep
+from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
 from donjon.verbs import arguments, reading, text
-from donjon.verbs.plan import plan_of
 
 EXTENSIONS = (".ini", ".xml", ".yaml", ".yml", ".json", ".js", ".toml")
 
@@ -121,7 +124,7 @@ def problems(file: str, chosen: argparse.Namespace) -> list[Problem]:
     for each in config_launch.problems(evaluation.entries, customer=chosen.customer):
         found.append(Problem(file, "warning" if isinstance(each, Advice) else "error", each))
     found.extend(_jail_problems(file, _usable(evaluation.entries, found)))
-    return found
+    return _in_order(found)
 
 
 def _usable(entries: Sequence[Entry], found: Sequence[Problem]) -> list[Entry]:
@@ -136,9 +139,24 @@ def _is_built(key: str) -> bool:
 
 
 def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
-    """Return what the plan refuses: an unknown user, a missing root, a hook that is none."""
+    """Return what the plan refuses: an unknown user, a missing root, hooks that are none."""
+    found = []
+    steps: list[HookStep] = []
     try:
-        plan_of(config_launch.build(entries), frozenset())
+        launch = config_launch.build(entries)
+        facts = facts_of(launch)
+        for hook in launch.hooks:
+            try:
+                steps += runner.steps([hook], facts)
+            except HookError as error:
+                found.append(Problem(file, "error", error))
+        jail_plan.build(launch.jail, steps, root=True)
     except DonjonError as error:
-        return [Problem(file, "error", error)]
-    return []
+        found.append(Problem(file, "error", error))
+    return found
+
+
+def _in_order(found: Sequence[Problem]) -> list[Problem]:
+    """Return problems by file, in which they were met, and line."""
+    files = list(dict.fromkeys(each.origin.source for each in found))
+    return sorted(found, key=lambda each: (files.index(each.origin.source), each.origin.line))
