@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from donjon import log, syscalls
@@ -130,12 +130,20 @@ def settle(order: Order, named: dict[str, list[int]]) -> None:
     for fd in named.get("go", ()):
         wait_for_maps(fd)
     if order.birth is not None:
-        os.environ.clear()
-        os.environ.update(order.birth.environment)
+        change_environment(order.birth.environment)
         syscalls.set_cmdline([os.fsencode(word) for word in order.birth.argv])
     if order.cap is not None:
         bound_capabilities(order.cap)
     drop(order)
+
+
+def change_environment(wanted: Mapping[str, str]) -> None:
+    """Make ``wanted`` the environment. What is right already is not touched, nor its pages copied."""
+    for key in [key for key in os.environ if key not in wanted]:
+        del os.environ[key]
+    for key, value in wanted.items():
+        if os.environ.get(key) != value:
+            os.environ[key] = value
 
 
 def wait_for_maps(fd: int) -> None:
