@@ -22,7 +22,9 @@ from typing import NoReturn
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import _wsgi, uwsgi_module
+from donjon.server import uwsgi_module
+from donjon.server._wsgi import MAX_REQUESTS
+from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
 from donjon.server.link import ToEmperor
 from donjon.server.loader import App
@@ -96,10 +98,10 @@ class Server:
         self._paused = False
         self._server = self._make()
 
-    def _make(self) -> _wsgi.Worker:
+    def _make(self) -> CServer:
         order, spec, life = self._order, self._order.spec, self._life
         node = socket.gethostname()
-        return _wsgi.Worker(
+        return CServer(
             listeners=[
                 (bound.fileno(), bound.protocol, node, bound.port()) for bound in order.served
             ],
@@ -134,7 +136,7 @@ class Server:
             result = self._serve()
             if self._stopping:
                 break
-            if result == _wsgi.MAX_REQUESTS:
+            if result == MAX_REQUESTS:
                 self._max_requests = 0
                 self._order.say(Word.DUE, slot=self._life.slot)
                 if self._order.channel is None:
