@@ -7,8 +7,9 @@ import socket as sockets
 from collections.abc import Iterator
 from typing import Any
 
-from donjon.emperor.control import DEFAULT_SOCKET
 from donjon.errors import DonjonError, reason_of
+
+DEFAULT_SOCKET = "/run/donjon/control.sock"
 
 TIMEOUT = 10.0
 """Seconds that an Emperor has to answer."""

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.emperor import stats
+from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
 
-DEFAULT_SOCKET = "/run/donjon/control.sock"
 LINE_MAX = 4096
 OUTBOX_MAX = 4 << 20
 CLIENTS_MAX = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from donjon import verbs
-from donjon.emperor.control import DEFAULT_SOCKET
+from donjon.emperor.client import DEFAULT_SOCKET
 
 
 def parser(verb: str, *, more: str = "") -> argparse.ArgumentParser:
