@@ -77,7 +77,7 @@ class Evaluator:
         self._inside_block = False
         self.forbidden: frozenset[str] | None = None
         self.allowed: frozenset[str] | None = None
-        self.declared: dict[str, list[tuple[str, str]]] = {}
+        self.declared: dict[str, immediate.Declared] = {}
         self._expander = Expander(
             self.environ, self._read_reference, self._lookup, world.limits, world.too_much
         )
@@ -239,8 +239,10 @@ class Evaluator:
             number = int(found[1][:6])
             return words[number - 1] if 0 < number <= len(words) else found[0]
 
-        for key, value in self.declared[record.key]:
-            self.add(_ARGUMENT.sub(argument, key), _ARGUMENT.sub(argument, value), record.origin)
+        declared = self.declared[record.key]
+        origin = declared.origin_for(record.origin)
+        for key, value in declared.pairs:
+            self.add(_ARGUMENT.sub(argument, key), _ARGUMENT.sub(argument, value), origin)
 
     def _finish(self) -> None:
         for at, action in enumerate(self.actions):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donjon.config import logic, options
@@ -46,6 +47,25 @@ class Record:
         self.done = False
         self.placeholder = False
         self.chain: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What ``declare-option`` said: keys and values with ``$1``, and where."""
+
+    pairs: tuple[tuple[str, str], ...]
+    origin: Origin
+
+    def origin_for(self, use: Origin) -> Origin:
+        """Return the origin of the options that a use gives.
+
+        Two files have a part in them: the one cannot be taken for the other, or a customer could
+        declare an option by the name of a placeholder in an operator's file and so speak for it.
+        """
+        if self.origin.source == use.source:
+            return use
+        source = f"{self.origin.source}:{self.origin.line} for {use.source}"
+        return Origin(source, use.line, use.option)
 
 
 Handler = Callable[["Evaluator", Record], None]
@@ -177,7 +197,8 @@ def _declare(evaluator: Evaluator, record: Record) -> None:
     pairs = [part.partition("=") for part in body.split(";") if part]
     if not pairs:
         raise ConfigError(f"option {name} would give nothing", hint="NAME=KEY=VALUE;KEY=VALUE")
-    evaluator.declared.setdefault(name, [(key, value) for key, _, value in pairs])
+    declared = Declared(tuple((key, value) for key, _, value in pairs), record.origin)
+    evaluator.declared.setdefault(name, declared)
 
 
 def _open_block(evaluator: Evaluator, record: Record) -> None:

@@ -22,6 +22,9 @@ from donjon.origin import Origin
 
 STDIN = "-"
 
+_NOT_FILES = frozenset(("command line", "environment", "default"))
+"""Sources of options that are no files: no file may pass for one of them in an origin."""
+
 _OF_A_BINARY = ("data", "sym", "section")
 
 
@@ -140,7 +143,8 @@ class Reader:
                 reason="its extension names no format",
                 hint="name it .ini .xml .yaml .json or .toml, or say --ini FILE",
             )
-        return Text(target.name, decode(self._bytes(target.name), target.name), target, format_)
+        shown = f"./{target.name}" if target.name in _NOT_FILES else target.name
+        return Text(shown, decode(self._bytes(target.name), shown), target, format_)
 
     def _bytes(self, name: str) -> bytes:
         scheme, rest = split_scheme(name)

@@ -158,6 +158,38 @@ def test_options_can_be_declared(place):
     assert place.env(text) == ["a-b", "V$3", "V-c;env=no", "V$3"]
 
 
+def test_a_declared_option_stands_for_both_files_that_make_it(place):
+    place.write("customer.ini", "[uwsgi]\ndeclare-option = name=uid=root\nname = here\n")
+    place.write("operator.ini", "[uwsgi]\nname = x\n")
+    got = place.evaluate("--ini", "customer.ini", "--ini", "operator.ini")
+    assert [(e.key, str(e.origin)) for e in got.entries] == [
+        ("uid", "customer.ini:3: name"),
+        ("uid", "customer.ini:2 for operator.ini:2: name"),
+    ]
+
+
+def test_no_file_passes_for_the_command_line(place):
+    for name in ("environment", "command line", "default"):
+        place.write(name, "[uwsgi]\nuid = root\n")
+        got = place.evaluate("--ini", name)
+        assert got.entries[0].origin == Origin(f"./{name}", 2, "uid")
+
+
+def test_what_a_file_opens_ends_with_the_file(place):
+    place.write("customer.ini", "[uwsgi]\nif-env = NO\n")
+    place.write("operator.ini", "[uwsgi]\nenv = operator\n")
+    got = place.evaluate("--ini", "customer.ini", "--ini", "operator.ini")
+    assert got.values("env") == ("operator",)
+    assert got.warnings == ("if-env is never closed",)
+
+
+def test_odd_line_ends_of_an_injected_text_are_refused(place):
+    place.write("head", b"[uwsgi]\nenv = A\rB\n")
+    place.write("c.ini", "env = C\n")
+    with pytest.raises(ConfigError, match=r"^head:2: a line ends with something else"):
+        place.evaluate("--inject-before", "head", "--ini", "c.ini")
+
+
 def test_names_are_resolved(place):
     assert place.env("resolve = here=127.0.0.1\nenv = %(here)\n") == ["127.0.0.1"]
     with pytest.raises(
