@@ -1,5 +1,6 @@
 """A vassal that was forked: what its Emperor sees of its start, its reload and its end."""
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -28,6 +29,7 @@ class Vassal:
         self.errors, errors = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
         if self.pid == 0:
+            atexit._clear()  # a worker runs what the application registered, not what pytest did
             number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(number, 1)
             os.dup2(number, 2)

@@ -100,6 +100,19 @@ def test_a_failing_hook_leaves_no_socket(tmp_path, run):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("phase", ["pre-jail", "in-jail", "as-root", "as-user"])
+@pytest.mark.parametrize("action", ["exec:exit 5", "exit:0"])
+def test_a_start_that_ends_leaves_no_socket_and_no_pid_file(tmp_path, run, phase, action):
+    left = tmp_path / "left"
+    left.mkdir()
+    run(
+        ("shared-socket", f"{left}/s"), ("socket", "=0"), ("pidfile", f"{left}/pid"),
+        ("hook-pre-jail", f"exec:ls {left} > {tmp_path}/seen"), (f"hook-{phase}", action),
+    )  # fmt: skip
+    assert (tmp_path / "seen").read_text() == "pid\ns\n"
+    assert not os.listdir(left)
+
+
 def test_the_environment_is_there_from_the_first_hook_on(tmp_path, run):
     out = tmp_path / "out"
     run(("env", "COLOUR=blue"), ("hook-asap", f"write:{out} $COLOUR"), ("hook-asap", "exit:"))

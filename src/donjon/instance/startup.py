@@ -120,10 +120,23 @@ class _Start:
         sockets = Sockets()
         context = self._context(control)
         moments = InstancePhases(self.launch, self._outline(), context)
+        try:
+            ready = self._set_up(moments, spec, sockets, context)
+        except BaseException:
+            sockets.close(vacuum=True)
+            pidfiles.remove(spec)
+            raise
+        # only now: the link does not block, and a foreign program expects a socket that does
+        link = EmperorLink(control) if control >= 0 else None
+        return self._go_on(moments, spec, sockets, link, ready)
+
+    def _set_up(
+        self, moments: InstancePhases, spec: ServerSpec, sockets: Sockets, context: Context
+    ) -> Ready:
+        """Do all that comes before the server. What it made is the caller's to undo."""
         distrusted = self.launch.jail.drop_first
         if distrusted:
             moments.wall_in()
-
         environment.apply(spec)
         moments.enter(Phase.ASAP)
         envdir.apply(spec.envdirs, spec.origins.get("envdirs"))
@@ -139,9 +152,7 @@ class _Start:
             acts.write_file(text, origin)
         moments.drop(DropPoint.START)
         self._after_drop(moments, spec)
-        # only now: the link does not block, and a foreign program expects a socket that does
-        link = EmperorLink(control) if control >= 0 else None
-        return self._go_on(moments, spec, sockets, link, ready)
+        return ready
 
     def _context(self, control: int) -> Context:
         inherit = [control] if control >= 0 else []
