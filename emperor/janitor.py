@@ -16,7 +16,7 @@ import stat
 import time
 
 from donjon import log, syscalls
-from donjon.emperor.orders import Leftover, Order
+from donjon.emperor.orders import Adopted, Leftover, Order
 from donjon.jail import cgroups
 
 PATIENCE = 10.0
@@ -31,7 +31,7 @@ class Janitor:
         self._groups: set[str] = set()
         self._files: dict[str, tuple[int, int]] = {}
 
-    def born(self, pidfd: int, order: Order) -> None:
+    def born(self, pidfd: int, order: Order | Adopted) -> None:
         """Take over the pidfd of a new process, and the cgroups made for it."""
         self._vassals.add(pidfd)
         self._groups.update(order.cgroups)

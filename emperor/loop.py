@@ -36,6 +36,7 @@ from donjon.emperor.survey import Survey
 from donjon.emperor.throttle import Blacklist
 from donjon.emperor.upper import UpperLink
 from donjon.emperor.vassal import Event, State, step
+from donjon.errors import DonjonError
 from donjon.hooks.spec import Hook
 
 RAGNAROK = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
@@ -48,6 +49,9 @@ SIGNALS = (
     signal.SIGCHLD,
 )
 
+SPAWNER_LIFE = 2.0
+"""Seconds that a spawner started in place of a dead one must live for a third to be tried."""
+
 ENDS_A_ZERG = frozenset({Event.LEAVE, Event.DIED, Event.EXILED, Event.LOST, Event.BIRTH_FAILED})
 
 
@@ -58,11 +62,14 @@ class Emperor:
         self,
         spec: EmperorSpec,
         spawner: Spawner,
+        *,
+        entry: Entry,
         hooks: Sequence[Hook],
         argv0: Sequence[str],
         upper: int | None,
     ) -> None:
         self.spec = spec
+        self.entry = entry
         self.argv0 = tuple(argv0)
         self.status = 0
         self.ending = False
@@ -70,6 +77,7 @@ class Emperor:
         self._events: deque[tuple[Vassal, Event]] = deque()
         self._busy = False
         self.reactor = Reactor()
+        self._spawner_since = -SPAWNER_LIFE
         self.spawner = spawner
         self.notifier = Notifier()
         self.court = Court(
@@ -235,9 +243,25 @@ class Emperor:
     def _spawner_died(self) -> None:
         if self.ending:
             return
-        log.write("[emperor] !!! the spawner died: running vassals go on, none can be started !!!")
-        self.status = 1
-        self.ragnarok()
+        self.spawner.close()
+        log.write("[emperor] !!! the spawner died !!!")
+        try:
+            self.spawner = self._another_spawner()
+        except (OSError, DonjonError) as error:
+            log.write(f"[emperor] !!! there is no other spawner: {error} !!!")
+            self.status = 1
+            self.ragnarok()
+            return
+        vassals = self.court.vassals.values()
+        living = [(one.name, one.process) for one in vassals if one.process is not None]
+        self.nursery.use(self.spawner, living)
+
+    def _another_spawner(self) -> Spawner:
+        now = self.reactor.clock()
+        if now - self._spawner_since < SPAWNER_LIFE:
+            raise DonjonError("the last one died at once")
+        self._spawner_since = now
+        return Spawner.start_afresh(self.entry, preload=self.spec.spawner_preload)
 
     def _tell_status(self, *, ready: bool = False) -> None:
         if self.ending:
@@ -300,4 +324,4 @@ def run(
     """
     spawner = Spawner.start(entry, preload=spec.spawner_preload)
     raise_descriptor_limit()
-    return Emperor(spec, spawner, hooks, argv0, emperor_link).run()
+    return Emperor(spec, spawner, entry=entry, hooks=hooks, argv0=argv0, upper=emperor_link).run()

@@ -138,7 +138,7 @@ def settle(order: Order, named: dict[str, list[int]]) -> None:
 
 
 def change_environment(wanted: Mapping[str, str]) -> None:
-    """Make ``wanted`` the environment. What is right already is not touched, nor its pages copied."""
+    """Make ``wanted`` the environment. What is right is not touched, nor its pages copied."""
     for key in [key for key in os.environ if key not in wanted]:
         del os.environ[key]
     for key, value in wanted.items():

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from donjon.config.spec import EmperorSpec
 from donjon.emperor.birth import Birth
 from donjon.emperor.groups import Groups
 from donjon.emperor.janitor import kill
-from donjon.emperor.orders import Answer, Leftover, Order
+from donjon.emperor.orders import Adopted, Answer, Leftover, Order
 from donjon.emperor.prepare import Reading, vassal_environment
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.roster import Process, Vassal
@@ -97,12 +97,23 @@ class Nursery:
         self.groups = Groups(reactor)
         self.groups.removed = self.unnote
         self._numbers = 0
+        self._notes: dict[str, tuple[int, int]] = {}
         self._queue: deque[Waiting] = deque()
         self._under_way: dict[int, Arrived] = {}
         self._environment = vassal_environment(os.environ)
         self.lost: Callable[[], None] = lambda: None
         self._helpers: dict[int, int] = {}  # pidfd → pid
         reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
+
+    def use(self, spawner: Spawner, processes: Iterable[tuple[str, Process]]) -> None:
+        """Go on with another spawner; what its janitor has to know is told."""
+        self.spawner = spawner
+        self.reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
+        for name, process in processes:
+            adopted = Adopted(cgroups=self.groups.made_for(name))
+            spawner.send(adopted, (process.pidfd.fileno(),))
+        for path, identity in self._notes.items():
+            spawner.send(Leftover(path=path, identity=identity))
 
     def order_vassal(
         self, vassal: Vassal, reading: Reading, arrived: Callable[[Cradle, Answer], None]
@@ -158,11 +169,13 @@ class Nursery:
 
     def note(self, path: str, identity: tuple[int, int]) -> None:
         """Have a file unlinked if the Emperor is killed."""
+        self._notes[path] = identity
         with contextlib.suppress(OSError):  # the spawner is gone: nobody will clean
             self.spawner.send(Leftover(path=path, identity=identity))
 
     def unnote(self, path: str) -> None:
         """The file is gone already."""
+        self._notes.pop(path, None)
         with contextlib.suppress(OSError):  # the spawner is gone, and its notes with it
             self.spawner.send(Leftover(path=path, forget=True))
 
@@ -275,9 +288,9 @@ class Nursery:
         answer = self.spawner.receive()
         if answer is None:
             self.reactor.forget(self.spawner.link.fileno())
+            self.lost()
             for number in list(self._under_way):
                 self._fail(number, "the spawner died")
-            self.lost()
             return
         arrived = self._under_way.pop(answer.number)
         self._pump()

@@ -68,6 +68,13 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A vassal that another spawner gave birth to; its pidfd comes beside this."""
+
+    cgroups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What became of an order: the pid, with its pidfd beside it, or the reason there is none."""
 

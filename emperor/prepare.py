@@ -150,6 +150,7 @@ class Preparer:
             jail = dataclasses.replace(
                 jail, uid=str(found.uid), gid=str(found.gid), drop_first=True
             )
+            exposure.check(jail)
         elif tyrant and _asks_for(jail, found.uid, found.gid):
             jail = dataclasses.replace(jail, uid=None, gid=None)
         launch = dataclasses.replace(launch, jail=jail)

@@ -16,21 +16,30 @@ import dataclasses
 import fcntl
 import gc
 import importlib
+import json
 import os
 import select
 import signal
 import socket
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from donjon import config, log, syscalls
 from donjon.emperor import evaluator, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
-from donjon.emperor.orders import Answer, Leftover, Order
+from donjon.emperor.orders import Adopted, Answer, Leftover, Order
+from donjon.errors import DonjonError
 from donjon.jail import plan, template, zygote
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
+
+LINK_FD = 3
+"""Where a zygote holds its end of the pair."""
+
+FRESH = "from donjon.emperor.spawner import main; main()"
 
 OUT_OF_THE_WAY = 60
 """Descriptors of the spawner's own that newborns inherit lie from here on."""
@@ -60,7 +69,28 @@ class Spawner:
         far.close()
         return cls(near, pid, pidfd)
 
-    def send(self, message: Order | Leftover, fds: tuple[int, ...] = ()) -> None:
+    @classmethod
+    def start_afresh(cls, entry: Entry, *, preload: Sequence[str] = ()) -> Spawner:
+        """Execute a zygote, for an Emperor that has read configurations since its first one.
+
+        It shares nothing with the Emperor's memory. Raises DonjonError if ``entry`` cannot be
+        imported by name.
+        """
+        module = sys.modules.get(entry.__module__)
+        if getattr(module, entry.__qualname__, None) is not entry or module is None:
+            raise DonjonError(f"{entry.__qualname__} cannot be imported by another process")
+        words = [entry.__module__, entry.__qualname__, json.dumps([sys.path, list(preload)])]
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        emperor_pid = os.getpid()
+        pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
+        if pid == 0:
+            os.dup2(far.fileno(), LINK_FD)
+            command = [sys.executable, "-P", "-c", FRESH, str(emperor_pid), *words]
+            os.execv(command[0], command)
+        far.close()
+        return cls(near, pid, pidfd)
+
+    def send(self, message: Order | Leftover | Adopted, fds: tuple[int, ...] = ()) -> None:
         """Send an order. Never waits long: the caller keeps few orders under way."""
         orders.send(self.link, message, fds)
 
@@ -78,7 +108,9 @@ class Spawner:
         return Answer(number=answer.number, pid=answer.pid, error=answer.error, pidfd=fds[0])
 
     def close(self) -> None:
-        """Let the spawner go and wait until it is gone."""
+        """Let the spawner go and wait until it is gone; a second time does nothing."""
+        if self.pidfd < 0:
+            return
         self.link.close()
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
@@ -86,6 +118,7 @@ class Spawner:
             syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
+        self.pidfd = -1
 
 
 def _become_zygote(
@@ -101,8 +134,11 @@ def _become_zygote(
             signal.signal(number, signal.SIG_IGN)
         os.setpgid(0, 0)  # a terminal's ^C is for the Emperor, which then tells everyone
         syscalls.set_name("donjon spawner")
-        fd = os.dup2(link.detach(), 3, inheritable=False)
-        syscalls.close_range(4, 0xFFFFFFFF, 0)
+        fd = link.detach()
+        if fd != LINK_FD:  # dup3(2) refuses the same number
+            fd = os.dup2(fd, LINK_FD, inheritable=False)
+        fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        syscalls.close_range(LINK_FD + 1, 0xFFFFFFFF, 0)
         link = socket.socket(fileno=fd)
         plan.warm()
         config.preload()
@@ -116,6 +152,15 @@ def _become_zygote(
     except BaseException as error:
         log.write(f"[spawner] died: {type(error).__name__}: {error}")
         os._exit(1)
+
+
+def main() -> NoReturn:
+    """Be a zygote that was executed: its arguments are those of ``start_afresh``."""
+    emperor_pid, module, name, words = sys.argv[1:]
+    sys.path[:], preload = json.loads(words)
+    entry = getattr(importlib.import_module(module), name)
+    _become_zygote(socket.socket(fileno=LINK_FD), entry, preload, int(emperor_pid))
+    os._exit(0)
 
 
 def _hold_template() -> None:
@@ -166,6 +211,8 @@ class Zygote:
         try:
             if isinstance(message, Leftover):
                 self.janitor.note(message)
+            elif isinstance(message, Adopted):
+                self._keep(fds.pop(), message)
             elif isinstance(message, Order):
                 self._bear(message, fds)
         finally:
@@ -188,6 +235,9 @@ class Zygote:
                 evaluator.work(order, fds)
             live(order, fds, self.entry)
         orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
+        self._keep(pidfd, order)
+
+    def _keep(self, pidfd: int, order: Order | Adopted) -> None:
         self.janitor.born(pidfd, order)
         self.poller.register(pidfd, select.EPOLLIN)
 

@@ -1,6 +1,7 @@
 """Spawner, tyrant, on demand, exec: how a vassal comes to be."""
 
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -220,3 +221,18 @@ def test_the_bounding_set_is_the_operators(emperor):
     mask = 1 << 7 | 1 << 8 | 1 << 10  # CAP_SETPCAP (8) stays, as in the original
     assert int(facts["CapBnd"], 16) == mask
     assert int(facts["CapEff"], 16) == mask
+
+
+def test_a_killed_spawner_is_replaced_and_vassals_live_on(emperor):
+    emperor.start()
+    emperor.vassal("a.ini")
+    pid = emperor.started("a.ini")["pid"]
+    spawner = next(one for one in children(emperor.process.pid) if one != pid)
+    os.kill(spawner, signal.SIGKILL)
+    emperor.said("[emperor] !!! the spawner died !!!")
+    emperor.vassal("b.ini")
+    second = emperor.started("b.ini")["pid"]
+    assert alive(pid)
+    assert emperor.end(signal.SIGKILL) == -9
+    wait_for(lambda: not alive(pid) and not alive(second), "end of everyone")
+    wait_for(lambda: not os.path.exists(emperor.place / "control"), "end of the socket")

@@ -5,6 +5,7 @@ A vassal's file says what it does: ``say = 1,5`` sends those bytes, ``then = exi
 thing that happens to it.
 """
 
+import importlib
 import json
 import os
 import pickle
@@ -101,7 +102,8 @@ def main() -> int:
             fields[name] = frozenset(value) if name in ("use_clone", "cap") else tuple(value)
     argv0 = tuple(fields.pop("argv0", ("donjon",)))
     spec = EmperorSpec(**fields)
-    return loop.run(spec, entry=entry, hooks=hooks, argv0=argv0, emperor_link=upper)
+    born = importlib.import_module("little_emperor").entry  # by a name that others can import
+    return loop.run(spec, entry=born, hooks=hooks, argv0=argv0, emperor_link=upper)
 
 
 if __name__ == "__main__":
