@@ -13,10 +13,10 @@ from donjon.errors import JailError
 from donjon.jail import (
     capabilities,
     cgroups,
+    hostview,
     interpreter,
     namespaces,
     oldstyle,
-    rootfs,
     userns,
     users,
 )
@@ -77,11 +77,32 @@ class Wish:
         """Whether the application has uid 0, be it of a user namespace."""
         return self.host_ids is not None or self.identity.uid in (None, 0)
 
+    def walls(self) -> Origin:
+        """Return who asked for mounts of the jail's own."""
+        for items in (self.spec.binds, self.spec.tmpfs):
+            if items and "rootfs" not in self.spec.origins:
+                return items[0].origin
+        return self.origin("rootfs", "unshare", "pivot_root", "clone_flags")
+
     def origin(self, *fields: str) -> Origin:
         """Return who set the first of ``fields`` that somebody set."""
         return next(
             (self.spec.origins[name] for name in fields if name in self.spec.origins), DEFAULT
         )
+
+
+def kept_capabilities(wish: Wish) -> frozenset[int] | None:
+    """Return what the application has after the drop, None to leave that to the kernel."""
+    spec = wish.spec
+    if spec.cap is not None:
+        return spec.cap
+    if not wish.stays_root:
+        return frozenset()
+    if not wish.jailed or spec.keep_root:
+        return None
+    if spec.emperor_cap is not None:
+        return spec.emperor_cap
+    return frozenset()
 
 
 def refork_first(wish: Wish) -> bool:
@@ -202,7 +223,7 @@ def _check_root(wish: Wish) -> None:
 
 def _check_pivot(new: str, old: str, origin: Origin) -> None:
     if not (
-        new.startswith("/") and rootfs.is_below(old, new) and old.strip("/") != new.strip("/")
+        new.startswith("/") and hostview.is_below(old, new) and old.strip("/") != new.strip("/")
     ):
         raise JailError(
             f"cannot pivot_root to {new} and keep the old root at {old}",
@@ -267,5 +288,5 @@ def _check_interpreter(wish: Wish) -> None:
         uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
     trees: tuple[str, ...] = ("/",)
     if spec.rootfs == HOST:
-        trees = (*rootfs.host_root()[1].trees, *rootfs.late_trees())
+        trees = (*hostview.host_root()[1].trees, *hostview.late_trees())
     interpreter.check_readable(uid, groups, origin, trees)

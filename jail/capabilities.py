@@ -89,7 +89,7 @@ class Bound(Builtin):
     caps: frozenset[int]
 
     def describe(self) -> str:
-        return f"never have another capability than {names(self.caps | {syscalls.CAP_SETPCAP})}"
+        return f"limit all capabilities to {names(self.caps | {syscalls.CAP_SETPCAP})}"
 
     def execute(self, context: Context) -> None:
         caps = self.caps | {syscalls.CAP_SETPCAP}
@@ -131,7 +131,10 @@ class Hold(Builtin):
 
     def describe(self) -> str:
         executed = ", also in programs it executes" if self.ambient else ""
-        return f"have the capabilities {names(self.caps)} and no other{executed}"
+        what = (
+            f"the capabilities {names(self.caps)} and no other" if self.caps else "no capability"
+        )
+        return f"keep {what}{executed}"
 
     def execute(self, context: Context) -> None:
         hold(self.caps, ambient=self.ambient)
@@ -142,7 +145,7 @@ class NoNewPrivileges(Builtin):
     """PR_SET_NO_NEW_PRIVS: set-user-id programs and file capabilities give nothing any more."""
 
     def describe(self) -> str:
-        return "never gain privileges by executing a program"
+        return "give up gaining privileges by executing programs"
 
     def execute(self, context: Context) -> None:
         syscalls.set_no_new_privs()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection
 
 from donjon.errors import JailError
-from donjon.jail import rootfs
+from donjon.jail import hostview
 from donjon.origin import DEFAULT, Origin
 
 _ACL = "system.posix_acl_access"  # acl(5)
@@ -37,7 +37,7 @@ def closed_to(
         return None
     real = os.path.realpath(path)
     for part in _parts(real):
-        if not any(rootfs.is_below(part, tree) for tree in trees):
+        if not any(hostview.is_below(part, tree) for tree in trees):
             continue
         info = os.stat(part)
         wanted = 0o1 if part != real else 0o5 if stat.S_ISDIR(info.st_mode) else 0o4
@@ -75,7 +75,7 @@ def check_readable(
 def check_visible(root: str, binds: Collection[str], origin: Origin = DEFAULT) -> None:
     """Raise JailError if a directory that becomes the root lacks this interpreter's library."""
     path = library()
-    if os.path.isdir(root + path) or any(rootfs.is_below(path, target) for target in binds):
+    if os.path.isdir(root + path) or any(hostview.is_below(path, target) for target in binds):
         return
     raise JailError(
         f"{path} of this interpreter is not in the root {root}",

@@ -5,14 +5,12 @@ One function a phase, nothing else.
 
 from __future__ import annotations
 
-import os
 import resource
 
 from donjon.jail import (
     asked,
     capabilities,
     cgroups,
-    devices,
     execs,
     gates,
     limits,
@@ -22,18 +20,15 @@ from donjon.jail import (
     proc,
     refork,
     rootfs,
+    rootlayer,
     setns,
     userns,
     users,
 )
-from donjon.jail.asked import HOST, Wish
+from donjon.jail.asked import Wish
 from donjon.jail.phase import Phase
 from donjon.jail.spec import WaitFor
 from donjon.jail.step import Step
-
-TMP_SIZE = 256 << 20
-RUN_SIZE = 16 << 20
-"""Bytes of the jail's own /tmp and /run, unless ``tmpfs`` says otherwise."""
 
 _GATE_ORDER = ("interface", "fs", "file", "dir", "mountpoint")
 
@@ -81,7 +76,7 @@ def _as_vassal(wish: Wish) -> list[Step]:
     if wish.root and "user" in wish.born_in:
         steps.append(userns.BecomeRootInside(phase=phase, origin=wish.origin("uid")))
     if wish.root and "fs" in wish.born_in:
-        steps.append(mounts.MakePrivate(phase=phase))
+        steps.append(mounts.MakePrivate(phase=phase, origin=wish.walls()))
     if wish.root and wish.spec.emperor_cap is not None:
         origin = wish.origin("emperor_cap")
         steps.append(capabilities.Bound(phase=phase, origin=origin, caps=wish.spec.emperor_cap))
@@ -136,7 +131,7 @@ def _post_jail(wish: Wish) -> list[Step]:
     if wish.unshare:
         steps.append(_unshare(wish, phase))
     if "fs" in wish.unshare:
-        steps.append(mounts.MakePrivate(phase=phase))
+        steps.append(mounts.MakePrivate(phase=phase, origin=wish.walls()))
     if spec.hostname is not None:
         origin = wish.origin("hostname")
         steps.append(namespaces.SetHostname(phase=phase, origin=origin, name=spec.hostname))
@@ -163,7 +158,7 @@ def _root(wish: Wish) -> list[Step]:
     if wish.host_ids is not None and not spec.keep_root and "user" not in spec.unshare2:
         steps.append(userns.ForbidNested(phase=phase, origin=wish.origin("uid")))
     if wish.has_mounts:
-        steps += _mounts(wish)
+        steps += rootlayer.steps(wish)
     if spec.chroot:
         origin = wish.origin("chroot")
         steps.append(rootfs.Chroot(phase=phase, origin=origin, directory=spec.chroot))
@@ -179,148 +174,6 @@ def _root(wish: Wish) -> list[Step]:
             steps.append(mounts.MakePrivate(phase=phase, origin=origin))
     if spec.refork_as_root and not first:
         steps.append(_refork(wish, phase, "refork_as_root"))
-    return steps
-
-
-def _mounts(wish: Wish) -> list[Step]:
-    """Return the steps that put the root together, the jail's own mounts last."""
-    phase, spec = Phase.ROOT, wish.spec
-    steps: list[Step] = [mounts.MakePrivate(phase=phase)]
-    if spec.rootfs:
-        steps += _new_root(wish)
-    else:
-        base = spec.chroot or (spec.pivot_root[0] if spec.pivot_root else "/")
-        steps.append(mounts.HoldRoot(phase=phase, base=base))
-    steps += _tmpfs(wish)
-    if spec.rootfs == HOST:
-        steps += _late_views(wish)
-    steps += _binds(wish)
-    if spec.rootfs:
-        origin = wish.origin("rootfs")
-        steps.append(rootfs.EnterRoot(phase=phase, origin=origin, seal=spec.rootfs == HOST))
-    else:
-        steps.append(rootfs.ReleaseRoot(phase=phase))
-    return steps
-
-
-def _inside(wish: Wish, target: str) -> str:
-    """Return a mount point behind the links that a host root has: /var/run/x is /run/x."""
-    if wish.spec.rootfs != HOST:
-        return target
-    return rootfs.inside(target, rootfs.host_root()[1].links)
-
-
-def _tmpfs(wish: Wish) -> list[Step]:
-    return [
-        mounts.TmpfsMount(
-            phase=Phase.ROOT,
-            origin=one.origin,
-            target=_inside(wish, one.target),
-            size=one.size,
-            mode=one.mode,
-        )
-        for one in wish.spec.tmpfs
-    ]
-
-
-def _binds(wish: Wish) -> list[Step]:
-    return [
-        mounts.BindMount(
-            phase=Phase.ROOT,
-            origin=bind.origin,
-            source=bind.source,
-            target=_inside(wish, bind.target),
-            read_only=bind.read_only,
-            optional=bind.optional,
-        )
-        for bind in wish.spec.binds
-    ]
-
-
-def _powers_inside(wish: Wish) -> bool:
-    """Whether the application may read what only root may, by its uid or by a capability."""
-    return wish.stays_root or bool(kept_capabilities(wish))
-
-
-def _late_views(wish: Wish) -> list[Step]:
-    """Show an interpreter or application that lives in the host's /tmp or /run in the jail's."""
-    late = [(path, path) for path in rootfs.late_trees()]
-    late += [view for view in exposed(wish) if _is_late(*view)]
-    origin = wish.origin("rootfs")
-    return [
-        mounts.BindMount(
-            phase=Phase.ROOT, origin=origin, source=source, target=target, read_only=True
-        )
-        for source, target in late
-    ]
-
-
-def _new_root(wish: Wish) -> list[Step]:
-    phase, origin, spec = Phase.ROOT, wish.origin("rootfs"), wish.spec
-    steps = _host_root(wish) if spec.rootfs == HOST else []
-    if spec.rootfs and spec.rootfs != HOST:
-        steps.append(rootfs.NewDirectoryRoot(phase=phase, origin=origin, directory=spec.rootfs))
-    steps += [
-        proc.ProcMount(
-            phase=phase, origin=origin, own=wish.own_pids, root_inside=_powers_inside(wish)
-        ),
-        devices.DevMount(phase=phase, origin=origin, tty_group=wish.host_ids is None),
-    ]
-    given = {_inside(wish, one.target).rstrip("/") for one in spec.tmpfs}
-    if "/tmp" not in given:
-        steps.append(mounts.TmpfsMount(phase=phase, origin=origin, target="/tmp", size=TMP_SIZE))
-    if "/run" not in given:
-        inside = wish.identity if wish.host_ids is None else users.Identity()
-        steps.append(
-            mounts.TmpfsMount(
-                phase=phase,
-                origin=origin,
-                target="/run",
-                size=RUN_SIZE,
-                mode=0o755,
-                uid=inside.uid,
-                gid=inside.gid,
-            )
-        )
-    return steps
-
-
-def exposed(wish: Wish) -> list[tuple[str, str]]:
-    """Return the application's paths that a host root must show, and where they are inside."""
-    layout = rootfs.host_root()[1]
-    wanted = [os.path.normpath(path) for path in wish.spec.expose]
-    shown = rootfs.outermost(path for path in wanted if rootfs.exposable(path, layout.trees))
-    return [(path, rootfs.inside(path, layout.links)) for path in shown]
-
-
-def _is_late(source: str, target: str) -> bool:
-    """Whether a view must wait for the jail's own /tmp and /run."""
-    return rootfs.in_scratch(target) or source != target
-
-
-def _host_root(wish: Wish) -> list[Step]:
-    phase, origin = Phase.ROOT, wish.origin("rootfs")
-    directories, layout = rootfs.host_root()
-    application = tuple(path for path, target in exposed(wish) if not _is_late(path, target))
-    targets = [
-        *application,
-        *(_inside(wish, bind.target) for bind in wish.spec.binds),
-        *(_inside(wish, one.target) for one in wish.spec.tmpfs),
-    ]
-    steps: list[Step] = [
-        rootfs.NewHostRoot(
-            phase=phase,
-            origin=origin,
-            directories=directories,
-            layout=layout,
-            shared=rootfs.shared_tops(layout, targets),
-        )
-    ]
-    if application:
-        steps.append(
-            rootfs.Expose(phase=phase, origin=origin, trees=application, why="the application")
-        )
-    steps.append(rootfs.SealViews(phase=phase, origin=origin))
     return steps
 
 
@@ -356,23 +209,9 @@ def _no_new_privileges(wish: Wish) -> bool:
     return wish.root and wish.jailed and not (wish.spec.keep_root and wish.stays_root)
 
 
-def kept_capabilities(wish: Wish) -> frozenset[int] | None:
-    """Return what the application has after the drop, None to leave that to the kernel."""
-    spec = wish.spec
-    if spec.cap is not None:
-        return spec.cap
-    if not wish.stays_root:
-        return frozenset()
-    if not wish.jailed or spec.keep_root:
-        return None
-    if spec.emperor_cap is not None:
-        return spec.emperor_cap
-    return frozenset()
-
-
 def _privileges(wish: Wish) -> list[Step]:
     phase, spec, who = Phase.DROP, wish.spec, wish.identity
-    caps = kept_capabilities(wish)
+    caps = asked.kept_capabilities(wish)
     origin = wish.origin("cap", "uid")
     steps: list[Step] = []
     keep = bool(caps) and not wish.stays_root

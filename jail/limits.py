@@ -54,7 +54,7 @@ class NoCoreDumps(Builtin):
     """
 
     def describe(self) -> str:
-        return "let no core be dumped through the host's core_pattern"
+        return "forbid core dumps through the host's core_pattern"
 
     def execute(self, context: Context) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))

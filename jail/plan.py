@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
-from donjon.jail import asked, layers, proc, rootfs
+from donjon.jail import asked, hostview, layers, proc
 from donjon.jail.interpreter import library
 from donjon.jail.namespaces import clone_flags, implied_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
@@ -126,6 +126,6 @@ def _ordered(
 
 def warm() -> None:
     """Look up what every plan asks of this host, once: a zygote calls it before it forks."""
-    rootfs.host_root()
+    hostview.host_root()
     library()
     proc.names_present()

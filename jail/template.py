@@ -1,6 +1,6 @@
 """What every ``rootfs = host`` shares, put together once: jails copy whole mounts of it.
 
-The template is a file system in memory with the views of the host (``rootfs.host_root``) and a
+The template is a file system in memory with the views of the host (``hostview.host_root``) and a
 /dev; it is mounted nowhere, only a descriptor leads to it. A jail takes its top-level
 directories, each with all mounts below, by one open_tree(2). That needs Linux 6.15, which can
 copy from and mount into detached trees; on older kernels, and where the descriptor was closed, a

@@ -93,7 +93,7 @@ class ForbidNested(Builtin):
     """
 
     def describe(self) -> str:
-        return "allow no further user namespaces inside"
+        return "forbid further user namespaces inside"
 
     def execute(self, context: Context) -> None:
         if _is_hosts():

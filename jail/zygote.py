@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
-from donjon.jail import devices, mounts, rootfs, template
+from donjon.jail import devices, hostview, mounts, rootfs, template
 
 
 def prepare() -> None:
@@ -35,7 +35,7 @@ def refresh() -> None:
     old = template.lend()
     if old is None or old.seen == _identities(path for path, _, _ in old.seen):
         return
-    rootfs.forget_host()
+    hostview.forget_host()
     try:
         new = _make()
     except (OSError, DonjonError) as error:
@@ -48,10 +48,10 @@ def refresh() -> None:
 
 
 def _make() -> template.Template:
-    directories, layout = rootfs.host_root()
+    directories, layout = hostview.host_root()
     tops = frozenset(path.split("/")[1] for path in (*layout.trees, *layout.files))
     seen = _identities((*layout.trees, *layout.files))
-    options: dict[str, str | None] = {"mode": "755", "size": rootfs.ROOT_SIZE}
+    options: dict[str, str | None] = {"mode": "755", "size": hostview.ROOT_SIZE}
     with mounts.new_filesystem("tmpfs", options, mounts.SAFE) as root:
         number = root.fileno()
         rootfs.fill(number, directories, layout)

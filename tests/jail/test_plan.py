@@ -202,7 +202,7 @@ def test_an_emperor_inside_a_jail_keeps_what_its_vassals_need():
 def test_a_plan_tells_the_phase_the_deed_and_who_asked():
     made = plan.build(JailSpec(uid="65534", origins={"uid": LINE}), root=True)
     line, caps = made.describe()
-    assert caps.startswith("drop: have the capabilities none")
+    assert caps.startswith("drop: keep no capability")
     assert line.startswith("drop: become groups ")
     assert line.endswith("gid 65534, uid 65534 [/etc/vassals/a.ini:7: uid]")
     value = json.loads(json.dumps(made.to_json()))[0]

@@ -13,7 +13,7 @@ import pytest
 from jailer import FIVE, Note
 
 from donjon.errors import JailError
-from donjon.jail import devices, mounts, paths, rootfs, template, zygote
+from donjon.jail import devices, hostview, mounts, paths, template, zygote
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
 from donjon.jail.step import Context
@@ -278,13 +278,13 @@ def test_an_application_behind_a_link_of_the_host_root_stays_in_the_jail(jail, w
 def test_an_interpreter_that_lives_below_tmp_is_seen(jail, tmp_path, monkeypatch, way):
     (tmp_path / "mark").write_text("here")
     os.chmod(tmp_path, 0o755)
-    trees = (*rootfs.interpreter_trees(), str(tmp_path))
-    monkeypatch.setattr(rootfs, "interpreter_trees", lambda: trees)
-    rootfs.forget_host()
+    trees = (*hostview.interpreter_trees(), str(tmp_path))
+    monkeypatch.setattr(hostview, "interpreter_trees", lambda: trees)
+    hostview.forget_host()
     try:
         assert jail(HOST, (tmp_path / "mark").read_text, born_in=FIVE) == "here"
     finally:
-        rootfs.forget_host()
+        hostview.forget_host()
 
 
 def test_binds_are_writable_or_read_only_as_asked(jail, tmp_path, way):
