@@ -8,6 +8,7 @@ one line each, and a traceback after it with ``--debug``.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name); return the exit status."""
     if argv is None:
         sys.argv[0] = program()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # bytes of arguments and names come out again
+            sys.stdout.reconfigure(errors="surrogateescape")
     words = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in words:
         words.remove("--debug")

@@ -37,6 +37,16 @@ def test_get_prints_the_value_and_ends(donjon):
     assert (done.returncode, done.stdout) == (0, "blue\n")
 
 
+def test_bytes_that_are_no_text_come_out_as_they_were():
+    done = subprocess.run(
+        [sys.executable, "-m", "donjon", "--set", b"a=\xff", "--get", "a"],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"\xff\n"
+
+
 def test_get_of_what_has_no_value_prints_nothing(donjon):
     done = donjon("--get", "colour")
     assert (done.returncode, done.stdout) == (0, "")
