@@ -171,7 +171,8 @@ def place(origin: Origin) -> Origin:
 def _exposed(server: dict[str, Any]) -> tuple[str, ...]:
     """Return the paths of the application that a jail with ``rootfs = host`` must show.
 
-    Relative ones count from ``chdir``, as they do when the application is loaded.
+    Relative ones count from ``chdir``, as they do when the application is loaded; without it they
+    are below the Emperor's own directory, which is no customer's to see.
     """
     base = server.get("chdir") or ""
     found = [base] if base else []
@@ -181,7 +182,8 @@ def _exposed(server: dict[str, Any]) -> tuple[str, ...]:
     found.extend(os.path.dirname(mule) or "." for mule in server.get("mules", ()) if mule)
     if server.get("virtualenv"):
         found.append(server["virtualenv"])
-    return tuple(dict.fromkeys(os.path.normpath(os.path.join(base, path)) for path in found))
+    whole = (os.path.normpath(os.path.join(base, path)) for path in found)
+    return tuple(dict.fromkeys(path for path in whole if path.startswith("/")))
 
 
 def _application_paths(application: Application) -> list[str]:

@@ -48,5 +48,5 @@ def _closed_part(path: str, uid: int, groups: frozenset[int]) -> str:
 
 def _may_search(info: os.stat_result, uid: int, groups: frozenset[int]) -> bool:
     if info.st_uid == uid:
-        return bool(info.st_mode & 0o500)  # he could open it to himself, and it has content to him
+        return True  # he could open it to himself
     return bool(info.st_mode & (0o010 if info.st_gid in groups else 0o001))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
 from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor import exposure
 from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError

@@ -292,8 +292,8 @@ def test_the_paths_of_the_application_are_exposed():
     )
 
 
-def test_a_file_without_directory_exposes_the_working_directory():
-    assert launch("wsgi-file = app.py").jail.expose == (".",)
+def test_a_file_below_the_emperors_own_directory_exposes_nothing():
+    assert launch("wsgi-file = app.py\npp = ../lib").jail.expose == ()
 
 
 def test_the_rest_of_a_launch():

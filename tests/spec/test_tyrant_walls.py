@@ -76,3 +76,25 @@ def test_a_customer_cannot_bind_a_privileged_port(host):
     host.start("emperor-tyrant = true\n")
     hosting.wait_for(lambda: "127.0.0.1:1" in host.log(), "the refusal", 15)
     hosting.wait_for(lambda: "Permission denied" in host.log(), "its reason", 15)
+
+
+def test_a_customer_is_shown_no_directory_below_a_closed_one(host):
+    closed = host.place / "other"
+    (closed / "private").mkdir(parents=True)
+    (closed / "private" / "secret").write_text("x")
+    closed.chmod(0o700)
+    customer(host, f"pythonpath = {closed}/private\n")
+    include(host, "rootfs = host\n")
+    reason = f"{closed}/private cannot be shown in the jail: {closed} is closed to uid {OWNER}"
+    hosting.wait_for(lambda: reason in host.log(), "the refusal", 15)
+
+
+def test_a_customer_is_shown_what_is_his(host):
+    own = host.place / "own"
+    (own / "lib").mkdir(parents=True)
+    own.chmod(0o700)
+    os.chown(own, OWNER, OWNER)
+    customer(host, f"pythonpath = {own}/lib\n")
+    sockets = f"{host.place}/sockets"
+    include(host, f"rootfs = host\nhostname = cell\nbind = {sockets}:{sockets}\n")
+    assert host.answer("shop")["hostname"] == "cell"
