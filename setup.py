@@ -38,7 +38,7 @@ def extensions() -> list[Extension]:
             "_inotify.c",
         ),
         extension(
-            "server._wsgi", "_wsgi.c", "_loop.c", "_conn.c", "_exchange.c", "_environ.c",
+            "server._wsgi", "_wsgi.c", "_loop.c", "_accept.c", "_conn.c", "_exchange.c", "_environ.c",
             "_head.c", "_response.c", "_output.c", "_input.c", "_logline.c",
             "http.c", "http_text.c", "http_chunked.c", "uwsgi.c",
         ),

@@ -81,7 +81,15 @@ conn_close(struct loop *loop, struct conn *conn)
     loop->free_count++;
 }
 
-static struct conn *
+/**
+ * conn_new() - begin with an accepted connection
+ * @loop:	the loop
+ * @listener:	from where it came
+ * @fd:		its descriptor; taken over
+ *
+ * Return: the connection, or NULL without memory.
+ */
+struct conn *
 conn_new(struct loop *loop, const struct listener *listener, int fd)
 {
     struct conn *conn = loop->free;
@@ -472,9 +480,13 @@ process(struct loop *loop, struct conn *conn, const char *p, size_t len)
         want(loop, conn, EPOLLIN);
 }
 
-/** Receive, behind what was kept. */
-static void
-readable(struct loop *loop, struct conn *conn)
+/**
+ * conn_receive() - receive, behind what was kept, and act on it
+ * @loop:	the loop
+ * @conn:	the connection; may be closed afterwards
+ */
+void
+conn_receive(struct loop *loop, struct conn *conn)
 {
     size_t have = conn->in_len;
 
@@ -538,7 +550,7 @@ conn_event(struct loop *loop, struct conn *conn, uint32_t events)
         drain(loop, conn);
         break;
     default:
-        readable(loop, conn);
+        conn_receive(loop, conn);
     }
 }
 
@@ -556,43 +568,4 @@ conn_expire(struct loop *loop, struct conn *conn)
         refuse(loop, conn, 408);
     else
         conn_close(loop, conn);
-}
-
-/** Accept one connection and, as its request is usually here already, read at once. */
-static bool
-accept_one(struct loop *loop, struct listener *listener)
-{
-    union address peer = {.any.sa_family = AF_UNSPEC};
-    socklen_t size = sizeof(peer);
-    int fd = accept4(listener->fd, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    if (fd < 0) {
-        int error = errno;
-        if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
-            logline_error("cannot accept a connection: %s", strerror(error));
-            loop_deafen(loop);
-        }
-        return error == ECONNABORTED || error == EINTR;
-    }
-    struct conn *conn = conn_new(loop, listener, fd);
-    if (conn == NULL) {
-        close(fd);
-        return false;
-    }
-    conn->peer = peer;
-    readable(loop, conn);
-    return true;
-}
-
-/**
- * conn_accept() - accept connections
- * @loop:	the loop
- * @listener:	from where
- * @budget:	at most this many; negative: all there are
- */
-void
-conn_accept(struct loop *loop, struct listener *listener, int budget)
-{
-    while (budget-- != 0 && accept_one(loop, listener))
-        ;
 }

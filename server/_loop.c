@@ -257,7 +257,7 @@ act(struct loop *loop, const struct epoll_event *event)
         break;
     case SOURCE_LISTENER:
         if (!loop->deaf)
-            conn_accept(loop, event->data.ptr, alone ? ACCEPT_ALONE : 1);
+            accept_some(loop, event->data.ptr, alone ? ACCEPT_ALONE : 1);
         break;
     case SOURCE_SIGNAL:
         loop->signalled = true;
@@ -278,7 +278,7 @@ begin_draining(struct loop *loop)
     if (!loop->deaf)
         set_listening(loop, false);
     for (size_t i = 0; i < loop->worker->listener_count; i++)
-        conn_accept(loop, &loop->worker->listeners[i], -1);
+        accept_some(loop, &loop->worker->listeners[i], -1);
 }
 
 /** Whether the loop has to end now. */

@@ -332,8 +332,12 @@ int loop_run(Worker *worker, int core);
 void loop_deafen(struct loop *loop);
 void loop_stop(Worker *worker, enum stopping how, enum stop_reason reason);
 
+/* _accept.c */
+void accept_some(struct loop *loop, struct listener *listener, int budget);
+
 /* _conn.c */
-void conn_accept(struct loop *loop, struct listener *listener, int budget);
+struct conn *conn_new(struct loop *loop, const struct listener *listener, int fd);
+void conn_receive(struct loop *loop, struct conn *conn);
 void conn_event(struct loop *loop, struct conn *conn, uint32_t events);
 void conn_expire(struct loop *loop, struct conn *conn);
 void conn_arm(struct loop *loop, struct conn *conn, enum timer timer);
