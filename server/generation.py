@@ -94,7 +94,6 @@ def load(order: Order, module: types.ModuleType) -> list[tuple[str, loader.App]]
         order.phases.run(Phase.POST_APP)
     order.phases.drop(DropPoint.APPS)
     sys.stdout.flush()
-    gc.collect()
     gc.freeze()
     return applications
 

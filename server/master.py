@@ -121,7 +121,6 @@ class Master:
         if self.emperor is not None:
             self.loop.watch(self.emperor.fileno(), self._hear_emperor, keep=True)
         procname.name_master(self.spec)
-        gc.collect()
         gc.freeze()
         log.write(f"spawned uWSGI master process (pid: {os.getpid()})")
         try:
