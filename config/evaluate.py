@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from donjon.config import arguments, environment, immediate, logic
+from donjon.config import arguments, environment, immediate, logic, walls
 from donjon.config.entry import Entry
 from donjon.config.evaluation import Action, Evaluation, Shown
 from donjon.config.expand import Expander
@@ -75,8 +75,7 @@ class Evaluator:
         self.first: dict[str, Record] = {}
         self.block: logic.Block | None = None
         self._inside_block = False
-        self.forbidden: frozenset[str] | None = None
-        self.allowed: frozenset[str] | None = None
+        self.walls = walls.NONE
         self.declared: dict[str, immediate.Declared] = {}
         self._expander = Expander(
             self.environ, self._read_reference, self._lookup, world.limits, world.too_much
@@ -107,8 +106,8 @@ class Evaluator:
 
     def add(self, key: str, value: str | None, origin: Origin) -> None:
         """Take an option: refuse it, repeat it, act on it or keep it."""
-        if self.forbidden is not None or self.allowed is not None:
-            self._check_lists(key, origin)
+        if self.walls is not walls.NONE:
+            self.walls.check(key, origin)
         if self.block is not None and not self._inside_block:
             if key in logic.CLOSERS:
                 self.block = None
@@ -128,7 +127,7 @@ class Evaluator:
         if len(self.records) >= self._most:
             error = self.world.too_much(f"more than {self._most} options")
             raise immediate.located(error, origin)
-        record = Record(key, value, origin)
+        record = Record(key, value, origin, self.walls)
         self.records.append(record)
         self.first.setdefault(key, record)
         return record
@@ -154,12 +153,6 @@ class Evaluator:
             handler(self, record)
         except ConfigError as error:
             raise immediate.located(error, record.origin) from error.__cause__
-
-    def _check_lists(self, key: str, origin: Origin) -> None:
-        if self.forbidden is not None and key in self.forbidden:
-            raise ConfigError(f"forbidden option {key}", origin=origin, reason="by blacklist")
-        if self.allowed is not None and key not in self.allowed:
-            raise ConfigError(f"forbidden option {key}", origin=origin, reason="by whitelist")
 
     def load(self, name: str, format_: Format | None, origin: Origin) -> None:
         """Read a configuration and take its options, in place."""
@@ -202,6 +195,7 @@ class Evaluator:
             self._substitute(batch)
             for record in batch:
                 if not record.done and not record.placeholder:
+                    self.walls = record.walls  # what it gives stands where it stood
                     self._execute_one(record)
         self._finish()
 

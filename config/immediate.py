@@ -18,6 +18,7 @@ from donjon.config.evaluation import Action
 from donjon.config.formats import FORMATS, INI, by_extension
 from donjon.config.options.option import Option
 from donjon.config.reader import split_target
+from donjon.config.walls import Walls
 from donjon.errors import ConfigError
 from donjon.origin import Origin
 
@@ -37,13 +38,14 @@ class Record:
     met.
     """
 
-    __slots__ = ("chain", "done", "key", "origin", "placeholder", "value")
+    __slots__ = ("chain", "done", "key", "origin", "placeholder", "value", "walls")
 
-    def __init__(self, key: str, value: str | None, origin: Origin) -> None:
+    def __init__(self, key: str, value: str | None, origin: Origin, walls: Walls) -> None:
         """Begin as it was given."""
         self.key = key
         self.value = value
         self.origin = origin
+        self.walls = walls
         self.done = False
         self.placeholder = False
         self.chain: tuple[tuple[str, str], ...] = ()
@@ -159,12 +161,14 @@ def _load_config(evaluator: Evaluator, record: Record) -> None:
 
 def _inject_before(evaluator: Evaluator, record: Record) -> None:
     name = record.value or ""
-    evaluator.reader.before.append((name, evaluator.reader.read_text(name)))
+    reader = evaluator.reader
+    reader.before = (*reader.before, (name, reader.read_text(name)))
 
 
 def _inject_after(evaluator: Evaluator, record: Record) -> None:
     name = record.value or ""
-    evaluator.reader.after.append((name, evaluator.reader.read_text(name)))
+    reader = evaluator.reader
+    reader.after = (*reader.after, (name, reader.read_text(name)))
 
 
 def _set_mode(evaluator: Evaluator, record: Record) -> None:
@@ -216,19 +220,19 @@ def _close_block(evaluator: Evaluator, record: Record) -> None:
 
 
 def _forbid(evaluator: Evaluator, record: Record) -> None:
-    evaluator.forbidden = frozenset((record.value or "").split())
+    evaluator.walls = evaluator.walls.forbid(record.value or "", record.origin.source)
 
 
-def _end_forbid(evaluator: Evaluator, _: Record) -> None:
-    evaluator.forbidden = None
+def _end_forbid(evaluator: Evaluator, record: Record) -> None:
+    evaluator.walls = evaluator.walls.end_forbid(record.origin.source)
 
 
 def _allow(evaluator: Evaluator, record: Record) -> None:
-    evaluator.allowed = frozenset((record.value or "").split())
+    evaluator.walls = evaluator.walls.allow(record.value or "", record.origin.source)
 
 
-def _end_allow(evaluator: Evaluator, _: Record) -> None:
-    evaluator.allowed = None
+def _end_allow(evaluator: Evaluator, record: Record) -> None:
+    evaluator.walls = evaluator.walls.end_allow(record.origin.source)
 
 
 def _set_strict(evaluator: Evaluator, record: Record) -> None:

@@ -50,13 +50,22 @@ class Text:
     format: Format
 
 
+_Texts = tuple[tuple[str, str], ...]
+"""Injected texts: the name and the text of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Outer:
-    """What to go back to when a configuration is read to its end."""
+    """What to go back to when a configuration is read to its end.
+
+    ``around`` (injected texts before and after, the mode of XML) outlives an included file, but
+    not the file that the command line named: the next one may be the operator's.
+    """
 
     current: Text | None
     magic: dict[str, str]
     chain: tuple[tuple[str, str], ...]
+    around: tuple[_Texts, _Texts, str | None]
 
 
 def split_scheme(name: str) -> tuple[str, str]:
@@ -94,8 +103,8 @@ class Reader:
         self.mode: str | None = None
         self.files: list[str] = []
         self.warnings: list[str] = []
-        self.before: list[tuple[str, str]] = []
-        self.after: list[tuple[str, str]] = []
+        self.before: _Texts = ()
+        self.after: _Texts = ()
         self.chain: tuple[tuple[str, str], ...] = ()
         self._current: Text | None = None
         self._log = log
@@ -112,7 +121,8 @@ class Reader:
         self._check_chain(key, origin)
         is_path = not text.target.scheme and text.name != STDIN
         magic = self.magic.enter(text.name, target.section, is_path=is_path)
-        self._outer.append(_Outer(self._current, magic, self.chain))
+        around = (self.before, self.after, self.mode)
+        self._outer.append(_Outer(self._current, magic, self.chain, around))
         self._current = text
         self.chain = (*self.chain, key)
         self.files.append(name)
@@ -125,6 +135,8 @@ class Reader:
         outer = self._outer.pop()
         self._current, self.chain = outer.current, outer.chain
         self.magic.leave(outer.magic)
+        if not self._outer:
+            self.before, self.after, self.mode = outer.around
 
     def read_text(self, name: str) -> str:
         """Return the text behind a path or a scheme, as ``@(...)`` and ``for-readline`` do."""

@@ -261,6 +261,44 @@ def test_lists_hold_for_included_files(place):
         place.ini("[uwsgi]\nblacklist = uid gid\ninclude = customer.ini\n")
 
 
+def test_what_one_file_forbids_no_other_allows(place):
+    text = (
+        "[uwsgi]\nblacklist = uid virtualenv\ninclude = customer.ini\nend-blacklist = 1\nuid = 1\n"
+    )
+    for line in (
+        "uid = 0",
+        "set = uid=0",
+        "venv = x",
+        "declare-option = x=$1=0\nx = uid",
+        "inherit = evil.ini",
+    ):
+        place.write("evil.ini", "[uwsgi]\nuid = 0\n")
+        place.write("customer.ini", f"[uwsgi]\nblacklist = gid\n{line}\n")
+        with pytest.raises(ConfigError, match=r"forbidden option (uid|venv): by blacklist"):
+            place.ini(text)
+    place.write("customer.ini", "[uwsgi]\nend-blacklist = 1\n")
+    with pytest.raises(
+        ConfigError, match=r"^customer\.ini:2: .*a list that c\.ini began ends there"
+    ):
+        place.ini(text)
+    place.write("customer.ini", "[uwsgi]\nenv = A\n")
+    assert keys(place.ini(text)) == ["env", "uid"]
+
+
+def test_what_one_file_allows_no_other_widens(place):
+    place.write("customer.ini", "[uwsgi]\nwhitelist = env uid\nuid = 0\n")
+    with pytest.raises(ConfigError, match="forbidden option uid: by whitelist"):
+        place.ini("[uwsgi]\nwhitelist = env include whitelist\ninclude = customer.ini\n")
+
+
+def test_a_files_injected_texts_end_with_it(place):
+    place.write("hide", "[hidden]\n")
+    place.write("customer.ini", "[uwsgi]\ninject-before = hide\nmode = x\n")
+    place.write("operator.ini", "[uwsgi]\nenv = operator\n")
+    got = place.evaluate("--ini", "customer.ini", "--ini", "operator.ini")
+    assert got.values("env") == ("operator",)
+
+
 # -- questions
 
 

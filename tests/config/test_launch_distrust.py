@@ -48,7 +48,8 @@ def test_text_put_before_the_operators_does_not_move_it_to_another_section(launc
 @pytest.mark.parametrize("where", ["inject-before", "inject-after"])
 def test_text_put_around_the_operators_is_still_the_customers(launch, text, where):
     with pytest.raises(ConfigError, match=r"^evil:2: uid is for the operator only"):
-        launch(f"{where} = evil\n", evil=text)
+        launch(f"{where} = evil\ninclude = base.ini\n", evil=text)
+    assert launch(f"{where} = evil\n", evil=text).jail.uid == "33"  # it ends with the file
 
 
 @pytest.mark.parametrize("end", ["\r", "\x85", "\u2028", "\u2029"])
@@ -56,7 +57,12 @@ def test_text_put_around_the_operators_is_still_the_customers(launch, text, wher
 def test_line_ends_on_which_formats_disagree_do_not_shift_who_wrote_what(launch, end, where):
     evil = f"uwsgi:\n  a: '{end * 9}'\n  uid: 0\n"
     with pytest.raises(ConfigError, match=r"^evil:2: .*a line ends with something else"):
-        launch(f"{where} = evil\n", "uwsgi:\n  vacuum: true\n", "base.yaml", evil=evil)
+        launch(
+            f"{where} = evil\ninclude = base.yaml\n",
+            "uwsgi:\n  vacuum: true\n",
+            "base.yaml",
+            evil=evil,
+        )
 
 
 @pytest.mark.parametrize("name", ["command_line", "environment"])
