@@ -129,3 +129,4 @@ def warm() -> None:
     hostview.host_root()
     library()
     proc.names_present()
+    users.warm()

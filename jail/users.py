@@ -19,6 +19,7 @@ from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
 
+_NOBODY_HAS = "donjon-name-service"  # so that every service of nsswitch.conf(5) is asked
 _MAX_ID = 0xFFFFFFFE  # -1 means "leave as it is": setresuid(2)
 
 
@@ -65,6 +66,16 @@ def _number(text: str, kind: str, origin: Origin) -> int:
     if text.isascii() and text.isdigit() and int(text) <= _MAX_ID:
         return int(text)
     raise JailError(f"unknown {kind} {text!r}", origin=origin, reason="no such name on this host")
+
+
+def warm() -> None:
+    """Let the C library load its name services now: every process forked later shares them."""
+    for find in (pwd.getpwnam, grp.getgrnam):
+        try:
+            find(_NOBODY_HAS)
+        except KeyError:
+            continue
+    os.getgrouplist("root", 0)
 
 
 def resolve(spec: JailSpec) -> Identity:
