@@ -248,3 +248,8 @@ def test_every_plan_is_ordered_picklable_and_drops_after_it_mounts(spec, hooks, 
     if "Become" in order:
         after = order[order.index("Become") :]
         assert not {"Unshare", "BindMount", "EnterRoot", "BeforeDrop"} & set(after)
+
+
+def test_a_zygote_can_look_at_the_host_beforehand():
+    plan.warm()
+    plan.warm()
