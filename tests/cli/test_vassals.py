@@ -18,13 +18,15 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module")
 def host():
     one = Host(Path(tempfile.mkdtemp(prefix="donjon-cli.")))  # readable by the vassals' uids
-    one.vassal("blog", "uid = 10011\ngid = 10011\n")
-    one.vassal("shop", "uid = 10012\ngid = 10012\nhostname = shop\n")
-    one.start(f"emperor-control = {one.place}/control\nemperor-use-clone = uts,ipc\n")
-    for name in ("blog", "shop"):
-        one.answer(name)
-    yield one
-    one.close()
+    try:
+        one.vassal("blog", "uid = 10011\ngid = 10011\n")
+        one.vassal("shop", "uid = 10012\ngid = 10012\nhostname = shop\n")
+        one.start(f"emperor-control = {one.place}/control\nemperor-use-clone = uts,ipc\n")
+        for name in ("blog", "shop"):
+            one.answer(name)
+        yield one
+    finally:
+        one.close()
 
 
 @pytest.fixture
