@@ -288,5 +288,5 @@ def _check_interpreter(wish: Wish) -> None:
         uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
     trees: tuple[str, ...] = ("/",)
     if spec.rootfs == HOST:
-        trees = (*hostview.host_root()[1].trees, *hostview.late_trees())
+        trees = (*hostview.host_root().trees, *hostview.late_trees())
     interpreter.check_readable(uid, groups, origin, trees)

@@ -53,19 +53,21 @@ ROOT_SIZE = "1m"  # directories and mount points only
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class View:
     """The host as far as each jail sees it.
 
-    ``trees`` are directories and ``files`` files that are shown read-only, ``links`` are made.
+    ``directories`` are made, each after the one above it; ``trees`` (directories) and ``files``
+    are shown read-only; ``links`` are made.
     """
 
+    directories: tuple[str, ...]
     trees: tuple[str, ...]
     files: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
 
 
 @functools.cache
-def host_layout() -> Layout:
+def host_view() -> View:
     """Look at the host once in a process; a zygote does so before it forks."""
     found, links = ["/usr"], []
     for path in (*_top_level(), *(f"/etc/{name}" for name in ETC)):
@@ -76,7 +78,7 @@ def host_layout() -> Layout:
             found.append(path)
     trees = tuple(path for path in found if os.path.isdir(path))
     files = tuple(path for path in found if not os.path.isdir(path))
-    return Layout(trees, files, tuple(links))
+    return View((), trees, files, tuple(links))
 
 
 def _top_level() -> list[str]:
@@ -138,30 +140,52 @@ def with_parents(paths_wanted: Iterable[str], made: Iterable[str] = ()) -> tuple
     return tuple(order)
 
 
-def shared_tops(layout: Layout, targets: Iterable[str]) -> tuple[str, ...]:
-    """Return the top-level directories in which no target needs a mount point."""
-    own = {path.split("/", 2)[1] for path in targets}
-    found = dict.fromkeys(path.split("/", 2)[1] for path in (*layout.trees, *layout.files))
+def top_of(path: str) -> str:
+    """Return the first name of an absolute path."""
+    return path.split("/", 2)[1]
+
+
+def shared_tops(targets: Iterable[str]) -> tuple[str, ...]:
+    """Return the top-level directories with views in which no target needs a mount point."""
+    view = host_root()
+    own = {top_of(path) for path in targets}
+    found = dict.fromkeys(top_of(path) for path in (*view.trees, *view.files))
     return tuple(top for top in found if top not in own)
 
 
 @functools.cache
-def host_root() -> tuple[tuple[str, ...], Layout]:
-    """Return the directories to make and the views of a host root, this interpreter's included.
+def part(tops: frozenset[str], *, without: bool = False) -> View:
+    """Return what of the host's root is below ``tops``, or what is not."""
+    view = host_root()
 
-    An interpreter below /tmp or /run is not among them: see ``late_trees``.
+    def wanted(path: str) -> bool:
+        return (top_of(path) in tops) is not without
+
+    return View(
+        tuple(filter(wanted, view.directories)),
+        tuple(filter(wanted, view.trees)),
+        tuple(filter(wanted, view.files)),
+        tuple(link for link in view.links if wanted(link[0])),
+    )
+
+
+@functools.cache
+def host_root() -> View:
+    """Return the whole view of a host root, this interpreter included.
+
+    An interpreter below /tmp or /run is not in it: see ``late_trees``.
     """
-    layout = host_layout()
+    host = host_view()
     own = tuple(
         path
         for path in interpreter_trees()
-        if not any(is_below(path, tree) for tree in (*layout.trees, *SCRATCH))
+        if not any(is_below(path, tree) for tree in (*host.trees, *SCRATCH))
     )
-    trees = (*layout.trees, *own)
-    above = (os.path.dirname(path) for path in layout.files)
+    trees = (*host.trees, *own)
+    above = (os.path.dirname(path) for path in host.files)
     directories = with_parents((*DIRECTORIES, *above, *trees))
-    links = [(link, to) for link, to in (*layout.links, *LINKS) if link not in directories]
-    return directories, Layout(trees, layout.files, tuple(links))
+    links = [(link, to) for link, to in (*host.links, *LINKS) if link not in directories]
+    return View(directories, trees, host.files, tuple(links))
 
 
 def late_trees() -> tuple[str, ...]:
@@ -180,5 +204,5 @@ def inside(path: str, links: Iterable[tuple[str, str]]) -> str:
 
 def forget_host() -> None:
     """Look at the host again the next time: its files changed."""
-    host_layout.cache_clear()
-    host_root.cache_clear()
+    for looked in (host_view, host_root, part):
+        looked.cache_clear()

@@ -15,14 +15,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import mounts, paths, template
-from donjon.jail.hostview import ROOT_SIZE, Layout, is_below
+from donjon.jail import hostview, mounts, paths, template
+from donjon.jail.hostview import View
 from donjon.jail.step import Builtin, Context
 
 
@@ -30,64 +29,58 @@ from donjon.jail.step import Builtin, Context
 class NewHostRoot(Builtin):
     """An empty root with what every jail sees of the host and of this interpreter.
 
-    Only root can change these paths, so they are opened by name. ``directories`` are made first,
-    each after the one above it; ``shared`` are top-level names that a template may give whole. The
-    whole becomes read-only by one call of ``SealViews``.
+    ``shared`` are the top-level directories that a template may give whole; ``own`` is all else.
+    Only root can change these paths, so they are opened by name. The whole becomes read-only by one
+    call of ``SealViews``.
     """
 
-    directories: tuple[str, ...]
-    layout: Layout
+    own: View
     shared: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        shown = (*self.layout.trees, *self.layout.files)
-        etc = [path for path in shown if is_below(path, "/etc")]
+        view = hostview.host_root()
+        shown = (*view.trees, *view.files)
+        etc = [path for path in shown if hostview.is_below(path, "/etc")]
         others = [path for path in shown if path not in etc]
         return f"make an empty root; show {' '.join(others)} and {len(etc)} files of /etc"
 
     def execute(self, context: Context) -> None:
-        options: dict[str, str | None] = {"mode": "755", "size": ROOT_SIZE}
+        options: dict[str, str | None] = {"mode": "755", "size": hostview.ROOT_SIZE}
         root = mounts.new_filesystem("tmpfs", options, mounts.SAFE)
         stack_over(context, root)
         context.descriptors[mounts.ROOT] = number = root.release()
-        fill(number, self.directories, self.layout, self._copy(number))
+        missing = self._copy(number)
+        if missing:
+            fill(number, hostview.part(frozenset(missing)))
+        fill(number, self.own)
 
-    def _copy(self, root: int) -> frozenset[str]:
-        """Take top-level directories from the zygote's template; return those that were there."""
-        copied = set()
-        for top in self.shared:
+    def _copy(self, root: int) -> tuple[str, ...]:
+        """Take top-level directories from the zygote's template; return those it does not have."""
+        for index, top in enumerate(self.shared):
             os.mkdir(top, 0o755, dir_fd=root)
             tree = template.copy(top, root, top)
             if tree is None:
                 os.rmdir(top, dir_fd=root)
-                break
+                return self.shared[index:]
             tree.close()
-            copied.add(top)
-        return frozenset(copied)
+        return ()
 
 
-def fill(
-    root: int, directories: Iterable[str], layout: Layout, without: frozenset[str] = frozenset()
-) -> None:
-    """Make directories, links and views in an empty root, but none below ``without``."""
-
-    def wanted(path: str) -> bool:
-        return path.split("/", 2)[1] not in without
-
-    for path in filter(wanted, directories):
+def fill(root: int, view: View) -> None:
+    """Make directories, links and views in a root that does not have them yet."""
+    for path in view.directories:
         os.mkdir(path[1:], 0o755, dir_fd=root)
-    for link, target in layout.links:
-        if wanted(link):
-            os.symlink(target, link[1:], dir_fd=root)
-    for path in filter(wanted, layout.trees):
+    for link, target in view.links:
+        os.symlink(target, link[1:], dir_fd=root)
+    for path in view.trees:
         _show(root, path)
-    for path in filter(wanted, layout.files):
+    for path in view.files:
         os.mknod(path[1:], stat.S_IFREG | 0o444, dir_fd=root)
         _show(root, path)
 
 
 def _show(root: int, path: str) -> None:
-    """Show ``path`` at the same place. What is gone since the layout was made is not shown."""
+    """Show ``path`` at the same place. What is gone since the view was made is not shown."""
     try:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, path, mounts.CLONE | syscalls.AT_RECURSIVE)
     except FileNotFoundError:

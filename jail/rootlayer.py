@@ -43,7 +43,7 @@ def _inside(wish: Wish, target: str) -> str:
     """Return a mount point behind the links that a host root has: /var/run/x is /run/x."""
     if wish.spec.rootfs != HOST:
         return target
-    return hostview.inside(target, hostview.host_root()[1].links)
+    return hostview.inside(target, hostview.host_root().links)
 
 
 def _tmpfs(wish: Wish) -> list[Step]:
@@ -123,10 +123,10 @@ def _new_root(wish: Wish) -> list[Step]:
 
 def exposed(wish: Wish) -> list[tuple[str, str]]:
     """Return the application's paths that a host root must show, and where they are inside."""
-    layout = hostview.host_root()[1]
+    view = hostview.host_root()
     wanted = [os.path.normpath(path) for path in wish.spec.expose]
-    shown = hostview.outermost(path for path in wanted if hostview.exposable(path, layout.trees))
-    return [(path, hostview.inside(path, layout.links)) for path in shown]
+    shown = hostview.outermost(path for path in wanted if hostview.exposable(path, view.trees))
+    return [(path, hostview.inside(path, view.links)) for path in shown]
 
 
 def _is_late(source: str, target: str) -> bool:
@@ -136,20 +136,19 @@ def _is_late(source: str, target: str) -> bool:
 
 def _host_root(wish: Wish) -> list[Step]:
     phase, origin = Phase.ROOT, wish.origin("rootfs")
-    directories, layout = hostview.host_root()
     application = tuple(path for path, target in exposed(wish) if not _is_late(path, target))
     targets = [
         *application,
         *(_inside(wish, bind.target) for bind in wish.spec.binds),
         *(_inside(wish, one.target) for one in wish.spec.tmpfs),
     ]
+    shared = hostview.shared_tops(targets)
     found: list[Step] = [
         rootfs.NewHostRoot(
             phase=phase,
             origin=origin,
-            directories=directories,
-            layout=layout,
-            shared=hostview.shared_tops(layout, targets),
+            own=hostview.part(frozenset(shared), without=True),
+            shared=shared,
         )
     ]
     if application:

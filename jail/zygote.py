@@ -48,13 +48,13 @@ def refresh() -> None:
 
 
 def _make() -> template.Template:
-    directories, layout = hostview.host_root()
-    tops = frozenset(path.split("/")[1] for path in (*layout.trees, *layout.files))
-    seen = _identities((*layout.trees, *layout.files))
+    view = hostview.host_root()
+    tops = frozenset(path.split("/")[1] for path in (*view.trees, *view.files))
+    seen = _identities((*view.trees, *view.files))
     options: dict[str, str | None] = {"mode": "755", "size": hostview.ROOT_SIZE}
     with mounts.new_filesystem("tmpfs", options, mounts.SAFE) as root:
         number = root.fileno()
-        rootfs.fill(number, directories, layout)
+        rootfs.fill(number, view)
         everything = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
         syscalls.mount_setattr(number, "", everything, attr_set=mounts.READ_ONLY)
         with devices.new_dev() as dev:
