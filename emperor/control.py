@@ -106,13 +106,13 @@ class ControlServer:
             if self.emperor.spec.control:
                 raise FileExistsError(17, "another Emperor listens there")
             self.path = f"{directory}/control-{os.getpid()}.sock"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+        temporary = f"{self.path}.{os.getpid()}"  # nobody finds it before it listens
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         old = os.umask(0o177)
         try:
-            listener.bind(self.path)
+            listener.bind(temporary)
             listener.listen(16)
+            os.rename(temporary, self.path)
         except OSError:
             listener.close()
             raise

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import signal
 import socket
-import subprocess
+import time
 
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.scanner import Found
 from donjon.errors import ConfigError, reason_of
+from donjon.fd import Fd
 
 BACKLOG = 100
 EXEC_TIMEOUT = 5.0
@@ -46,20 +49,41 @@ def _first_line(path: str) -> str:
 
 def _ask_program(command: str, found: Found) -> str:
     """Run the operator's command with the name as its one more argument, never as shell text."""
-    try:
-        result = subprocess.run(
-            ["/bin/sh", "-c", f'{command} "$1"', "sh", found.name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            cwd=os.path.dirname(found.path),
-            timeout=EXEC_TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(
-            f"{command} tells no socket for {found.name}", reason=str(error)
-        ) from error
-    return os.fsdecode(result.stdout[:ADDRESS_LIMIT].partition(b"\n")[0]).strip()
+    near, far = os.pipe2(os.O_CLOEXEC)
+    line = f'cd -- "$2" && {command} "$1"'
+    argv = ["/bin/sh", "-c", line, "sh", found.name, os.path.dirname(found.path)]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, far, 1),
+    ]
+    pid = os.posix_spawn(
+        argv[0], argv, os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE]
+    )
+    os.close(far)
+    with Fd(near):
+        output, whole = _read_until(near, time.monotonic() + EXEC_TIMEOUT)
+    if not whole:
+        os.kill(pid, signal.SIGKILL)  # our child, not reaped yet: the number is its own
+    os.waitpid(pid, 0)
+    if not whole:
+        reason = f"no answer within {EXEC_TIMEOUT:.0f} s"
+        raise ConfigError(f"{command} tells no socket for {found.name}", reason=reason)
+    return os.fsdecode(output.partition(b"\n")[0]).strip()
+
+
+def _read_until(fd: int, deadline: float) -> tuple[bytes, bool]:
+    """Read to the end, ADDRESS_LIMIT or the deadline; tell whether it was before the deadline."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    output = b""
+    while len(output) < ADDRESS_LIMIT:
+        if not poller.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            return output, False
+        data = os.read(fd, ADDRESS_LIMIT)
+        if not data:
+            break
+        output += data
+    return output, True
 
 
 def bind(address: str) -> socket.socket:

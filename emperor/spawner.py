@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from donjon import config, log, syscalls
+from donjon import log, syscalls
 from donjon.emperor import evaluator, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
@@ -141,7 +141,6 @@ def _become_zygote(
         syscalls.close_range(LINK_FD + 1, 0xFFFFFFFF, 0)
         link = socket.socket(fileno=fd)
         plan.warm()
-        config.preload()
         _preload(preload)
         _hold_template()
         zygote_loop = Zygote(link, entry, emperor_pid)

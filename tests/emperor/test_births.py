@@ -134,6 +134,14 @@ def test_an_on_demand_vassal_starts_at_its_first_connection(emperor):
     wait_for(lambda: not os.path.exists(address), "end of the socket")
 
 
+def test_a_program_can_tell_the_socket(emperor):
+    address = f"{emperor.place}/told"
+    emperor.start(on_demand_exec=f"echo {address} ; :")
+    emperor.vassal("a.ini")
+    wait_for(lambda: os.path.exists(address), "the socket")
+    assert emperor.row("a.ini")["on_demand"] == address
+
+
 def test_a_vassal_that_leaves_goes_back_to_sleep_and_wakes_again(emperor):
     emperor.start(on_demand_directory=str(emperor.place))
     address = str(emperor.place / "a.socket")
