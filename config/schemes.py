@@ -1,9 +1,8 @@
-"""Ways to get a text that is not a file: descriptors, commands, HTTP, Python functions, the
-Emperor.
+"""Ways to get a text that is not a file: descriptors, commands, HTTP, functions, the Emperor.
 
 Each is bounded in size and time (``limits``) and raises ConfigError with the reason. The modules
-for HTTP and for commands are imported by ``preload`` or at first use: most configurations never
-need them, and an Emperor that evaluates hundreds of files should not pay for them at its start.
+for HTTP and for C functions are imported by ``preload`` or at first use: most configurations
+never need them, and an Emperor that evaluates hundreds of files should not pay for them.
 """
 
 from __future__ import annotations
