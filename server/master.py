@@ -95,7 +95,7 @@ class Master:
         self.owner = Owner(
             self.loop, self.children, self.channel, self.sockets,
             emperor.fileno() if emperor else -1,
-            self._hear, self._loaded, self._serving, self._failed, self._empty,
+            self.hear, self._loaded, self._serving, self._failed, self._empty,
         )  # fmt: skip
         self.current = Crew(self.owner, 1, self.spec, self.phases, served)
         self.coming: Crew | None = None
@@ -116,10 +116,10 @@ class Master:
 
     def run(self) -> int:
         """Start, serve, end; return the exit status."""
-        self._take_signals()
-        self.loop.watch(self.channel.fileno(), self._hear)
+        self.take_signals()
+        self.loop.watch(self.channel.fileno(), self.hear)
         if self.emperor is not None:
-            self.loop.watch(self.emperor.fileno(), self._hear_emperor, keep=True)
+            self.loop.watch(self.emperor.fileno(), self.hear_emperor, keep=True)
         procname.name_master(self.spec)
         gc.freeze()
         log.write(f"spawned uWSGI master process (pid: {os.getpid()})")
@@ -131,7 +131,8 @@ class Master:
             self._end()
         return self._status
 
-    def _take_signals(self) -> None:
+    def take_signals(self) -> None:
+        """Give signals their meaning (uwsgi-facts 7.3)."""
         self.loop.take_signals()
         on = self.loop.on_signal
         on(signal.SIGHUP, self.reload)
@@ -172,14 +173,15 @@ class Master:
 
     # -- what crews tell
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
+        """Take what workers say."""
         for message in self.channel.receive():
             if message.word is Word.HOOK_FAILED:
                 self._hook_failed(message.generation)
             elif message.word is Word.RELOAD:
                 self.reload()
             elif message.word is Word.STOP:
-                self.stop()
+                self.stop(graceful=True)  # the request that asks is answered
             elif crew := self._crew(message.generation):
                 crew.hear(message)
             elif child := self.children.adopt(message.pid, lambda _: None):
@@ -366,7 +368,8 @@ class Master:
 
     # -- the Emperor
 
-    def _hear_emperor(self) -> None:
+    def hear_emperor(self) -> None:
+        """Take the Emperor's bytes."""
         assert self.emperor is not None
         received = self.emperor.receive()
         if received is None:

@@ -15,7 +15,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -148,6 +147,19 @@ class Server:
 
     def _serve(self) -> int:
         signal.set_wakeup_fd(self._server.wake_fd, warn_on_full_buffer=False)
+        result = self._serve_threads() if self._order.spec.threads > 1 else self._server.serve(0)
+        signal.set_wakeup_fd(-1)
+        return result
+
+    def play(self) -> None:
+        """Answer what waits, and nothing more (for a rehearsal)."""
+        self._take_signals()
+        self._server.stop()
+        self._serve()
+
+    def _serve_threads(self) -> int:
+        import threading  # noqa: PLC0415  (its fork handler alone costs every child 300 kB)
+
         others = [
             threading.Thread(
                 target=self._server.serve,
@@ -162,7 +174,6 @@ class Server:
         result = self._server.serve(0)
         for thread in others:
             thread.join()
-        signal.set_wakeup_fd(-1)
         return result
 
     def _wait_while_paused(self) -> None:
