@@ -30,8 +30,8 @@ class NewHostRoot(Builtin):
     """An empty root with what every jail sees of the host and of this interpreter.
 
     ``shared`` are the top-level directories that a template may give whole; ``own`` is all else.
-    Only root can change these paths, so they are opened by name. The whole becomes read-only by one
-    call of ``SealViews``.
+    Only root can change these paths, so they are opened by name. The whole becomes read-only by
+    one call of ``SealViews``.
     """
 
     own: View
