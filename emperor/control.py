@@ -77,6 +77,8 @@ class ControlServer:
     def open(self) -> None:
         """Listen. An Emperor without a control socket rules as well: a failure is a line in the
         log."""
+        if self.emperor.upper is not None and not self.emperor.spec.control:
+            return  # a vassal's own Emperor: the host's /run is not its place
         try:
             self.listener = self._bind()
         except OSError as error:
