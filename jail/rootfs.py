@@ -56,6 +56,9 @@ class NewHostRoot(Builtin):
 
     def _copy(self, root: int) -> tuple[str, ...]:
         """Take top-level directories from the zygote's template; return those it does not have."""
+        lent = template.lend()
+        if lent is None or template.is_stale(lent):
+            return self.shared
         for index, top in enumerate(self.shared):
             os.mkdir(top, 0o755, dir_fd=root)
             tree = template.copy(top, root, top)

@@ -13,6 +13,7 @@ of its own below one of them gets that top-level directory made for itself.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from donjon import log
@@ -71,6 +72,23 @@ def forget() -> None:
     if template:
         os.close(template.number)
     _kept.clear()
+
+
+def identities(found: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Return what tells whether a path is the file that it was: device and inode."""
+    result = []
+    for path in found:
+        try:
+            info = os.stat(path)
+            result.append((path, info.st_dev, info.st_ino))
+        except OSError:
+            result.append((path, 0, 0))
+    return tuple(result)
+
+
+def is_stale(template: Template) -> bool:
+    """Whether a file of the host's that ``template`` shows has been replaced by another."""
+    return template.seen != identities(path for path, _, _ in template.seen)
 
 
 def copy(name: str, target: int, at: str = "") -> Fd | None:

@@ -1,15 +1,14 @@
 """What a process that gives birth to many jails does for all of them (see ``template``).
 
 A view of a file is a view of one inode. ``adduser`` and others replace files of /etc by renaming,
-so a template that was made yesterday would show yesterday's users: ``refresh()`` before each birth
-looks at the inodes, which is cheap, and makes the template again when one of them is another.
+so a template that was made yesterday would show yesterday's users. A jail looks at the inodes,
+which is cheap, and does without a stale template; ``refresh()`` before each birth renews it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
@@ -33,7 +32,7 @@ def prepare() -> None:
 def refresh() -> None:
     """Make the template again, under the same descriptor, if the host's files are others now."""
     old = template.lend()
-    if old is None or old.seen == _identities(path for path, _, _ in old.seen):
+    if old is None or not template.is_stale(old):
         return
     hostview.forget_host()
     try:
@@ -50,7 +49,7 @@ def refresh() -> None:
 def _make() -> template.Template:
     view = hostview.host_root()
     tops = frozenset(path.split("/")[1] for path in (*view.trees, *view.files))
-    seen = _identities((*view.trees, *view.files))
+    seen = template.identities((*view.trees, *view.files))
     options: dict[str, str | None] = {"mode": "755", "size": hostview.ROOT_SIZE}
     with mounts.new_filesystem("tmpfs", options, mounts.SAFE) as root:
         number = root.fileno()
@@ -62,15 +61,3 @@ def _make() -> template.Template:
             mounts.attach(dev, number, devices.NAME)
         device = os.fstat(number).st_dev
         return template.Template(root.release(), device, tops | {devices.NAME}, seen)
-
-
-def _identities(found: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """Return what tells whether a path is the file that it was."""
-    result = []
-    for path in found:
-        try:
-            info = os.stat(path)
-            result.append((path, info.st_dev, info.st_ino))
-        except OSError:
-            result.append((path, 0, 0))
-    return tuple(result)

@@ -109,6 +109,25 @@ def test_a_template_is_made_again_when_a_file_was_replaced():
         template.forget()
 
 
+def test_a_stale_template_is_done_without(jail):
+    zygote.prepare()
+    lent = template.lend()
+    if lent is None:
+        pytest.skip("this kernel cannot copy from a detached tree (Linux 6.15)")
+    try:
+        fresh = jail(HOST, etc_mounts, born_in=FIVE)
+        template.replace(dataclasses.replace(lent, seen=(("/etc/passwd", 0, 0),)))
+        stale = jail(HOST, etc_mounts, born_in=FIVE)
+        assert fresh == stale - {"/etc"}
+    finally:
+        template.forget()
+
+
+def etc_mounts():
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {line.split()[4] for line in lines if line.split()[4].startswith("/etc")} - {"/etc"}
+
+
 def test_every_mount_of_a_host_root_is_nosuid_and_only_dev_has_devices(jail, way):
     text = jail(HOST, look_at_everything, born_in=FIVE)["mounts"]
     for line in text.splitlines():
