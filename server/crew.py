@@ -436,6 +436,11 @@ class Crew:
 
     # -- looking
 
+    @property
+    def channel(self) -> Channel:
+        """The line to the master."""
+        return self._owner.channel
+
     def living(self) -> tuple[Worker, ...]:
         """Return the workers there are, retiring ones included."""
         return tuple(self._workers)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from donjon.errors import DonjonError, reason_of
+from donjon.origin import Origin
 from donjon.server.spec import ServerSpec
 
 UNSET = "\0"
@@ -23,6 +25,16 @@ def apply(spec: ServerSpec) -> None:
             os.environ.pop(key, None)
         elif key:
             os.environ[key] = value
+
+
+def change_directory(path: str, origin: Origin | None = None) -> None:
+    """chdir(2). Raises DonjonError."""
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise DonjonError(
+            f"cannot change to {path}", origin=origin, reason=reason_of(error)
+        ) from error
 
 
 def withdraw(old: ServerSpec, new: ServerSpec) -> None:
@@ -55,7 +67,7 @@ def adopt(packed: bytes) -> None:
     """Do in this process what ``difference`` reported from another."""
     directory, *variables = packed.split(b"\0")
     if directory:
-        os.chdir(directory)
+        change_directory(os.fsdecode(directory))
     for variable in variables:
         key, equals, value = variable.partition(b"=")
         if equals:

@@ -78,7 +78,8 @@ def _before_application(order: Order) -> None:
         order.phases.run(Phase.ASAP)
         order.phases.run(Phase.IN_JAIL)
         if order.spec.chdir:
-            os.chdir(order.spec.chdir)
+            origin = order.spec.origins.get("chdir")
+            environment.change_directory(order.spec.chdir, origin)
     if order.adopt is not None:
         environment.adopt(order.adopt)
 

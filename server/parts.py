@@ -136,7 +136,7 @@ def mule(crew: Crew, number: int, script: str) -> Recipe:
         procname.name_part(spec, f"uWSGI mule {number}")
         crew.phases.drop(DropPoint.WORKER)
         _die_with_master(crew)
-        life = uwsgi_module.Life(spec, os.getppid(), crew.board, None, mule=number)
+        life = uwsgi_module.Life(spec, os.getppid(), crew.board, crew.channel, mule=number)
         uwsgi_module.install(life)
         crew.phases.run(Phase.AS_MULE)
         if script:

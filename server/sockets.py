@@ -100,6 +100,7 @@ class Sockets:
         self.bind_shared(spec)
         before = dict(self._open)
         wanted = [each for each in (*spec.listeners, *spec.http_routers) if not each.shared]
+        _refuse_doubles(wanted)
         if inherited := _inherited(wanted):
             wanted.insert(0, inherited)
         try:
@@ -179,6 +180,18 @@ def remove_if_ours(path: str, identity: tuple[int, int]) -> None:
         return
     except OSError as error:
         log.write(f"VACUUM: cannot remove unix socket {path}: {reason_of(error)}")
+
+
+def _refuse_doubles(wanted: list[Listener]) -> None:
+    seen: set[str] = set()
+    for listener in wanted:
+        if listener.address in seen:
+            raise ListenError(
+                f"cannot listen on {listener.address} twice",
+                origin=listener.origin,
+                hint="one address, one protocol",
+            )
+        seen.add(listener.address)
 
 
 def _inherited(wanted: list[Listener]) -> Listener | None:

@@ -21,7 +21,7 @@ from typing import NoReturn
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import uwsgi_module
+from donjon.server import environment, uwsgi_module
 from donjon.server._wsgi import MAX_REQUESTS
 from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
@@ -60,7 +60,7 @@ def run(order: Order, life: uwsgi_module.Life, load: Load, applications: Applica
 def _enter(order: Order, life: uwsgi_module.Life) -> None:
     """Run what comes just before a worker accepts."""
     if order.spec.chdir2:
-        os.chdir(order.spec.chdir2)
+        environment.change_directory(order.spec.chdir2, order.spec.origins.get("chdir2"))
     if life.slot == 1:
         order.tell_emperor(ToEmperor.ACCEPTING)
     first = life.slot not in order.once

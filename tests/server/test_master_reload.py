@@ -70,6 +70,16 @@ def test_an_application_that_cannot_be_loaded_leaves_the_old_one_serving(instanc
     assert instance.answer().startswith("two")
 
 
+def test_a_directory_that_is_not_there_leaves_the_old_generation_serving(instance):
+    instance.start()
+    instance.answer()
+    instance.configure(chdir="/nonexistent")
+    instance.send(signal.SIGHUP)
+    wait_for(lambda: "reload failed" in instance.text(), "the failure")
+    assert "cannot change to /nonexistent: No such file or directory" in instance.text()
+    instance.answer()
+
+
 def test_a_configuration_that_cannot_be_read_leaves_the_old_one_serving(instance):
     instance.start()
     before = instance.answer()

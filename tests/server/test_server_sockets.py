@@ -119,11 +119,16 @@ def test_errors_say_what_where_why_and_what_to_do(sockets, address, words):
     assert str(caught.value) == f"vassal.ini:3: socket: cannot bind {address}: {words}"
 
 
+def test_one_address_given_twice_is_an_error(sockets):
+    with pytest.raises(ListenError, match=r"cannot listen on 127.0.0.1:0 twice"):
+        sockets.open(spec("127.0.0.1:0", "127.0.0.1:0"))
+
+
 def test_an_address_in_use_says_so(sockets):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(ListenError, match="Address already in use .another program has it"):
+        with pytest.raises(ListenError, match=r"Address already in use .another program has it"):
             sockets.open(spec(f"127.0.0.1:{other.getsockname()[1]}"))
 
 
