@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := PYTHONSAFEPATH=1 .venv/bin/pytest
-C_SOURCES := $(wildcard syscalls/*.c server/*.c server/*.h jail/*.c tests/c/*.c tests/*.c)
+C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] tests/c/*.[ch])
 
 .PHONY: help build run test bench lint format asan conformance package docs clean
 
@@ -38,7 +38,7 @@ lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	.venv/bin/mypy
 	PYTHONPATH=src .venv/bin/lint-imports
 	clang-format --dry-run --Werror $(C_SOURCES)
-	clang-tidy --quiet server/http.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
 
 format: ## Rewrite sources in the house format
 	.venv/bin/ruff check --fix .
