@@ -5,45 +5,35 @@ import sys
 
 from setuptools import Extension, setup
 
-STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wstrict-prototypes", "-Wshadow", "-Wconversion"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1"] if os.environ.get("DONJON_ASAN") else ["-O2"]
+ASAN = bool(os.environ.get("DONJON_ASAN"))
+STRICT = [
+    *("-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Werror", "-Wstrict-prototypes", "-Wshadow", "-Wconversion"),
+]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1"]
 
 
-def extension(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> Extension:
-    """An extension donjon.NAME; sources are named through src/donjon, so that an sdist is whole."""
-    folder = "src/donjon/" + name.rpartition(".")[0].replace(".", "/")
+def extension(name: str, sources: str) -> Extension:
+    """Return donjon.NAME, of the C files named; through src/donjon, so that an sdist is whole."""
+    folder = "src/donjon/" + name.partition(".")[0]
     return Extension(
         f"donjon.{name}",
-        [f"{folder}/{source}" for source in sources],
-        libraries=list(libraries),
-        extra_compile_args=STRICT + SANITIZE + ["-D_GNU_SOURCE", "-fvisibility=hidden"],
-        extra_link_args=SANITIZE[:1] if os.environ.get("DONJON_ASAN") else [],
+        [f"{folder}/{source}.c" for source in sources.split()],
+        extra_compile_args=STRICT + (SANITIZE if ASAN else ["-O2"]),
+        extra_link_args=SANITIZE[:1] if ASAN else [],
     )
 
 
-def extensions() -> list[Extension]:
-    """The extensions that this system can build."""
-    if not sys.platform.startswith("linux"):
-        return []
-    wanted = [
-        extension(
-            "syscalls._linux",
-            "_linux.c",
-            "_faults.c",
-            "_process.c",
-            "_mount.c",
-            "_file.c",
-            "_privilege.c",
-            "_cmdline.c",
-            "_inotify.c",
-        ),
-        extension(
-            "server._wsgi", "_wsgi.c", "_loop.c", "_accept.c", "_conn.c", "_exchange.c", "_environ.c",
-            "_head.c", "_response.c", "_output.c", "_input.c", "_logline.c",
-            "http.c", "http_text.c", "http_chunked.c", "uwsgi.c",
-        ),
-    ]
-    return [one for one in wanted if all(os.path.exists(source) for source in one.sources)]
+LINUX = [
+    extension(
+        "syscalls._linux",
+        "_linux _faults _process _mount _file _privilege _cmdline _inotify",
+    ),
+    extension(
+        "server._wsgi",
+        "_wsgi _loop _accept _conn _exchange _environ _head _response _output _input _logline"
+        " http http_text http_chunked uwsgi",
+    ),
+]
 
-
-setup(ext_modules=extensions())
+setup(ext_modules=LINUX if sys.platform.startswith("linux") else [])
