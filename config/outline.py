@@ -15,6 +15,7 @@ from donjon.hooks.action import Facts
 from donjon.hooks.runner import HookStep
 from donjon.hooks.spec import Hook, Kind
 from donjon.jail import plan as jail_plan
+from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.phase import Phase
 from donjon.jail.plan import Plan
 from donjon.jail.spec import JailSpec
@@ -35,20 +36,24 @@ class Outline:
     touch: tuple[HookStep, ...]
     facts: Facts
 
+    def in_cgroups(self) -> Outline:
+        """Return the same for a process that is born in its control groups."""
+        plain = self.plain and _without_cgroups(self.plain)
+        return replace(self, plan=_without_cgroups(self.plan), plain=plain)
+
+
+def _without_cgroups(plan: Plan) -> Plan:
+    return Plan(tuple(step for step in plan.steps if not isinstance(step, EnterCgroup)))
+
 
 def outline(
-    launch: Launch,
-    *,
-    root: bool,
-    born_in: frozenset[str] = frozenset(),
-    in_cgroups: bool = False,
+    launch: Launch, *, root: bool, born_in: frozenset[str] = frozenset()
 ) -> Outline:
     """Understand a start. Raises JailError and HookError, with the line that is to blame.
 
-    ``root`` is whether it starts as uid 0, ``born_in`` the namespaces in which clone3 makes the
-    process; with ``in_cgroups`` it is born in its control groups too.
+    ``root`` is whether it starts as uid 0, ``born_in`` the namespaces in which clone3 makes it.
     """
-    jail = replace(launch.jail, cgroups=()) if in_cgroups else launch.jail
+    jail = launch.jail
     root = root and jail.immediate_uid is None
     facts = facts_of(launch)
     hooks = steps_of(launch, root=root)

@@ -14,7 +14,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from donjon import syscalls
@@ -102,7 +102,7 @@ class Nursery:
         self._under_way: dict[int, Arrived] = {}
         self._environment = vassal_environment(os.environ)
         self.lost: Callable[[], None] = lambda: None
-        self._helpers: dict[int, int] = {}  # pidfd → pid
+        self._assistants: dict[int, int] = {}  # pidfd → pid
         reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
 
     def use(self, spawner: Spawner, processes: Iterable[tuple[str, Process]]) -> None:
@@ -148,18 +148,18 @@ class Nursery:
 
         def answered(answer: Answer) -> None:
             if answer.pidfd >= 0:
-                self._helpers[answer.pidfd] = answer.pid
+                self._assistants[answer.pidfd] = answer.pid
             arrived(answer.pidfd)
 
         self._send(Waiting(order, [pipe, null], answered))
 
     def dismiss(self, pidfd: int) -> None:
-        """Kill a helper process that is not wanted any more, and reap it when it is gone."""
+        """Kill an assisting process that is not wanted any more, and reap it when it is gone."""
         if pidfd < 0:
             return
         kill(pidfd)
-        self._helpers.setdefault(pidfd, -1)
-        self.reactor.watch(pidfd, lambda _events: self._reap_helper(pidfd))
+        self._assistants.setdefault(pidfd, -1)
+        self.reactor.watch(pidfd, lambda _events: self._reap_assistant(pidfd))
 
     def environment(self, vassal: Vassal) -> dict[str, str]:
         """Return the environment of a vassal."""
@@ -180,17 +180,17 @@ class Nursery:
             self.spawner.send(Leftover(path=path, forget=True))
 
     def owns(self, pid: int) -> bool:
-        """Whether ``pid`` was born from an order that is not a vassal's yet, or is a helper."""
-        return pid in self._helpers.values()
+        """Whether ``pid`` was born from an order, but is no vassal yet, or only assists."""
+        return pid in self._assistants.values()
 
     @property
     def busy(self) -> bool:
-        """Whether an order is waiting or under way, or a helper is not reaped."""
-        return bool(self._queue or self._under_way or self._helpers)
+        """Whether an order is waiting or under way, or an assisting process is not reaped."""
+        return bool(self._queue or self._under_way or self._assistants)
 
-    def _reap_helper(self, pidfd: int) -> None:
+    def _reap_assistant(self, pidfd: int) -> None:
         self.reactor.forget(pidfd)
-        self._helpers.pop(pidfd, None)
+        self._assistants.pop(pidfd, None)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
 
@@ -250,14 +250,7 @@ class Nursery:
             uid=reading.uid,
             gid=reading.gid,
             cap=self.spec.cap,
-            birth=Birth(
-                name=vassal.name,
-                launch=reading.launch,
-                born_in=reading.clone_words,
-                in_cgroups=bool(reading.launch.jail.cgroups),
-                environment=self.environment(vassal),
-                argv=reading.argv,
-            ),
+            birth=self._birth(vassal, reading),
             hooks=self.as_vassal,
             start_hook=self.spec.vassals_start_hook,
             vassals_directory=vassal.source.cwd,
@@ -266,6 +259,20 @@ class Nursery:
             wrapper_override=self.spec.wrapper_override,
             wrapper_fallback=self.spec.wrapper_fallback,
             cgroups=self.groups.made_for(vassal.name),
+        )
+
+    def _birth(self, vassal: Vassal, reading: Reading) -> Birth:
+        """Return what the newborn needs to know, and no more: it pays for each page it reads."""
+        launch = replace(reading.launch, entries=())
+        in_cgroups = bool(launch.jail.cgroups)
+        return Birth(
+            name=vassal.name,
+            launch=launch,
+            born_in=reading.clone_words,
+            in_cgroups=in_cgroups,
+            environment=self.environment(vassal),
+            argv=reading.argv,
+            outline=reading.outline.in_cgroups() if in_cgroups else reading.outline,
         )
 
     def _send(self, waiting: Waiting) -> None:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
+from donjon.config.outline import Outline, outline
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import exposure
 from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
-from donjon.hooks import runner
-from donjon.hooks.action import Facts
 from donjon.hooks.spec import Hook
 from donjon.jail import plan as plans
 from donjon.jail import userns, users
@@ -42,6 +41,7 @@ class Reading:
     clone_words: frozenset[str]
     clone_flags: int
     plan: tuple[str, ...]
+    outline: Outline
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
     host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
@@ -156,28 +156,29 @@ class Preparer:
             jail = dataclasses.replace(jail, uid=None, gid=None)
         launch = dataclasses.replace(launch, jail=jail)
         words = jail.clone_flags | plans.implied_words(jail)
+        root = os.geteuid() == 0 and not drops_at_birth
+        understood = outline(launch, root=root, born_in=words)
         return Reading(
             launch=launch,
             argv=self.argv(name, found),
             clone_words=words,
             clone_flags=plans.clone_flags(words),
-            plan=self._plan(launch, words, root=os.geteuid() == 0 and not drops_at_birth),
+            plan=_jail_of(understood),
+            outline=understood,
             uid=found.uid if drops_at_birth else None,
             gid=found.gid if drops_at_birth else None,
             host_ids=_host_ids(jail, words),
         )
 
-    def _plan(self, launch: Launch, words: frozenset[str], *, root: bool) -> tuple[str, ...]:
-        """Return the steps that make the jail, in words; those that run again at a reload are
-        not."""
-        steps = runner.steps(launch.hooks, Facts())
-        plan = plans.build(launch.jail, steps, born_in=words, root=root)
-        last = ORDER[Phase.LIMITS]
-        return tuple(
-            f"{step.phase.value}: {step.describe()}"
-            for step in plan.steps
-            if ORDER[step.phase] <= last and step.phase not in ON_RELOAD
-        )
+
+def _jail_of(understood: Outline) -> tuple[str, ...]:
+    """Return the steps that make the jail, in words, but those that run again at a reload."""
+    last = ORDER[Phase.LIMITS]
+    return tuple(
+        f"{step.phase.value}: {step.describe()}"
+        for step in understood.plan.steps
+        if ORDER[step.phase] <= last and step.phase not in ON_RELOAD
+    )
 
 
 def _host_ids(jail: JailSpec, words: frozenset[str]) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from donjon.jail.phase import Phase
 
 
 def keys(launch) -> dict[str, str]:
-    return {entry.key: entry.value or "" for entry in launch.entries}
+    return dict(launch.server.options)
 
 
 def record(words: dict[str, str], **facts: object) -> None:

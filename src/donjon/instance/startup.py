@@ -165,12 +165,10 @@ class _Start:
         """Return what the Emperor made, or make it."""
         if self.birth is None:
             return outline(self.launch, root=os.geteuid() == 0)
-        return self.birth.outline or outline(
-            self.launch,
-            root=os.geteuid() == 0,
-            born_in=self.birth.born_in,
-            in_cgroups=self.birth.in_cgroups,
-        )
+        if self.birth.outline is not None:
+            return self.birth.outline
+        made = outline(self.launch, root=os.geteuid() == 0, born_in=self.birth.born_in)
+        return made.in_cgroups() if self.birth.in_cgroups else made
 
     def _output(self, spec: ServerSpec) -> Ready:
         """Send output where it belongs."""
