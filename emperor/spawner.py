@@ -32,6 +32,7 @@ from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
 from donjon.errors import DonjonError
 from donjon.jail import plan, template, zygote
+from donjon.server import rehearsal
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
@@ -143,6 +144,7 @@ def _become_zygote(
         plan.warm()
         _preload(preload)
         _hold_template()
+        rehearsal.rehearse()
         zygote_loop = Zygote(link, entry, emperor_pid)
         gc.collect()
         packing.fill_holes()
