@@ -341,7 +341,10 @@ class Conduct:
     def _note_sockets(self, vassal: Vassal) -> None:
         if vassal.process is None:
             return
-        for path, identity in sockets_of(vassal.process.reading, vassal.source.cwd):
+        owner = vassal.found.uid if self.spec.tyrant else None
+        for path, identity in sockets_of(
+            vassal.process.reading, vassal.source.cwd, owner=owner
+        ):
             vassal.leftovers.append(path)
             self.emperor.nursery.note(path, identity)
 

@@ -8,8 +8,13 @@ import stat
 from donjon.emperor.prepare import Reading
 
 
-def sockets_of(reading: Reading, cwd: str) -> list[tuple[str, tuple[int, int]]]:
-    """Return path and identity of the vassal's unix sockets, as far as the host can see them."""
+def sockets_of(
+    reading: Reading, cwd: str, *, owner: int | None = None
+) -> list[tuple[str, tuple[int, int]]]:
+    """Return path and identity of the vassal's unix sockets, as far as the host can see them.
+
+    ``owner`` is a customer's uid: he may name any socket of the host, and has only his own.
+    """
     found = []
     for listener in (*reading.launch.server.listeners, *reading.launch.server.http_routers):
         path = _host_path(reading, listener.address, cwd)
@@ -19,7 +24,7 @@ def sockets_of(reading: Reading, cwd: str) -> list[tuple[str, tuple[int, int]]]:
             status = os.lstat(path)
         except OSError:
             continue  # inside the jail only: it goes with the jail
-        if stat.S_ISSOCK(status.st_mode):
+        if stat.S_ISSOCK(status.st_mode) and owner in (None, status.st_uid):
             found.append((path, (status.st_dev, status.st_ino)))
     return found
 

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import time
 
 from donjon.config.spec import EmperorSpec
@@ -30,7 +31,7 @@ ADDRESS_LIMIT = 4096
 def address_of(spec: EmperorSpec, found: Found) -> str:
     """Return the address of a vassal's socket, "" for a vassal that is not on demand."""
     if spec.on_demand_extension:
-        return _first_line(found.path + spec.on_demand_extension)
+        return _first_line(found.path + spec.on_demand_extension, distrust=spec.tyrant)
     if spec.on_demand_directory:
         base = found.name.rpartition("/")[2].rpartition(".")[0] or found.name
         return f"{spec.on_demand_directory}/{base}.socket"
@@ -39,10 +40,17 @@ def address_of(spec: EmperorSpec, found: Found) -> str:
     return ""
 
 
-def _first_line(path: str) -> str:
+def _first_line(path: str, *, distrust: bool) -> str:
+    """Return what a file says. A tyrant's must be root's, because root binds what it says."""
     try:
-        with open(path, "rb") as file:
-            return os.fsdecode(file.readline(ADDRESS_LIMIT)).strip()
+        with Fd(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return ""
+            if distrust and status.st_uid not in (0, os.geteuid()):
+                raise ConfigError(f"{path} is not root's", hint="the Emperor binds what it names")
+            line = os.read(file.fileno(), ADDRESS_LIMIT).partition(b"\n")[0]
+            return os.fsdecode(line).strip()
     except OSError:
         return ""  # an ordinary vassal
 
@@ -112,7 +120,8 @@ def _bind_tcp(address: str) -> socket.socket:
 
 def _bind_unix(address: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(address)
+        if stat.S_ISSOCK(os.lstat(address).st_mode):
+            os.unlink(address)
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         link.bind(address)

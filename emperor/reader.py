@@ -22,7 +22,13 @@ from donjon.emperor.nursery import Nursery
 from donjon.emperor.opened import OpenedFileWorld
 from donjon.emperor.prepare import Preparer, Reading, entries_from_json
 from donjon.emperor.reactor import Reactor, Timer
-from donjon.emperor.reading import Content, NotYetError, read_config, tyrant_refusal
+from donjon.emperor.reading import (
+    Content,
+    NotYetError,
+    foreign_refusal,
+    read_config,
+    tyrant_refusal,
+)
 from donjon.emperor.roster import ZERG_SUFFIX, Vassal
 from donjon.errors import ConfigError, DonjonError
 
@@ -85,8 +91,12 @@ class Reader:
     def _check(self, vassal: Vassal, content: Content) -> None:
         if not self.preparer.spec.tyrant:
             return
+        nofollow = self.preparer.spec.tyrant_nofollow
         reason = tyrant_refusal(content)
-        if reason and not (self.preparer.spec.tyrant_nofollow and vassal.found.uid):
+        if nofollow and vassal.found.uid:
+            reason = ""
+        reason = reason or foreign_refusal(content, vassal.found, nofollow=nofollow)
+        if reason:
             raise ConfigError(
                 f"[emperor-tyrant] invalid permissions for vassal {vassal.name}", reason=reason
             )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from donjon.emperor.scanner import Found
 from donjon.errors import ConfigError, reason_of
 from donjon.fd import Fd
+from donjon.jail.interpreter import closed_to
 
 SIZE_MAX = 4 << 20
 """Bytes that a vassal's configuration may have."""
@@ -37,6 +38,7 @@ class Content:
     gid: int
     mode: int
     links: int
+    path: str = ""  # where it really is, links resolved
 
 
 def read_config(found: Found) -> Content:
@@ -63,6 +65,7 @@ def _read(fd: int, path: str) -> Content:
     try:
         data = os.pread(fd, SIZE_MAX + 1, 0)
         status = os.fstat(fd)
+        real = os.readlink(f"/proc/self/fd/{fd}")
     finally:
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -70,7 +73,7 @@ def _read(fd: int, path: str) -> Content:
         raise NotYetError(f"{path} is empty")
     if len(data) > SIZE_MAX:
         raise ConfigError(f"{path} has more than {SIZE_MAX} bytes")
-    return Content(data, status.st_uid, status.st_gid, status.st_mode, status.st_nlink)
+    return Content(data, status.st_uid, status.st_gid, status.st_mode, status.st_nlink, real)
 
 
 def _lease(fd: int, path: str) -> bool:
@@ -93,3 +96,21 @@ def tyrant_refusal(content: Content) -> str:
     if content.links > 1:
         return "it has more than one hard link"
     return ""
+
+
+def foreign_refusal(content: Content, found: Found, *, nofollow: bool) -> str:
+    """Return why what was read is not for the owner that a scan saw to run, or "".
+
+    Between the scan and the reading a customer may put another file, or a link to another
+    customer's, under the name. With ``nofollow`` the owner of a link runs what it leads to, and
+    root reads it for him: so he must be able to read it himself.
+    """
+    if (content.uid, content.gid) == (found.uid, found.gid):
+        return ""
+    if not nofollow:
+        return "it changed hands while it was looked at"
+    try:
+        closed = closed_to(content.path, found.uid, (found.gid,), lists_count=False)
+    except OSError:
+        return "it vanished while it was looked at"
+    return f"{closed} is closed to uid {found.uid}" if closed else ""

@@ -25,13 +25,19 @@ def library() -> str:
 
 
 def closed_to(
-    path: str, uid: int, groups: Collection[int], trees: Collection[str] = ("/",)
+    path: str,
+    uid: int,
+    groups: Collection[int],
+    trees: Collection[str] = ("/",),
+    *,
+    lists_count: bool = True,
 ) -> str | None:
     """Return the first part of ``path`` that is closed to ``uid``, None when it can be read.
 
     Directories on the way need search permission, the last one read and search. Only parts below
     ``trees`` count: in a root made of views, the directories above a view are new and open. An
-    access control list may say more than the mode bits: a part that has one is taken as open.
+    access control list may say more than the mode bits: a part that has one is taken as open, unless
+    ``lists_count`` is false.
     """
     if uid == 0:
         return None
@@ -41,7 +47,7 @@ def closed_to(
             continue
         info = os.stat(part)
         wanted = 0o1 if part != real else 0o5 if stat.S_ISDIR(info.st_mode) else 0o4
-        if not _allows(info, uid, groups, wanted) and not _has_acl(part):
+        if not _allows(info, uid, groups, wanted) and not (lists_count and _has_acl(part)):
             return part
     return None
 
