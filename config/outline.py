@@ -46,9 +46,7 @@ def _without_cgroups(plan: Plan) -> Plan:
     return Plan(tuple(step for step in plan.steps if not isinstance(step, EnterCgroup)))
 
 
-def outline(
-    launch: Launch, *, root: bool, born_in: frozenset[str] = frozenset()
-) -> Outline:
+def outline(launch: Launch, *, root: bool, born_in: frozenset[str] = frozenset()) -> Outline:
     """Understand a start. Raises JailError and HookError, with the line that is to blame.
 
     ``root`` is whether it starts as uid 0, ``born_in`` the namespaces in which clone3 makes it.
