@@ -22,7 +22,7 @@ from donjon.config.spec import Launch
 from donjon.errors import ConfigError, OptionError
 from donjon.origin import Origin
 
-__all__ = ["Advice", "build", "problems"]
+__all__ = ["Advice", "build", "is_operators", "problems"]
 
 
 def build(
@@ -102,7 +102,7 @@ def _allowed_to(
         return lambda _entry, _row: True
 
     def allowed(entry: Entry, row: Option) -> bool:
-        return _is_operators(entry, operator_sources) or _names_owner(row, entry, owner)
+        return is_operators(entry.origin, operator_sources) or _names_owner(row, entry, owner)
 
     return allowed
 
@@ -110,9 +110,9 @@ def _allowed_to(
 _WITHOUT_LINES = frozenset({"command line", "environment"})
 
 
-def _is_operators(entry: Entry, operator_sources: Collection[str]) -> bool:
-    """Whether an entry is from the operator. A file that is named ``environment`` has lines."""
-    source, line = entry.origin.source, entry.origin.line
+def is_operators(origin: Origin, operator_sources: Collection[str]) -> bool:
+    """Whether something is from the operator. A file that is named ``environment`` has lines."""
+    source, line = origin.source, origin.line
     return source in operator_sources and (line == 0) == (source in _WITHOUT_LINES)
 
 

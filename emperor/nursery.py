@@ -30,6 +30,7 @@ from donjon.emperor.spawner import Spawner
 from donjon.fd import Fd
 from donjon.hooks.spec import Hook
 from donjon.jail import cgroups, userns
+from donjon.jail import plan as plans
 from donjon.jail.phase import Phase
 
 UNDER_WAY = 4
@@ -142,6 +143,7 @@ class Nursery:
             cwd=vassal.source.cwd,
             uid=vassal.found.uid if tyrant else None,
             gid=vassal.found.gid if tyrant else None,
+            clone_flags=self._walls_of_evaluation() if tyrant else 0,
             evaluate=request,
         )
         null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
@@ -152,6 +154,16 @@ class Nursery:
             arrived(answer.pidfd)
 
         self._send(Waiting(order, [pipe, null], answered))
+
+    def _walls_of_evaluation(self) -> int:
+        """Return the namespaces in which a customer's text is evaluated.
+
+        What it starts ends with the first process of a pid namespace, and sees no more than a
+        vassal does. A user namespace would need id maps, for nothing: root is given up anyway.
+        """
+        if os.geteuid() != 0:
+            return 0
+        return plans.clone_flags(self.spec.use_clone - {"user"}) | syscalls.CLONE_NEWPID
 
     def dismiss(self, pidfd: int) -> None:
         """Kill an assisting process that is not wanted any more, and reap it when it is gone."""

@@ -149,7 +149,12 @@ class Preparer:
         )
         if tyrant and not drops_at_birth:
             jail = dataclasses.replace(
-                jail, uid=str(found.uid), gid=str(found.gid), drop_first=True
+                jail,
+                uid=str(found.uid),
+                gid=str(found.gid),
+                drop_first=True,
+                own_limits=self._own_limits(jail, origins_hold=origins_hold),
+                keep_root=False,  # a customer's Emperor has a customer's rights
             )
             exposure.check(jail)
         elif tyrant and _asks_for(jail, found.uid, found.gid):
@@ -168,6 +173,15 @@ class Preparer:
             uid=found.uid if drops_at_birth else None,
             gid=found.gid if drops_at_birth else None,
             host_ids=_host_ids(jail, words),
+        )
+
+    def _own_limits(self, jail: JailSpec, *, origins_hold: bool) -> frozenset[str]:
+        """Return the limits that are not the operator's: root's rights do not apply to them."""
+        trusted = self.trusted if origins_hold else frozenset()
+        return frozenset(
+            name
+            for name in ("prio", "max_fd")
+            if name in jail.origins and not launches.is_operators(jail.origins[name], trusted)
         )
 
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from donjon import log
+from donjon.config import options
 from donjon.config.entry import Entry
 from donjon.config.evaluate import evaluate
-from donjon.config.world import ClosedWorld, Facts, Opened, OutsideAccess, World
+from donjon.config.world import ClosedWorld, Facts, FileWorld, Opened, OutsideAccess, World
 from donjon.emperor.nursery import Nursery
 from donjon.emperor.opened import OpenedFileWorld
 from donjon.emperor.prepare import Preparer, Reading, entries_from_json
@@ -70,8 +71,11 @@ class Reader:
             content = read_config(vassal.found)
             self._check(vassal, content)
             entries = self._evaluate_here(vassal, content)
-        except OutsideAccess:
-            self._evaluate_outside(vassal, content, done)
+        except OutsideAccess as error:
+            if self._is_walled(vassal):
+                done(vassal, _not_before_the_walls(vassal, error))
+            else:
+                self._evaluate_outside(vassal, content, done)
             return
         except (DonjonError, NotYetError) as error:
             done(vassal, error)
@@ -125,6 +129,30 @@ class Reader:
         argv = self._options(vassal)
         world = self._world(vassal, content, environ)
         return tuple(evaluate(argv, environ=environ, world=world).entries)
+
+    def _is_walled(self, vassal: Vassal) -> bool:
+        """Whether the operator's files give a tyrant's vassals walls, or cannot be understood.
+
+        What a customer's text runs while it is evaluated would run outside of them.
+        """
+        spec = self.preparer.spec
+        if not spec.tyrant:
+            return False
+        words = []
+        for option, values in (
+            ("--inherit", (*spec.vassals_inherit_before, *spec.vassals_inherit)),
+            ("--include", (*spec.vassals_include_before, *spec.vassals_include)),
+            ("--set", spec.vassals_set),
+        ):
+            words += [word for value in values for word in (option, value)]
+        environ = self.nursery.environment(vassal)
+        world = FileWorld(Facts(cwd=vassal.source.cwd), environ)
+        try:
+            entries = evaluate(words, environ=environ, world=world).entries
+        except (OutsideAccess, DonjonError):
+            return True
+        rows = (options.find(entry.key) for entry in entries)
+        return any(row is not None and row.operator for row in rows)
 
     def _world(self, vassal: Vassal, content: Content, environ: Mapping[str, str]) -> World:
         binary = self.preparer.argv0[0] if self.preparer.argv0 else ""
@@ -223,3 +251,11 @@ class Reader:
         if pending.pidfd >= 0:
             self.nursery.dismiss(pending.pidfd)
         log.debug(f"[emperor] evaluator of {pending.vassal.name} is done")
+
+
+def _not_before_the_walls(vassal: Vassal, error: OutsideAccess) -> ConfigError:
+    return ConfigError(
+        f"{vassal.name} reaches outside itself: {error.wanted}",
+        reason="the operator's files wall it in, and nothing of a customer's runs before that",
+        hint="write the value itself, or let the operator's files give it",
+    )

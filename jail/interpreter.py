@@ -36,8 +36,8 @@ def closed_to(
 
     Directories on the way need search permission, the last one read and search. Only parts below
     ``trees`` count: in a root made of views, the directories above a view are new and open. An
-    access control list may say more than the mode bits: a part that has one is taken as open, unless
-    ``lists_count`` is false.
+    access control list may say more than the mode bits: a part that has one is taken as open,
+    unless ``lists_count`` is false.
     """
     if uid == 0:
         return None

@@ -190,17 +190,28 @@ def _drop(wish: Wish) -> list[Step]:
     steps: list[Step] = []
     if wish.root and wish.jailed and not spec.keep_root:
         steps.append(limits.NoCoreDumps(phase=phase))
-    if spec.max_fd is not None:
-        steps.append(_limit(wish, phase, resource.RLIMIT_NOFILE, spec.max_fd, "max_fd"))
-    if spec.prio is not None:
-        steps.append(limits.Priority(phase=phase, origin=wish.origin("prio"), nice=spec.prio))
+    bounds = _bounds(wish)
+    steps += [step for name, step in bounds.items() if name not in spec.own_limits]
     steps += _privileges(wish)
+    steps += [step for name, step in bounds.items() if name in spec.own_limits]
     if _no_new_privileges(wish):
         origin = wish.origin("no_new_privs")
         steps.append(capabilities.NoNewPrivileges(phase=phase, origin=origin))
     if wish.root and spec.refork:
         steps.append(_refork(wish, phase, "refork"))
     return steps
+
+
+def _bounds(wish: Wish) -> dict[str, Step]:
+    """Return what is set before the drop, with root's rights, unless a customer asks for it."""
+    phase, spec = Phase.DROP, wish.spec
+    bounds: dict[str, Step] = {}
+    if spec.max_fd is not None:
+        bounds["max_fd"] = _limit(wish, phase, resource.RLIMIT_NOFILE, spec.max_fd, "max_fd")
+    if spec.prio is not None:
+        origin = wish.origin("prio")
+        bounds["prio"] = limits.Priority(phase=phase, origin=origin, nice=spec.prio)
+    return bounds
 
 
 def _no_new_privileges(wish: Wish) -> bool:

@@ -132,6 +132,7 @@ class JailSpec:
     drop_after_apps: bool = False
     chown_socket: str | None = None
     drop_first: bool = False  # a customer's file: walls and drop come before all it asks for
+    own_limits: frozenset[str] = frozenset()  # "prio", "max_fd": set without root's rights
     keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
 
     # gates

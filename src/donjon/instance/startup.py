@@ -79,7 +79,7 @@ def _complete(launch: Launch) -> Launch:
             server, master=True, logto=logto, logto2=logto2, daemonize=None, daemonize2=None
         )
         launch = replace(launch, server=server)
-    if launch.emperor is not None:
+    if launch.emperor is not None and not launch.jail.drop_first:
         launch = replace(launch, jail=replace(launch.jail, keep_root=True))
     return launch
 
