@@ -94,6 +94,8 @@ class Keeper:
         ends = self._ends.get(vassal.name)
         if ends is not None:
             self._read_error(vassal, ends)
+            if ends.error >= 0:  # the spawner did not close its copy yet: there is no end of file
+                self._tell_error(vassal, bytes(ends.error_text))
         told = ends is not None and ends.error_text
         if not told and not (exited and result.si_status == 0):
             vassal.error = f"ended with {how}"

@@ -94,11 +94,14 @@ def _read_until(fd: int, deadline: float) -> tuple[bytes, bool]:
     return output, True
 
 
-def bind(address: str) -> socket.socket:
-    """Bind and listen: TCP where there is a colon, else a unix socket for everyone. Raises
-    ConfigError."""
+def bind(address: str, *, replace: bool = False) -> socket.socket:
+    """Bind and listen: TCP where there is a colon, else a unix socket for everyone.
+
+    ``replace`` is for an address of the operator's: what is there goes, even if it is no socket.
+    Raises ConfigError.
+    """
     try:
-        return _bind_tcp(address) if ":" in address else _bind_unix(address)
+        return _bind_tcp(address) if ":" in address else _bind_unix(address, replace=replace)
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ConfigError(f"cannot listen on {address}", reason=reason) from error
@@ -118,9 +121,9 @@ def _bind_tcp(address: str) -> socket.socket:
     return link
 
 
-def _bind_unix(address: str) -> socket.socket:
+def _bind_unix(address: str, *, replace: bool) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(address).st_mode):
+        if replace or stat.S_ISSOCK(os.lstat(address).st_mode):
             os.unlink(address)
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

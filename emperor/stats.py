@@ -100,7 +100,7 @@ class StatsServer:
         if not self.address:
             return
         try:
-            self.listener = ondemand.bind(self.address)
+            self.listener = ondemand.bind(self.address, replace=True)
         except DonjonError as error:
             log.write(f"[emperor] no statistics: {error}")
             return
