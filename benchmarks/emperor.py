@@ -86,7 +86,7 @@ def answers(path: Path) -> bool:
 
 
 def wait_for_all(place: Path, count: int) -> None:
-    """Return when every vassal answered once. One is asked at a time: asking costs the host too."""
+    """Return when every vassal answered once; one is asked at a time, as asking costs too."""
     end = time.monotonic() + DEADLINE
     for number in range(count):
         path = place / "sockets" / f"{number:04}.sock"

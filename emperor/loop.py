@@ -35,7 +35,7 @@ from donjon.emperor.stats import StatsServer
 from donjon.emperor.survey import Survey
 from donjon.emperor.throttle import Blacklist
 from donjon.emperor.upper import UpperLink
-from donjon.emperor.vassal import Event, State, step
+from donjon.emperor.vassal import Event, step
 from donjon.errors import DonjonError
 from donjon.hooks.spec import Hook
 
@@ -266,8 +266,7 @@ class Emperor:
     def _tell_status(self, *, ready: bool = False) -> None:
         if self.ending:
             return
-        count = sum(vassal.state is not State.FORGOTTEN for vassal in self.court.vassals.values())
-        text = f"STATUS=The Emperor is governing {count} vassals\n"
+        text = f"STATUS=The Emperor is governing {len(self.court.vassals)} vassals\n"
         self.notifier.tell(f"READY=1\n{text}" if ready else text)
 
     def _bury(self) -> None:
