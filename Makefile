@@ -30,6 +30,8 @@ bench: ## The benchmarks, with the peers in the same run
 	@scripts/prepare bench
 	$(PYTHON) benchmarks/http.py
 	$(PYTHON) benchmarks/emperor.py
+	$(PYTHON) benchmarks/reload.py
+	$(PYTHON) benchmarks/jail_steps.py
 
 lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	@scripts/prepare lint
