@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
 
 EAGER = 1.0
-"""Seconds between two starts that a change of the file asks for: a loop of touches is no fork
-bomb."""
+"""Seconds between two starts at least: neither a loop of touches nor a vassal that says it is
+loyal and goes is a fork bomb."""
 
 
 class Conduct:
@@ -163,10 +163,9 @@ class Conduct:
     def schedule(self, vassal: Vassal) -> None:
         """Start it (or put it to sleep on its socket) when its back-off allows."""
         now = self.reactor.clock()
-        if vassal.impatient:
-            wait = max(vassal.last_try + EAGER - now, 0.0) if vassal.last_try else 0.0
-        else:
-            wait = self.court.blacklist.wait(vassal.name, time.time())
+        wait = max(vassal.last_try + EAGER - now, 0.0) if vassal.last_try else 0.0
+        if not vassal.impatient:
+            wait = max(wait, self.court.blacklist.wait(vassal.name, time.time()))
         vassal.starts_at = time.time() + wait
         event = Event.DOZE if vassal.on_demand else Event.DUE
         vassal.due = self.reactor.after(wait, lambda: self.happen(vassal, event))
@@ -342,9 +341,7 @@ class Conduct:
         if vassal.process is None:
             return
         owner = vassal.found.uid if self.spec.tyrant else None
-        for path, identity in sockets_of(
-            vassal.process.reading, vassal.source.cwd, owner=owner
-        ):
+        for path, identity in sockets_of(vassal.process.reading, vassal.source.cwd, owner=owner):
             vassal.leftovers.append(path)
             self.emperor.nursery.note(path, identity)
 

@@ -20,6 +20,9 @@ ALLOWANCE = 4 << 20
 """Bytes a vassal may log in WINDOW seconds."""
 
 WINDOW = 10.0
+LINE_COST = 64
+"""Bytes that a line counts at least: empty ones cost us most."""
+
 LINE_MAX = 16 * 1024
 RING_BYTES = 64 * 1024
 FILE_MAX = 16 << 20
@@ -90,23 +93,27 @@ class VassalLog:
 
     def feed(self, data: bytes) -> None:
         """Take what came out of the pipe; whole lines go on."""
+        self._renew()
+        if self._spent > ALLOWANCE:
+            self._dropped += data.count(b"\n")
+            self._partial = b""
+            return
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         if len(self._partial) > LINE_MAX:
             lines.append(self._partial)
             self._partial = b""
-        for line in lines:
-            self._admit(line[:LINE_MAX])
+        self._admit(lines)
 
     def flush(self) -> None:
         """The pipe is at its end: the last line may lack its newline."""
         if self._partial:
-            self._admit(self._partial)
+            self._admit([self._partial])
             self._partial = b""
 
     def say(self, text: str) -> None:
         """Add a line of the Emperor's own about this vassal; it is written by the caller's log."""
-        self._keep(printable(text.encode("utf-8", "backslashreplace")))
+        self._keep([printable(text.encode("utf-8", "backslashreplace"))])
 
     def tail(self, count: int) -> list[str]:
         """Return the last ``count`` lines."""
@@ -118,35 +125,45 @@ class VassalLog:
         if self._file is not None:
             self._file.close()
 
-    def _admit(self, line: bytes) -> None:
+    def _renew(self) -> None:
+        """Begin a new window when the old one is over, and tell what was dropped in that."""
         now = self._clock()
-        if now - self._since >= WINDOW:
-            dropped, self._dropped = self._dropped, 0
-            self._since, self._spent = now, 0
-            if dropped:
-                self._emit(
-                    b"[emperor] %d lines of %s were dropped" % (dropped, self.name.encode())
-                )
-        self._spent += len(line) + 1
-        if self._spent > ALLOWANCE:
-            self._dropped += 1
+        if now - self._since < WINDOW:
             return
-        self._emit(printable(line))
+        dropped, self._dropped = self._dropped, 0
+        self._since, self._spent = now, 0
+        if dropped:
+            self._emit([b"[emperor] %d lines of %s were dropped" % (dropped, self.name.encode())])
 
-    def _emit(self, line: bytes) -> None:
-        write_stderr(line + b"\n")
-        self._keep(line)
+    def _admit(self, lines: list[bytes]) -> None:
+        """Let lines through as far as the allowance goes, and count the others."""
+        taken = 0
+        for line in lines:
+            self._spent += max(len(line), LINE_COST)
+            if self._spent > ALLOWANCE:
+                break
+            taken += 1
+        self._dropped += len(lines) - taken
+        self._emit([printable(line[:LINE_MAX]) for line in lines[:taken]])
 
-    def _keep(self, line: bytes) -> None:
+    def _emit(self, lines: list[bytes]) -> None:
+        """Write lines, all by one call: a call a line would let a flood of them hold us."""
+        if lines:
+            write_stderr(b"".join([line + b"\n" for line in lines]))
+            self._keep(lines)
+
+    def _keep(self, lines: list[bytes]) -> None:
         if self._file is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S ").encode()
-            self._file.write(stamp + line + b"\n")
-        self._ring.append(line)
-        self._ring_size += len(line) + 64
+            self._file.write(b"".join([stamp + line + b"\n" for line in lines]))
+        for line in lines:
+            self._ring.append(line)
+            self._ring_size += len(line) + 64
         while self._ring_size > RING_BYTES:
             self._ring_size -= len(self._ring.popleft()) + 64
-        for follower in self.followers:
-            follower(line.decode("utf-8", "backslashreplace"))
+        for follower in tuple(self.followers):
+            for line in lines:
+                follower(line.decode("utf-8", "backslashreplace"))
 
 
 def write_stderr(data: bytes) -> None:
