@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/reload.py [RELOADS]
 
-One instance with two workers, wrk with 32 keep-alive connections on loopback, SIGHUP after SIGHUP; each
-waits until the new generation has loaded. Exit status 1 where wrk counted an error.
+One instance with two workers, wrk with 32 keep-alive connections on loopback, SIGHUP after SIGHUP;
+each waits until the new generation has loaded. Exit status 1 where wrk counted an error.
 """
 
 from __future__ import annotations
