@@ -15,7 +15,8 @@ class Action:
 
     ``kind`` is ``help``, ``version``, ``dump-options``, ``show-config``, ``print`` (a text),
     ``get`` (the value of an option, None where it has none; after all ``get`` the program ends
-    with 0) or ``exit`` (a status; nothing comes after it).
+    with 0), ``exit`` (a status) or ``stop``, ``reload``, ``pause``, ``resume`` (a pid
+    file whose process is told so); nothing comes after the last five.
     """
 
     kind: str

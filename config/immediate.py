@@ -251,6 +251,11 @@ def _exit(evaluator: Evaluator, record: Record) -> None:
     raise Exit
 
 
+def _tell(evaluator: Evaluator, record: Record) -> None:
+    evaluator.actions.append(Action(_name(record), record.value or "", record.origin))
+    raise Exit
+
+
 def _help(evaluator: Evaluator, record: Record) -> None:
     evaluator.actions.append(Action("help", None, record.origin))
     raise Exit
@@ -336,6 +341,7 @@ HANDLERS: dict[str, Handler] = {
     "strict": _set_strict,
     "iprint": _print_now,
     "exit": _exit,
+    **dict.fromkeys(("stop", "reload", "pause", "resume"), _tell),
     "help": _help,
     "early-envdir": _early_envdir,
 }

@@ -213,6 +213,18 @@ QUESTIONS = (
     _row("print", "Print a text.", metavar="TEXT", example="hello"),
     _row("iprint", "Print a text while the file is read.", metavar="TEXT", example="hello"),
     _row("exit", "Exit with a code, 1 if none is given.", takes=Takes.OPTIONAL, metavar="CODE"),
+    _row(
+        "stop", "Stop the instance of a pid file, and exit.", metavar="FILE", example="/run/a.pid"
+    ),
+    _row("reload", "Reload the instance of a pid file.", metavar="FILE", example="/run/a.pid"),
+    _row(
+        "pause",
+        "Pause the instance of a pid file.",
+        "suspend",
+        metavar="FILE",
+        example="/run/a.pid",
+    ),
+    _row("resume", "Let a paused instance go on.", metavar="FILE", example="/run/a.pid"),
     _row("show-config", "Print the configuration as ini.", takes=Takes.NOTHING),
     _row("dump-options", "Print the name of every option and exit.", takes=Takes.NOTHING),
     _row("version", "Print the version and exit.", takes=Takes.NOTHING),

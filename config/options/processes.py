@@ -234,7 +234,7 @@ OPTIONS = (
         AREA,
         required="""
         farm flock flock-wait flock2 flock-wait2 force-cwd worker-exec worker-exec2
-        stop reload pause suspend resume ping ping-timeout
+        ping ping-timeout
         """,
         nothing="command-mode",
     ),

@@ -16,7 +16,7 @@ from donjon.config.spec import Launch
 from donjon.config.world import COMPATIBLE_VERSION, OpenWorld
 from donjon.errors import ConfigError, UsageError
 from donjon.instance.fallback import EMPEROR_FD, Fallback
-from donjon.verbs import about
+from donjon.verbs import about, pidfile
 
 USAGE = {
     "run": "usage: donjon run FILE [--OPTION [VALUE]]...",
@@ -105,6 +105,8 @@ def _act(evaluation: Evaluation) -> int | None:
     for action in evaluation.actions:
         if action.kind == "exit":
             return int(action.text or 1)
+        if action.kind in pidfile.SIGNALS:
+            return pidfile.tell(action.kind, action.text or "", action.origin)
         _PRINT[action.kind](evaluation, action)
         if action.kind in _LAST:
             return 0
