@@ -52,7 +52,7 @@ def test_a_file_without_a_pid_signals_nobody(text, tmp_path):
     ended = run("--stop", str(file))
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"donjon: command line: stop: cannot stop by the pid file {file}: it holds no process id\n"
+        f"donjon: command line: --stop: cannot stop by the pid file {file}: it holds no process id\n"
     )
 
 
