@@ -103,9 +103,9 @@ class Conduct:
             self.happen(vassal, Event.CHANGED)
 
     def _complain(self, vassal: Vassal, error: DonjonError) -> None:
-        vassal.error = str(error)
-        log.write(f"[emperor] vassal {vassal.name}: {error}")
-        vassal.log.say(str(error))
+        vassal.error = log.one_line(str(error))
+        log.write(f"[emperor] vassal {vassal.name}: {vassal.error}")
+        vassal.log.say(vassal.error)
 
     def read_again(self, vassal: Vassal) -> None:
         """What is being read is old already."""

@@ -243,8 +243,8 @@ class Keeper:
 
     def _tell_error(self, vassal: Vassal, text: bytes) -> None:
         if text:
-            vassal.error = text.decode("utf-8", "backslashreplace").strip()
-            log.write(f"[emperor] vassal {vassal.name}: {vassal.error!s}")
+            vassal.error = log.one_line(text.decode("utf-8", "backslashreplace").strip())
+            log.write(f"[emperor] vassal {vassal.name}: {vassal.error}")
             vassal.log.say(vassal.error)
 
     def _close(self, fd: int) -> None:

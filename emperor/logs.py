@@ -133,7 +133,13 @@ class VassalLog:
         dropped, self._dropped = self._dropped, 0
         self._since, self._spent = now, 0
         if dropped:
-            self._emit([b"[emperor] %d lines of %s were dropped" % (dropped, self.name.encode())])
+            self._emit(
+                [
+                    f"[emperor] {dropped} lines of {self.name} were dropped".encode(
+                        "utf-8", "backslashreplace"
+                    )
+                ]
+            )
 
     def _admit(self, lines: list[bytes]) -> None:
         """Let lines through as far as the allowance goes, and count the others."""

@@ -15,12 +15,16 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 EXTENSIONS = (".xml", ".ini", ".yml", ".yaml", ".js", ".json", ".toml")
 NAME_MAX = 255
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What no name of a vassal holds: it would write lines of its own into logs."""
+
 FORMATS = {
     ".xml": "xml",
     ".ini": "ini",
@@ -56,8 +60,12 @@ class Rules:
     def accepts(self, name: str) -> bool:
         """Whether ``name`` is that of a configuration."""
         base = name.rpartition("/")[2]
-        return len(os.fsencode(name)) < NAME_MAX and any(
-            base.endswith(extension) and base != extension for extension in self.extensions
+        return (
+            len(os.fsencode(name)) < NAME_MAX
+            and not _CONTROLS.search(base)
+            and any(
+                base.endswith(extension) and base != extension for extension in self.extensions
+            )
         )
 
     def look(self, name: str, path: str) -> Found | None:

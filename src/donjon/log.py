@@ -7,6 +7,9 @@ import sys
 
 _debug = False
 
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_ESCAPES_IN_LINES = {key: value for key, value in _ESCAPES.items() if chr(key) not in "\t\n"}
+
 
 def set_debug(on: bool) -> None:  # noqa: FBT001  (a switch, set once by the command line)
     """Show debug lines and tracebacks from now on."""
@@ -19,8 +22,21 @@ def debugging() -> bool:
     return _debug
 
 
+def one_line(text: str) -> str:
+    """Return a stranger's text so that it cannot begin a line of its own, or speak to a terminal.
+
+    Control characters become ``\\xNN``.
+    """
+    return text if text.isprintable() else text.translate(_ESCAPES)
+
+
 def write(text: str) -> None:
-    """Write one line. A full or closed log never stops the program that logs."""
+    """Write one line, without escapes for a terminal.
+
+    A full or closed log never stops the program that logs.
+    """
+    if not text.isprintable():
+        text = text.translate(_ESCAPES_IN_LINES)
     data = (text + "\n").encode("utf-8", "backslashreplace")
     try:
         sys.stdout.flush()

@@ -49,6 +49,29 @@ def test_dropped_lines_are_counted_and_told(calls):
     ]
 
 
+def test_a_name_that_is_no_utf8_is_told_too(calls):
+    now = [0.5]
+    log = logs.VassalLog("\udcff.ini", None, lambda: now[0])
+    for _ in range(2):
+        log.feed(b"\n" * 655360)
+    now[0] = 2 * logs.WINDOW
+    log.feed(b"after\n")
+    assert b"lines of \\udcff.ini were dropped" in calls[-2]
+
+
+@pytest.mark.root
+def test_nothing_of_a_vassal_writes_lines_of_its_own_into_the_emperors_log(host):
+    host.vassal("a\n[emperor] forged", "")
+    host.vassal("b\x1b[31m", "")
+    host.vassal("c", "chdir = /no\x1b[31m/such\n")
+    act = "os.write(5, b'bad\\n[emperor] forged\\x1b[2J'); os._exit(1)"
+    foreign(host, act)
+    hosting.wait_for(lambda: births(host), "the death of the liar")
+    hosting.wait_for(lambda: "no\\x1b[31m/such" in host.log(), "the error of c")
+    assert "\x1b" not in host.log()
+    assert "\n[emperor] forged" not in host.log()
+
+
 def foreign(host, act):
     """Start an Emperor with an honest vassal and a program of its own that lies."""
     program = host.place / "liar"
