@@ -13,6 +13,8 @@ from donjon.jail.spec import JailSpec
 from donjon.origin import Origin
 from donjon.server.spec import Application, Listener, ServerSpec
 
+PORT_MAX = 65535
+
 
 class Advice(ConfigError):  # noqa: N818  (advice is no error)
     """Something odd in a configuration that does not stop a start."""
@@ -146,6 +148,7 @@ class Builder:
     def _listener(self, address: str, protocol: str, origin: Origin) -> Listener:
         protocol = protocol or self.default_protocol
         if not address.startswith("="):
+            _check_port(address, origin)
             return Listener(self._address(address), protocol, origin)
         index = address[1:]
         if not index.isdigit() or int(index) >= len(self.shared_sockets):
@@ -156,11 +159,25 @@ class Builder:
                 reason=f"{count} given" if count else "no shared-socket is given",
             )
         shared = self._address(self.shared_sockets[int(index)][0])
+        _check_port(shared, self.shared_sockets[int(index)][1])
         return Listener(shared, protocol, origin, shared=True)
 
     def _address(self, address: str) -> str:
         is_file = ":" not in address and not address.startswith("@")
         return "@" + address if self.abstract_sockets and is_file else address
+
+
+def _check_port(address: str, origin: Origin) -> None:
+    """Refuse what no TCP port can be. Raises OptionError."""
+    port = address.rpartition(":")[2]
+    if ":" not in address or "://" in address or address.startswith(("@", "\\0")):
+        return
+    if not port.isdecimal() or int(port) > PORT_MAX:
+        raise OptionError(
+            f"cannot listen on {address}",
+            origin=place(origin),
+            reason=f"'{port}' is no port: ports are numbers from 0 to {PORT_MAX}",
+        )
 
 
 def place(origin: Origin) -> Origin:

@@ -18,7 +18,7 @@ from donjon.config.world import Facts
 from donjon.emperor import newborn
 from donjon.emperor.opened import OpenedOpenWorld
 from donjon.emperor.orders import Order
-from donjon.emperor.prepare import entries_to_json
+from donjon.emperor.prepare import entries_to_json, entries_to_run
 from donjon.errors import DonjonError
 
 TIME_LIMIT = 15.0
@@ -67,7 +67,7 @@ def read(order: Order) -> list[list[object]]:
     facts = Facts(cwd=order.cwd)
     world = OpenedOpenWorld(facts, environ, own_path=request["path"], own=request["data"])
     evaluation = evaluate(request["argv"], environ=environ, world=world)
-    return entries_to_json(evaluation.entries)
+    return entries_to_json(entries_to_run(request["name"], evaluation))
 
 
 def send(number: int, answer: dict[str, Any]) -> None:

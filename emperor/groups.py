@@ -42,6 +42,11 @@ class Groups:
         """The groups of a vassal that exist because of this Emperor."""
         return tuple(sorted(self._users.get(vassal, set()) & self._made))
 
+    def parents_of(self, vassal: str) -> tuple[str, ...]:
+        """The directories above them that exist because of this Emperor."""
+        found = {one for path in self.made_for(vassal) for one in cgroups.parents_of(path)}
+        return tuple(sorted(found))
+
     def sweep(self, vassal: str) -> None:
         """Its master is dead: kill what else is in the groups it has for itself."""
         for path in self.made_for(vassal):

@@ -29,12 +29,14 @@ class Janitor:
     def __init__(self) -> None:
         self._vassals: set[int] = set()
         self._groups: set[str] = set()
+        self._parents: set[str] = set()
         self._files: dict[str, tuple[int, int]] = {}
 
     def born(self, pidfd: int, order: Order | Adopted) -> None:
         """Take over the pidfd of a new process, and the cgroups made for it."""
         self._vassals.add(pidfd)
         self._groups.update(order.cgroups)
+        self._parents.update(order.parents)
 
     def gone(self, pidfd: int) -> None:
         """A process ended. Its cgroups stay noted: the Emperor's own death may have ended it."""
@@ -57,6 +59,7 @@ class Janitor:
         wait_for_end(list(self._vassals), deadline)
         for path in self._groups:
             empty_cgroup(path, deadline)
+        cgroups.adopt(self._parents)
         for path in cgroups.remove(self._groups, max(deadline - time.monotonic(), 0.0)):
             log.write(f"[spawner] cgroup {path} is still in use and stays")
         for path, identity in self._files.items():

@@ -111,7 +111,9 @@ class Nursery:
         self.spawner = spawner
         self.reactor.watch(spawner.link.fileno(), lambda _events: self._answer())
         for name, process in processes:
-            adopted = Adopted(cgroups=self.groups.made_for(name))
+            adopted = Adopted(
+                cgroups=self.groups.made_for(name), parents=self.groups.parents_of(name)
+            )
             spawner.send(adopted, (process.pidfd.fileno(),))
         for path, identity in self._notes.items():
             spawner.send(Leftover(path=path, identity=identity))
@@ -271,6 +273,7 @@ class Nursery:
             wrapper_override=self.spec.wrapper_override,
             wrapper_fallback=self.spec.wrapper_fallback,
             cgroups=self.groups.made_for(vassal.name),
+            parents=self.groups.parents_of(vassal.name),
         )
 
     def _birth(self, vassal: Vassal, reading: Reading) -> Birth:

@@ -55,6 +55,7 @@ class Order:
     wrapper_fallback: tuple[str, ...] = ()
     evaluate: Mapping[str, Any] | None = None
     cgroups: tuple[str, ...] = ()  # to be removed if the Emperor is killed
+    parents: tuple[str, ...] = ()  # what the Emperor made above them, to go with the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class Adopted:
     """A vassal that another spawner gave birth to; its pidfd comes beside this."""
 
     cgroups: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

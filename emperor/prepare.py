@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
+from donjon.config.evaluation import Evaluation
 from donjon.config.outline import Outline, outline
+from donjon.config.reader import split_target
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import exposure
 from donjon.emperor.birth import EMPEROR_FD
@@ -30,6 +32,8 @@ from donjon.origin import Origin
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
 VASSAL_PREFIX = "UWSGI_VASSAL_"
+NO_START = frozenset({"exit", "help", "version", "dump-options", "get"})
+"""Actions of a configuration that end the program instead of starting it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +105,18 @@ def vassal_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def operator_sources(spec: EmperorSpec) -> frozenset[str]:
-    """Return the sources of entries that are the operator's own."""
+    """Return the sources of entries that are the operator's own.
+
+    A file of which one section is taken is named without that section in an origin.
+    """
     files = (
         *spec.vassals_inherit_before,
         *spec.vassals_include_before,
         *spec.vassals_inherit,
         *spec.vassals_include,
     )
-    return frozenset({"command line", "environment", *files})
+    whole = (split_target(name).name for name in files)
+    return frozenset({"command line", "environment", *files, *whole}) - {""}
 
 
 class Preparer:
@@ -214,6 +222,23 @@ def needs_root(launch: Launch) -> bool:
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
         or jail.privileged_exec
     )  # fmt: skip
+
+
+def entries_to_run(name: str, evaluation: Evaluation) -> tuple[Entry, ...]:
+    """Return the options of a vassal's configuration.
+
+    Raises ConfigError where it asks for something else than to run: what was read up to an
+    ``exit`` is not what its author meant to start.
+    """
+    for action in evaluation.actions:
+        if action.kind in NO_START:
+            raise ConfigError(
+                f"{name} asks to {action.kind}",
+                origin=action.origin,
+                reason="a vassal's file can only be run",
+                hint="remove this line",
+            )
+    return tuple(evaluation.entries)
 
 
 def entries_from_json(rows: Sequence[Sequence[object]]) -> tuple[Entry, ...]:

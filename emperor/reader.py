@@ -21,7 +21,7 @@ from donjon.config.evaluate import evaluate
 from donjon.config.world import ClosedWorld, Facts, FileWorld, Opened, OutsideAccess, World
 from donjon.emperor.nursery import Nursery
 from donjon.emperor.opened import OpenedFileWorld
-from donjon.emperor.prepare import Preparer, Reading, entries_from_json
+from donjon.emperor.prepare import Preparer, Reading, entries_from_json, entries_to_run
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.reading import (
     Content,
@@ -128,7 +128,7 @@ class Reader:
         environ = self.nursery.environment(vassal)
         argv = self._options(vassal)
         world = self._world(vassal, content, environ)
-        return tuple(evaluate(argv, environ=environ, world=world).entries)
+        return entries_to_run(vassal.name, evaluate(argv, environ=environ, world=world))
 
     def _is_walled(self, vassal: Vassal) -> bool:
         """Whether the operator's files give a tyrant's vassals walls, or cannot be understood.
@@ -185,6 +185,7 @@ class Reader:
         self._pending[number] = Pending(vassal, number, near, bytearray(), done, timer)
         self.reactor.watch(near, lambda _events: self._receive(number))
         request = {
+            "name": vassal.name,
             "argv": self._options(vassal),
             "environ": self.nursery.environment(vassal),
             "path": os.path.join(vassal.source.cwd, vassal.name.removesuffix(ZERG_SUFFIX)),

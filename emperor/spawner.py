@@ -30,7 +30,7 @@ from donjon.emperor import evaluator, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, reason_of
 from donjon.jail import plan, template, zygote
 from donjon.server import rehearsal
 
@@ -63,7 +63,7 @@ class Spawner:
         imports."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         emperor_pid = os.getpid()
-        pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
+        pid, pidfd = _clone()
         if pid == 0:
             _become_zygote(far, entry, preload, emperor_pid)
             os._exit(0)
@@ -83,7 +83,7 @@ class Spawner:
         words = [entry.__module__, entry.__qualname__, json.dumps([sys.path, list(preload)])]
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         emperor_pid = os.getpid()
-        pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
+        pid, pidfd = _clone()
         if pid == 0:
             os.dup2(far.fileno(), LINK_FD)
             command = [sys.executable, "-P", "-c", FRESH, str(emperor_pid), *words]
@@ -120,6 +120,18 @@ class Spawner:
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
         self.pidfd = -1
+
+
+def _clone() -> tuple[int, int]:
+    """Make the process of a spawner. Raises DonjonError."""
+    try:
+        return syscalls.clone3(syscalls.CLONE_PIDFD)
+    except OSError as error:
+        raise DonjonError(
+            "cannot start the spawner, from which vassals are born",
+            reason=f"clone3: {reason_of(error)}",
+            hint="donjon doctor tells what this host allows",
+        ) from error
 
 
 def _become_zygote(
@@ -224,6 +236,8 @@ class Zygote:
     def _bear(self, order: Order, fds: list[int]) -> None:
         flags = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | order.clone_flags
         cgroup = fds[order.roles.index("cgroup")] if "cgroup" in order.roles else -1
+        if order.birth is not None and order.birth.launch.jail.rootfs == "host":
+            zygote.refresh()
         try:
             pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except OSError as error:

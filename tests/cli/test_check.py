@@ -24,6 +24,17 @@ def test_every_problem_is_shown_with_its_line(donjon, ini):
     )
 
 
+@pytest.mark.parametrize("port", ["65536", "99999", "http", "-1"])
+def test_a_port_that_cannot_be_is_a_problem_of_its_line(donjon, ini, port):
+    path = ini("master = true", f"http-socket = 127.0.0.1:{port}")
+    done = donjon("check", path)
+    assert done.returncode == 1
+    assert done.stdout == (
+        f"{path}:3: error: cannot listen on 127.0.0.1:{port}:"
+        f" '{port}' is no port: ports are numbers from 0 to 65535\n"
+    )
+
+
 def test_warnings_alone_are_no_failure_unless_asked(donjon, ini):
     path = ini("procesess = 2")
     assert donjon("check", path).returncode == 0

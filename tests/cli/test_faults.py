@@ -69,3 +69,11 @@ def test_the_operator_reads_why_a_vassal_was_not_born(host, group, donjon, monke
     assert "Traceback" not in host.log()
     wait_for(lambda: row()["pid"] <= 0, "end of the vassal")
     assert not host.sock("shop").exists()
+
+
+def test_an_emperor_that_cannot_have_a_spawner_says_so(donjon, tmp_path):
+    done = donjon("--emperor", tmp_path, DONJON_INJECT="clone3:ENOSPC")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("donjon: cannot start the spawner")
+    assert os.strerror(errno.ENOSPC) in last

@@ -94,6 +94,27 @@ def test_a_customer_cannot_use_the_operators_keys(emperor):
     assert "a.ini:2" in error
 
 
+@pytest.mark.parametrize("text", ["", "name = @(exec://echo x)\n"], ids=["here", "outside"])
+@pytest.mark.parametrize("line", ["exit = 0", "help = true", "version = true", "get = uid"])
+def test_a_file_that_ends_the_program_is_no_vassal(emperor, text, line):
+    emperor.vassal("a.ini", f"{text}{line}\n")
+    emperor.start()
+    error = wait_for(lambda: emperor.row("a.ini")["error"], "a refusal")
+    kind = line.split()[0]
+    assert f"a.ini asks to {kind}" in error
+    assert f"a.ini:{4 if text else 3}: {kind}" in error
+    assert emperor.row("a.ini")["pid"] <= 0
+
+
+def test_a_section_of_the_operators_file_is_the_operators(emperor):
+    skeleton = emperor.place / "base.ini"
+    skeleton.write_text(f"[shop]\nexec-as-root = id -u > {emperor.place}/ran\n")
+    emperor.start(tyrant=True, vassals_include=[f"{skeleton}:shop"])
+    owned(emperor, "a.ini", 1001, 1001, "hostname = a\n")
+    wait_for(lambda: max(emperor.row("a.ini")["pid"], 0), "a pid")
+    assert emperor.row("a.ini")["error"] == ""
+
+
 def test_what_a_customers_text_runs_is_run_as_the_customer(emperor, scratch):
     emperor.vassals = Path(scratch)
     emperor.start(tyrant=True)

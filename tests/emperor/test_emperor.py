@@ -279,6 +279,17 @@ def test_a_killed_emperor_leaves_no_cgroup(emperor):
 
 
 @pytest.mark.cgroup1
+def test_a_killed_emperor_leaves_no_directory_above_its_cgroups(emperor):
+    above = f"/sys/fs/cgroup/pids/donjon-above-{os.getpid()}"
+    emperor.start()
+    for name in ("a", "b"):
+        emperor.vassal(f"{name}.ini", f"cgroup = {above}/groups/{name}\n")
+        emperor.started(f"{name}.ini")
+    emperor.end(signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(above), "end of the directories")
+
+
+@pytest.mark.cgroup1
 def test_a_cgroup_goes_with_its_vassal(emperor):
     group = f"/sys/fs/cgroup/pids/donjon-gone-{os.getpid()}"
     emperor.start()

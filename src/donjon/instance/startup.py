@@ -25,6 +25,7 @@ from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
+from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 from donjon.server import environment, master, pidfiles
@@ -156,10 +157,17 @@ class _Start:
 
     def _context(self, control: int) -> Context:
         inherit = [control] if control >= 0 else []
-        if self.birth is None:
-            return Context(argv=tuple(sys.argv), inherit=inherit)
+        variables = {EXIT_ON_RELOAD: ""} if self.launch.server.exit_on_reload else {}
         birth = self.birth
-        return Context(name=birth.name, born_in=birth.born_in, argv=birth.argv, inherit=inherit)
+        if birth is None:
+            return Context(argv=tuple(sys.argv), inherit=inherit, variables=variables)
+        return Context(
+            name=birth.name,
+            born_in=birth.born_in,
+            argv=birth.argv,
+            inherit=inherit,
+            variables=variables,
+        )
 
     def _outline(self) -> Outline:
         """Return what the Emperor made, or make it."""
