@@ -200,7 +200,7 @@ def _enable_controllers(group: CgroupPath, options: Sequence[CgroupOption]) -> N
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 

@@ -121,5 +121,5 @@ def _trusted_link(path: str, link: Fd, info: os.stat_result, links: int) -> str:
 
 
 def _in_user_namespace() -> bool:
-    with open("/proc/self/uid_map", encoding="ascii") as text:
+    with open("/proc/self/uid_map", encoding="utf-8") as text:
         return text.read().split() != ["0", "0", "4294967295"]

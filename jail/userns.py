@@ -60,7 +60,7 @@ def _write(process: int, name: str, text: str) -> None:
 
 def _is_hosts() -> bool:
     """Whether all ids mean themselves, as in the first user namespace only."""
-    with open("/proc/self/uid_map", encoding="ascii") as text:
+    with open("/proc/self/uid_map", encoding="utf-8") as text:
         return text.read().split() == ["0", "0", "4294967295"]
 
 
