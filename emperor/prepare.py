@@ -27,7 +27,7 @@ from donjon.hooks.spec import Hook
 from donjon.jail import plan as plans
 from donjon.jail import userns, users
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
-from donjon.jail.spec import JailSpec
+from donjon.jail.spec import JailSpec, WaitFor
 from donjon.origin import Origin
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
@@ -162,6 +162,7 @@ class Preparer:
                 gid=str(found.gid),
                 drop_first=True,
                 own_limits=self._own_limits(jail, origins_hold=origins_hold),
+                wait_for=self._gates(jail, origins_hold=origins_hold),
                 keep_root=False,  # a customer's Emperor has a customer's rights
             )
             exposure.check(jail)
@@ -190,6 +191,16 @@ class Preparer:
             name
             for name in ("prio", "max_fd")
             if name in jail.origins and not launches.is_operators(jail.origins[name], trusted)
+        )
+
+    def _gates(self, jail: JailSpec, *, origins_hold: bool) -> tuple[WaitFor, ...]:
+        """Return the gates; with root's eyes a customer could ask what is where on the host."""
+        trusted = self.trusted if origins_hold else frozenset()
+        return tuple(
+            one
+            if launches.is_operators(one.origin, trusted)
+            else dataclasses.replace(one, late=True)
+            for one in jail.wait_for
         )
 
 

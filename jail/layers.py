@@ -180,7 +180,7 @@ def _root(wish: Wish) -> list[Step]:
 def _gates(wish: Wish) -> list[Step]:
     if not wish.root:
         return []
-    found = [one for one in wish.spec.wait_for if one.kind in _GATE_ORDER]
+    found = [one for one in wish.spec.wait_for if one.kind in _GATE_ORDER and not one.late]
     found.sort(key=lambda one: _GATE_ORDER.index(one.kind))
     return [_gate(wish, Phase.AS_ROOT, one) for one in found]
 
@@ -248,7 +248,8 @@ def _limit(wish: Wish, phase: Phase, kind: int, value: int, field: str) -> Step:
 
 def _limits(wish: Wish) -> list[Step]:
     phase, spec = Phase.LIMITS, wish.spec
-    steps: list[Step] = [_gate(wish, phase, one) for one in spec.wait_for if one.kind == "socket"]
+    late = [one for one in spec.wait_for if one.kind == "socket" or one.late]
+    steps: list[Step] = [_gate(wish, phase, one) for one in late]
     if spec.limit_nproc is not None:
         kind = resource.RLIMIT_NPROC
         steps.append(_limit(wish, phase, kind, spec.limit_nproc, "limit_nproc"))

@@ -66,6 +66,7 @@ class WaitFor:
     kind: str
     target: str
     origin: Origin = DEFAULT
+    late: bool = False  # a customer's: looked at with the customer's rights, after the drop
 
 
 @dataclass(frozen=True, slots=True)

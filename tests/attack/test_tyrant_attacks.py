@@ -137,6 +137,15 @@ def test_a_customer_gets_no_priority_and_no_descriptors_by_roots_rights():
         assert becoming < raising, reading.plan
 
 
+def test_a_customer_does_not_look_for_files_with_roots_eyes():
+    plan = understood("wait-for-file = /root/x\nhostname = cell\n").plan
+    waiting = [line for line in plan if "wait for" in line]
+    assert [line.partition(":")[0] for line in waiting] == ["limits"]
+    plan = understood("", "wait-for-file = /root/x\nhostname = cell\n").plan
+    waiting = [line for line in plan if "wait for" in line]
+    assert [line.partition(":")[0] for line in waiting] == ["as-root"]
+
+
 def test_an_operator_still_gives_priority_by_roots_rights():
     reading = understood("", "prio = -5\nhostname = cell\n")
     plan = list(reading.plan)
