@@ -87,6 +87,8 @@ class Conduct:
     def _have_read(self, vassal: Vassal, outcome: Reading | DonjonError | NotYetError) -> None:
         if isinstance(outcome, NotYetError):
             vassal.unread = True
+            if vassal.process is None:
+                vassal.error = f"waiting: {log.one_line(str(outcome))}"
             log.debug(f"[emperor] vassal {vassal.name}: {outcome}")
             self.happen(vassal, Event.NOT_YET)
         elif isinstance(outcome, DonjonError):

@@ -128,7 +128,10 @@ class Reader:
         environ = self.nursery.environment(vassal)
         argv = self._options(vassal)
         world = self._world(vassal, content, environ)
-        return entries_to_run(vassal.name, evaluate(argv, environ=environ, world=world))
+        evaluation = evaluate(argv, environ=environ, world=world)
+        for warning in evaluation.warnings:
+            log.write(f"[emperor] vassal {vassal.name}: {warning}")
+        return entries_to_run(vassal.name, evaluation)
 
     def _is_walled(self, vassal: Vassal) -> bool:
         """Whether the operator's files give a tyrant's vassals walls, or cannot be understood.

@@ -37,6 +37,9 @@ from donjon.server import rehearsal
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
 
+NAME = "donjon"
+"""What ps and top call a vassal until its program says otherwise."""
+
 LINK_FD = 3
 """Where a zygote holds its end of the pair."""
 
@@ -80,7 +83,7 @@ class Spawner:
         module = sys.modules.get(entry.__module__)
         if getattr(module, entry.__qualname__, None) is not entry or module is None:
             raise DonjonError(f"{entry.__qualname__} cannot be imported by another process")
-        words = [entry.__module__, entry.__qualname__, json.dumps([sys.path, list(preload)])]
+        words = [entry.__module__, entry.__qualname__, json.dumps([sys.path, sys.argv, list(preload)])]
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         emperor_pid = os.getpid()
         pid, pidfd = _clone()
@@ -170,7 +173,7 @@ def _become_zygote(
 def main() -> NoReturn:
     """Be a zygote that was executed: its arguments are those of ``start_afresh``."""
     emperor_pid, module, name, words = sys.argv[1:]
-    sys.path[:], preload = json.loads(words)
+    sys.path[:], sys.argv[:], preload = json.loads(words)
     entry = getattr(importlib.import_module(module), name)
     _become_zygote(socket.socket(fileno=LINK_FD), entry, preload, int(emperor_pid))
     os._exit(0)
@@ -258,7 +261,8 @@ class Zygote:
 
     @staticmethod
     def _leave_nest() -> None:
-        """Signals are as a program expects them; descriptors are closed by whoever arranges
-        them."""
+        """Signals are as a program expects them, and the name is not the spawner's; descriptors
+        are closed by whoever arranges them."""
+        syscalls.set_name(NAME)
         for number in QUIET_SIGNALS:
             signal.signal(number, signal.SIG_DFL)

@@ -85,8 +85,11 @@ class Sockets:
         return [bound.fileno() for bound in self._open.values()]
 
     def bind_shared(self, spec: ServerSpec) -> None:
-        """Bind the shared sockets; to be called before privileges are dropped."""
-        for listener in spec.listeners:
+        """Bind the shared sockets; to be called before privileges are dropped.
+
+        One without a protocol is only lent, to listeners that name it by its number.
+        """
+        for listener in (*spec.listeners, *spec.http_routers):
             if listener.shared and listener.address not in self._open:
                 bound = _open(listener, parse_address(listener.address, listener.origin), spec)
                 self._open[listener.address] = bound
@@ -99,7 +102,8 @@ class Sockets:
         """
         self.bind_shared(spec)
         before = dict(self._open)
-        wanted = [each for each in (*spec.listeners, *spec.http_routers) if not each.shared]
+        every = (*spec.listeners, *spec.http_routers)
+        wanted = [each for each in every if each.protocol or not each.shared]
         _refuse_doubles(wanted)
         if inherited := _inherited(wanted):
             wanted.insert(0, inherited)
@@ -354,6 +358,8 @@ def _hint(address: Address, error: OSError) -> str:
     folder = os.path.dirname(str(address.target)) or "."
     if error.errno == errno.ENOENT:
         return f"does the directory {folder} exist here?"
+    if error.errno == errno.EROFS:
+        return "shared-socket binds outside of the jail; or bind a directory, writable, into it"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return f"may uid {os.geteuid()} write to {folder}?"
     return ""

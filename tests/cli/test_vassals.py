@@ -48,6 +48,13 @@ def test_ls_has_a_line_a_vassal(ask):
     assert all("running" in line[1] for line in lines[1:])
 
 
+def test_ls_shows_who_a_vassal_is_now(ask, host):
+    shown = [line.split() for line in ask("ls").stdout.splitlines()[1:]]
+    pids = [str(host.master(name)) for name in ("blog", "shop")]
+    uids = [line[line.index(pid) + 1] for line, pid in zip(shown, pids, strict=True)]
+    assert uids == ["10011", "10012"]
+
+
 def test_ls_for_programs_is_values(ask, host):
     found = rows(ask)
     assert found["blog.ini"]["pid"] == host.master("blog")
@@ -87,6 +94,7 @@ def test_stop_and_start(ask, host):
     before = host.master("blog")
     assert ask("stop", "blog.ini").returncode == 0
     wait_for(lambda: rows(ask)["blog.ini"]["pid"] <= 0, "end of the vassal")
+    assert "accepting" not in ask("ls").stdout.splitlines()[1]
     assert ask("start", "blog.ini").returncode == 0
     host.answer("blog")
     assert wait_for(lambda: host.master("blog"), "new vassal") != before

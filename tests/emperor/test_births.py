@@ -106,6 +106,19 @@ def test_a_file_that_ends_the_program_is_no_vassal(emperor, text, line):
     assert emperor.row("a.ini")["pid"] <= 0
 
 
+def test_a_file_without_the_section_says_so(emperor):
+    (emperor.vassals / "a.ini").write_text("[shop]\nmaster = true\n")
+    emperor.start()
+    emperor.said("[emperor] vassal a.ini: there is no section uwsgi in a.ini")
+
+
+def test_a_vassal_has_not_the_name_of_the_spawner(emperor):
+    emperor.vassal("a.ini")
+    emperor.start()
+    pid = emperor.started("a.ini")["pid"]
+    assert Path(f"/proc/{pid}/comm").read_text() == "donjon\n"
+
+
 def test_a_section_of_the_operators_file_is_the_operators(emperor):
     skeleton = emperor.place / "base.ini"
     skeleton.write_text(f"[shop]\nexec-as-root = id -u > {emperor.place}/ran\n")

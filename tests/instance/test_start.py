@@ -247,6 +247,26 @@ def test_a_foreign_program_gets_the_shared_socket_with_privileges(tmp_path, run)
     assert any(name.startswith("socket:") for name in files)
 
 
+@pytest.mark.parametrize("option", ["http-socket", "http11-socket", "http"])
+def test_a_shared_socket_bound_outside_is_served_from_the_jail(tmp_path, start, option):
+    path, fifo = tmp_path / "shared.sock", tmp_path / "ready"
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    instance = start(
+        ("master", "true"), ("shared-socket", str(path)), (option, "=0"), ("chmod-socket", "666"),
+        ("rootfs", "host"), ("unshare", "fs"), ("bind", f"{fifo}:{fifo}:rw"), ("uid", "33"),
+        ("eval", "application = lambda e, s: s('200 OK', []) and [] or [b'shared']"),
+        ("hook-accepting1", f"exec:echo ready > {fifo}"),
+    )  # fmt: skip
+    assert wait_for_line(fifo) == "ready\n", instance.said()
+    for _each in range(2):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"shared")
+
+
 def test_a_foreign_program_without_privileges_comes_after_the_drop(tmp_path, run):
     out = journal(tmp_path)
     status, log = run(

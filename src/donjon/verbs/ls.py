@@ -33,18 +33,27 @@ def _row(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(row["name"]),
         condition(row),
         str(row["pid"]) if alive else "-",
-        str(row["uid"]),
+        _uid_of(int(row["pid"])) or str(row["uid"]),
         text.duration(now - row["last_run"]) if alive and row["last_run"] else "-",
         str(row["respawns"]),
         str(row.get("error") or _next(row, now)),
     )
 
 
+def _uid_of(pid: int) -> str:
+    """Return the effective uid of a process, "" where there is none (proc_pid_status(5))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return next((line.split()[2] for line in file if line.startswith("Uid:")), "")
+    except OSError:
+        return ""
+
+
 def condition(row: Mapping[str, Any]) -> str:
     """Return a vassal's state, and how far it is: ready, accepting, loyal."""
     state = str(row["state"])
     for mark in ("accepting", "ready"):
-        if row.get(mark):
+        if row.get(mark) and int(row["pid"]) > 0:
             return f"{state}, {mark}"
     return state
 

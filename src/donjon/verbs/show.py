@@ -16,7 +16,7 @@ FACTS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "state": condition,
     "error": lambda row: row.get("error"),
     "pid": lambda row: row["pid"] if int(row["pid"]) > 0 else None,
-    "uid, gid": lambda row: f"{row['uid']}, {row['gid']}",
+    "owner": lambda row: f"uid {row['uid']}, gid {row['gid']} of the file",
     "started": lambda row: _when(row.get("last_run")),
     "changed": lambda row: _when(row.get("last_mod")),
     "starts": lambda row: row.get("respawns"),
