@@ -83,7 +83,11 @@ class Spawner:
         module = sys.modules.get(entry.__module__)
         if getattr(module, entry.__qualname__, None) is not entry or module is None:
             raise DonjonError(f"{entry.__qualname__} cannot be imported by another process")
-        words = [entry.__module__, entry.__qualname__, json.dumps([sys.path, sys.argv, list(preload)])]
+        words = [
+            entry.__module__,
+            entry.__qualname__,
+            json.dumps([sys.path, sys.argv, list(preload)]),
+        ]
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         emperor_pid = os.getpid()
         pid, pidfd = _clone()

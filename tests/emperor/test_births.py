@@ -274,6 +274,8 @@ def test_a_killed_spawner_is_replaced_and_vassals_live_on(emperor):
     emperor.said("[emperor] !!! the spawner died !!!")
     emperor.vassal("b.ini")
     second = emperor.started("b.ini")["pid"]
+    program = [Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[0] for one in (pid, second)]
+    assert program[0] == program[1]
     assert alive(pid)
     assert emperor.end(signal.SIGKILL) == -9
     wait_for(lambda: not alive(pid) and not alive(second), "end of everyone")

@@ -82,8 +82,10 @@ def test_a_half_written_file_waits_for_its_writer(emperor):
         emperor.send(signal.SIGWINCH)
         pause(0.3)
         assert not (emperor.place / "a.ini.record").exists()
+        assert "is being written" in emperor.row("a.ini")["error"]
         file.write("marker = whole\n")
     assert emperor.started("a.ini")["marker"] == "whole"
+    assert emperor.row("a.ini")["error"] == ""
 
 
 def test_an_editor_that_saves_by_renaming_does_not_stop_the_vassal(emperor):

@@ -277,6 +277,25 @@ def test_a_foreign_program_without_privileges_comes_after_the_drop(tmp_path, run
     assert out.read_text() == "hook,hook, 33\n"
 
 
+@pytest.mark.parametrize("late", ["drop-after-init", "drop-after-apps"])
+def test_a_foreign_program_after_a_late_drop_has_a_control_socket_that_blocks(
+    tmp_path, run, late
+):
+    out = journal(tmp_path)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        number = theirs.fileno()
+        status, log = run(
+            ("master", "true"), ("socket", f"@donjon-{os.getpid()}"), ("uid", "33"), (late, "true"),
+            ("eval", "application = None"),
+            ("unprivileged-binary-patch-arg", f"cat /proc/self/fdinfo/{number} > {out}; exit 7"),
+            env={**os.environ, "UWSGI_EMPEROR_FD": str(number)}, pass_fds=(number,),
+        )  # fmt: skip
+    flags = re.search(r"flags:\s+(\d+)", out.read_text())
+    assert flags, log
+    assert not int(flags[1], 8) & os.O_NONBLOCK
+
+
 def test_an_immediate_user_runs_every_hook(tmp_path, run):
     out = journal(tmp_path)
     status, log = run(
