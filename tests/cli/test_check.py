@@ -1,6 +1,8 @@
 """``check`` and ``plan``: every problem with its line; every step with who asked for it."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,34 @@ def test_a_port_that_cannot_be_is_a_problem_of_its_line(donjon, ini, port):
         f"{path}:3: error: cannot listen on 127.0.0.1:{port}:"
         f" '{port}' is no port: ports are numbers from 0 to 65535\n"
     )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("source", "mode", "reason"),
+    [
+        (None, 0, "No such file or directory"),
+        ("def application(:\n", 0o644, "line 1: invalid syntax"),
+        ("application = 1\n", 0o600, "is closed to uid 33"),
+        ("application = 1\0\n", 0o644, "null bytes"),
+        ("application = '\\d'\n", 0o644, ""),
+    ],
+)
+def test_an_application_that_cannot_load_is_a_warning(donjon, ini, source, mode, reason):
+    with tempfile.TemporaryDirectory(prefix="donjon-check.") as folder:
+        app = Path(folder, "app.py")
+        app.parent.chmod(0o755)
+        if source is not None:
+            app.write_text(source)
+            app.chmod(mode)
+        path = ini("uid = 33", "gid = 33", f"wsgi-file = {app}")
+        done = donjon("check", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    if reason:
+        assert done.stdout.startswith(f"{path}:4: warning: cannot load {app}: ")
+        assert reason in done.stdout
+    else:
+        assert done.stdout == f"{path}: ok\n"
 
 
 def test_warnings_alone_are_no_failure_unless_asked(donjon, ini):

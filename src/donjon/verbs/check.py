@@ -18,7 +18,7 @@ from donjon.hooks import runner
 from donjon.hooks.runner import HookStep
 from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
-from donjon.verbs import arguments, reading, text
+from donjon.verbs import applications, arguments, reading, text
 
 EXTENSIONS = (".ini", ".xml", ".yaml", ".yml", ".json", ".js", ".toml")
 
@@ -151,6 +151,7 @@ def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
             except HookError as error:
                 found.append(Problem(file, "error", error))
         jail_plan.build(launch.jail, steps, root=True)
+        found += [Problem(file, "warning", each) for each in applications.problems(launch)]
     except DonjonError as error:
         found.append(Problem(file, "error", error))
     return found
