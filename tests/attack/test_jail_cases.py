@@ -95,7 +95,7 @@ def mount_flags(jail):
 
 def neighbours_files(jail):
     """Whether neither the other's nor the operator's files are there."""
-    host = ("/etc/shadow", "/root/.profile", f"/proc/{jail.pid}/environ", "/var/log/dpkg.log")
+    host = ("/etc/shadow", "/etc/gshadow", f"/proc/{jail.pid}/environ", "/var/log/dpkg.log")
     return all_in(run(jail, "B29", *host), ABSENT)
 
 

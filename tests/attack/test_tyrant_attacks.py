@@ -138,10 +138,10 @@ def test_a_customer_gets_no_priority_and_no_descriptors_by_roots_rights():
 
 
 def test_a_customer_does_not_look_for_files_with_roots_eyes():
-    plan = understood("wait-for-file = /root/x\nhostname = cell\n").plan
+    plan = understood("wait-for-file = /var/lib/private/x\nhostname = cell\n").plan
     waiting = [line for line in plan if "wait for" in line]
     assert [line.partition(":")[0] for line in waiting] == ["limits"]
-    plan = understood("", "wait-for-file = /root/x\nhostname = cell\n").plan
+    plan = understood("", "wait-for-file = /var/lib/private/x\nhostname = cell\n").plan
     waiting = [line for line in plan if "wait for" in line]
     assert [line.partition(":")[0] for line in waiting] == ["as-root"]
 
