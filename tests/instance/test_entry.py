@@ -16,6 +16,7 @@ from donjon.emperor.birth import Birth
 from donjon.hooks.spec import Hook, Kind
 from donjon.instance import vassal_main
 from donjon.jail.phase import Phase
+from donjon.jail.spec import JailSpec
 from donjon.origin import Origin
 from donjon.server.spec import Listener, ServerSpec
 
@@ -103,6 +104,18 @@ def test_a_defect_of_ours_is_told_as_well(bear):
     vassal = bear(Launch(server=ServerSpec(file_write=((None, None),))))
     assert vassal.told().startswith("internal error: AttributeError")
     assert vassal.ended() == 1
+
+
+@pytest.mark.root
+def test_a_limit_that_is_too_low_is_no_defect_of_ours(bear, tmp_path):
+    listener = Listener(str(tmp_path / "s"), "http")
+    server = ServerSpec(listeners=(listener,), master=True)
+    vassal = bear(Launch(server=server, jail=JailSpec(limit_as=10 << 20)))
+    assert vassal.told() == (
+        "cannot start: Cannot allocate memory (raise limit-as, or the memory of its cgroup)\n"
+    )
+    assert vassal.ended() == 1
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_an_exit_hook_is_no_failure(bear):

@@ -285,7 +285,7 @@ def test_a_foreign_program_after_a_late_drop_has_a_control_socket_that_blocks(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         number = theirs.fileno()
-        status, log = run(
+        _status, log = run(
             ("master", "true"), ("socket", f"@donjon-{os.getpid()}"), ("uid", "33"), (late, "true"),
             ("eval", "application = None"),
             ("unprivileged-binary-patch-arg", f"cat /proc/self/fdinfo/{number} > {out}; exit 7"),

@@ -8,6 +8,7 @@ Emperor's: it travels from the more trusted to the less trusted process only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import struct
@@ -24,6 +25,14 @@ from donjon.instance.startup import EmperorMain, ReadAgain, start
 
 _LENGTH = struct.Struct("<I")
 _ERROR_LIMIT = 4096  # bytes: what a pipe takes in one piece, PIPE_BUF of pipe(7)
+_ENOUGH = {
+    errno.ENOMEM: "raise limit-as, or the memory of its cgroup",
+    errno.EAGAIN: "raise limit-nproc, or the processes of its cgroup",
+    errno.EMFILE: "raise max-fd",
+    errno.ENFILE: "raise fs.file-max of the host",
+    errno.ENOSPC: "a file system, or a limit of the kernel's, is full",
+}
+"""What to do about errors of a start that are nobody's mistake but a limit's."""
 
 
 def run(
@@ -62,13 +71,27 @@ def vassal_main(birth: Birth) -> NoReturn:
         _report(birth, str(error))
         status = error.exit_status
     except BaseException as error:
-        _report(birth, f"internal error: {type(error).__name__}: {error}")
-        sys.excepthook(type(error), error, error.__traceback__)
+        if (shortage := _shortage(error)) is not None:
+            _report(birth, str(shortage))
+        else:
+            _report(birth, f"internal error: {type(error).__name__}: {error}")
+            sys.excepthook(type(error), error, error.__traceback__)
     finally:
         with contextlib.suppress(OSError, ValueError):  # output that nobody reads
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _shortage(error: BaseException) -> DonjonError | None:
+    """Return the error for something that the host, or a limit, does not give; else None."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    hint = _ENOUGH.get(number or 0)
+    if hint is None or number is None:
+        return None
+    return DonjonError("cannot start", reason=os.strerror(number), hint=hint)
 
 
 def _status_of(leaving: SystemExit) -> int:
