@@ -278,9 +278,7 @@ def test_a_foreign_program_without_privileges_comes_after_the_drop(tmp_path, run
 
 
 @pytest.mark.parametrize("late", ["drop-after-init", "drop-after-apps"])
-def test_a_foreign_program_after_a_late_drop_has_a_control_socket_that_blocks(
-    tmp_path, run, late
-):
+def test_a_foreign_program_after_a_late_drop_has_a_control_socket_that_blocks(tmp_path, run, late):
     out = journal(tmp_path)
     ours, theirs = socket.socketpair()
     with ours, theirs:
