@@ -31,8 +31,8 @@ LINUX = [
     ),
     extension(
         "server._wsgi",
-        "_wsgi _loop _accept _conn _exchange _environ _head _response _output _input _logline"
-        " http http_text http_chunked uwsgi",
+        "_wsgi _loop _pool _accept _conn _exchange _environ _head _response _output _input"
+        " _logline http http_text http_chunked uwsgi",
     ),
 ]
 

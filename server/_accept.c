@@ -10,10 +10,10 @@
 #define PATIENCE_NS 1000000
 
 /**
- * Give a connection a moment to send its request, where other loops share the listeners. Without
- * it this loop would go on to accept the next one, and whose request comes second waits in our
- * hands while the application answers the first, though another loop is idle. A client that stays
- * silent costs us this moment, once.
+ * Give a connection a moment to send its request, where other workers share the listeners. Without
+ * it this one would go on to accept the next one, and whose request comes second waits in our
+ * hands while the application answers the first, though another worker is idle. A client that
+ * stays silent costs us this moment, once.
  */
 static void
 await_request(struct loop *loop, int fd)
@@ -21,13 +21,14 @@ await_request(struct loop *loop, int fd)
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
     struct timespec moment = {.tv_nsec = PATIENCE_NS};
 
-    if (loop->worker->processes > 1 || loop->worker->threads > 1)
+    if (loop->worker->processes > 1)
         (void)ppoll(&pollfd, 1, &moment, NULL); /* whatever it says, what follows is the same */
 }
 
-/** Accept one connection and, as its request is usually here already, read at once. */
+/** Accept one connection and, as its request is usually here already, read at once; or `park` it
+ *  for the next free thread. */
 static bool
-accept_one(struct loop *loop, struct listener *listener)
+accept_one(struct loop *loop, struct listener *listener, bool park)
 {
     union address peer = {.any.sa_family = AF_UNSPEC};
     socklen_t size = sizeof(peer);
@@ -47,6 +48,10 @@ accept_one(struct loop *loop, struct listener *listener)
         return false;
     }
     conn->peer = peer;
+    if (park) {
+        conn_await(loop, conn);
+        return true;
+    }
     await_request(loop, fd);
     conn_receive(loop, conn);
     return true;
@@ -61,6 +66,8 @@ accept_one(struct loop *loop, struct listener *listener)
 void
 accept_some(struct loop *loop, struct listener *listener, int budget)
 {
-    while (budget-- != 0 && accept_one(loop, listener))
+    bool park = budget < 0 && loop->pool->shared; /* one thread takes all, all threads serve */
+
+    while (budget-- != 0 && accept_one(loop, listener, park))
         ;
 }

@@ -36,13 +36,16 @@ unlink_timer(struct conn *conn)
 void
 conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
 {
-    struct conn *head = &loop->timers[timer];
+    struct conn *head = &loop->pool->timers[timer];
     uint64_t limits[TIMER_COUNT] = {
         [TIMER_IO] = loop->worker->socket_timeout,
         [TIMER_IDLE] = loop->worker->keepalive_timeout,
         [TIMER_LINGER] = LINGER_MS,
     };
 
+    pool_lock(loop->pool);
+    if (loop->pool->shared)
+        loop->now = pool_now(); /* the lists are in order only if no loop's clock is behind */
     unlink_timer(conn);
     conn->timer = (uint8_t)timer;
     conn->deadline = loop->now + limits[timer];
@@ -50,16 +53,27 @@ conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
     conn->prev = head->prev;
     head->prev->next = conn;
     head->prev = conn;
+    pool_unlock(loop->pool);
+}
+
+/** Count the open connections of all loops, in the block of core 0. */
+static void
+show_open(struct loop *loop)
+{
+    atomic_store_explicit(&loop->worker->cores[CORE_CONNECTIONS], loop->pool->open,
+                          memory_order_relaxed);
 }
 
 /**
  * conn_close() - close a connection and forget it
  * @loop:	the loop
- * @conn:	the connection; not to be used afterwards
+ * @conn:	the connection, held; not to be used afterwards
  */
 void
 conn_close(struct loop *loop, struct conn *conn)
 {
+    struct pool *pool = loop->pool;
+
     output_clear(loop, conn);
     body_clear(&conn->body);
     free(conn->in);
@@ -69,16 +83,19 @@ conn_close(struct loop *loop, struct conn *conn)
         Py_CLEAR(conn->remote_addr);
         Py_CLEAR(conn->remote_port);
     }
-    unlink_timer(conn);
     close(conn->fd);
-    core_set(loop, CORE_CONNECTIONS, --loop->open);
-    if (loop->free_count >= MAX_FREE) {
+    pool_lock(pool);
+    unlink_timer(conn);
+    pool->open--;
+    show_open(loop);
+    if (!pool->shared && pool->free_count >= MAX_FREE) {
         free(conn);
         return;
     }
-    conn->next = loop->free;
-    loop->free = conn;
-    loop->free_count++;
+    conn->next = pool->free;
+    pool->free = conn;
+    pool->free_count++;
+    pool_unlock(pool);
 }
 
 /**
@@ -92,41 +109,43 @@ conn_close(struct loop *loop, struct conn *conn)
 struct conn *
 conn_new(struct loop *loop, const struct listener *listener, int fd)
 {
-    struct conn *conn = loop->free;
+    struct pool *pool = loop->pool;
 
+    pool_lock(pool);
+    struct conn *conn = pool->free;
     if (conn != NULL) {
-        loop->free = conn->next;
-        loop->free_count--;
+        pool->free = conn->next;
+        pool->free_count--;
     } else {
         conn = malloc(sizeof(*conn));
-        if (conn == NULL)
+        if (conn == NULL) {
+            pool_unlock(pool);
             return NULL;
+        }
     }
+    /* a stale event may look at `source` and, with the mutex, at `holder` meanwhile: both are 0 */
     *conn = (struct conn){.source = SOURCE_CONN,
+                          .holder = HELD,
                           .fd = fd,
                           .listener = listener,
                           .since = loop->now,
                           .body = {.fd = -1}};
     conn->prev = conn->next = conn;
-    core_set(loop, CORE_CONNECTIONS, ++loop->open);
+    pool->open++;
+    show_open(loop);
+    pool_unlock(pool);
     return conn;
 }
 
-/** Wait for events on a connection; false, and the connection is closed, if epoll refuses. */
-static bool
+/** Wait for events on a connection; it is closed if epoll refuses. The last thing to do with it.
+ */
+static void
 want(struct loop *loop, struct conn *conn, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.ptr = conn};
-
-    if (conn->events == events)
-        return true;
-    int op = conn->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-    conn->events = events;
-    if (epoll_ctl(loop->epoll_fd, op, conn->fd, &event) == 0)
-        return true;
+    if (pool_park(loop, conn, events) == 0)
+        return;
     logline_error("cannot wait for a connection: epoll_ctl: %s", strerror(errno));
     conn_close(loop, conn);
-    return false;
 }
 
 /** Everything was sent: close, or first take what the client still sends. */
@@ -142,7 +161,7 @@ finish(struct loop *loop, struct conn *conn)
     want(loop, conn, EPOLLIN);
 }
 
-/** Act on what an exchange left in the connection. */
+/** Act on what an exchange left in the connection. STEP_WAIT: the caller waits for EPOLLOUT. */
 static enum step
 settle(struct loop *loop, struct conn *conn)
 {
@@ -153,7 +172,7 @@ settle(struct loop *loop, struct conn *conn)
     if (conn->out != NULL) {
         conn->state = CONN_WRITE;
         conn_arm(loop, conn, TIMER_IO);
-        return want(loop, conn, EPOLLOUT) ? STEP_WAIT : STEP_GONE;
+        return STEP_WAIT;
     }
     if (conn->close) {
         finish(loop, conn);
@@ -476,8 +495,19 @@ process(struct loop *loop, struct conn *conn, const char *p, size_t len)
         return;
     }
     rearm(loop, conn, served);
-    if (conn->state != CONN_WRITE)
-        want(loop, conn, EPOLLIN);
+    want(loop, conn, conn->state == CONN_WRITE ? EPOLLOUT : EPOLLIN);
+}
+
+/**
+ * conn_await() - wait for the first request of a new connection
+ * @loop:	the loop
+ * @conn:	the connection; not to be used afterwards
+ */
+void
+conn_await(struct loop *loop, struct conn *conn)
+{
+    conn_arm(loop, conn, TIMER_IO);
+    want(loop, conn, EPOLLIN);
 }
 
 /**
@@ -514,6 +544,8 @@ writable(struct loop *loop, struct conn *conn)
 {
     output_flush(loop, conn);
     enum step step = settle(loop, conn);
+    if (step == STEP_WAIT)
+        want(loop, conn, EPOLLOUT);
     if (step != STEP_AGAIN)
         return;
     if (conn->in_len > 0)
@@ -530,6 +562,8 @@ drain(struct loop *loop, struct conn *conn)
 
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         conn_close(loop, conn);
+    else
+        want(loop, conn, EPOLLIN);
 }
 
 /**
@@ -554,10 +588,18 @@ conn_event(struct loop *loop, struct conn *conn, uint32_t events)
     }
 }
 
+/** A request did not come in time. */
+static void
+expire_request(struct loop *loop, struct conn *conn)
+{
+    if (refuse(loop, conn, 408) == STEP_WAIT)
+        want(loop, conn, EPOLLOUT);
+}
+
 /**
  * conn_expire() - act on a time limit that passed
  * @loop:	the loop
- * @conn:	the connection; closed afterwards, or in another state with another limit
+ * @conn:	the connection, held; closed afterwards, or in another state with another limit
  */
 void
 conn_expire(struct loop *loop, struct conn *conn)
@@ -565,7 +607,7 @@ conn_expire(struct loop *loop, struct conn *conn)
     if (conn->state == CONN_WRITE)
         core_add(loop, CORE_WRITE_ERRORS, 1);
     if (conn->state == CONN_BODY || (conn->state == CONN_READ && conn->in_len > 0))
-        refuse(loop, conn, 408);
+        expire_request(loop, conn);
     else
         conn_close(loop, conn);
 }

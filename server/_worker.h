@@ -2,9 +2,13 @@
  *
  * DOC: Theory of Operation
  *
- * A worker serves with one loop per core (thread). A loop owns an epoll instance, its connections
- * and one exchange: the request that is being answered. Loops share the listening sockets and
- * nothing else that changes, but for the counters and the stop flag, which are atomic.
+ * A worker serves with one loop per core (thread). A loop owns its buffers and one exchange: the
+ * request that is being answered. Connections, listeners, the epoll instance and the time limits
+ * are the pool's, which all loops of the worker share. A connection is either parked (armed in
+ * epoll once, EPOLLONESHOT) or held by the one loop that took it; so any idle thread serves the
+ * next thing that is ready, and takes one event at a time. Of a parked connection nothing is
+ * touched without the pool's mutex, of a held one only its place in the lists of time limits.
+ * With one thread there is no mutex, no EPOLLONESHOT, and many events a turn.
  *
  * A connection is in one of four states:
  *
@@ -17,7 +21,8 @@
  * Requests are given to the application only when they are whole, so that a slow sender costs
  * memory but never the worker's time. Bytes are read into the loop's scratch buffer; only an
  * incomplete request is copied to its connection. Connections stand in lists by kind of time
- * limit, each in order of its deadline, so that arming one is unlinking and appending.
+ * limit, each in order of its deadline, so that arming one is unlinking and appending. One thread
+ * sleeps until the first deadline; several have a timerfd in the pool, which wakes one of them.
  *
  * The GIL: a worker with one thread holds it except where it may sleep. With several threads a
  * loop holds it only between gil_take() and the next send: environ, application, log line. Both
@@ -26,7 +31,11 @@
  * Graceful stop: listeners leave epoll, then are accepted from until empty (an EPOLLEXCLUSIVE
  * wake-up that was ours would be lost to the others otherwise). Open connections go on; each one's
  * next answer carries `Connection: close`. An idle one is never closed earlier than its ordinary
- * time limit: a request that is under way meanwhile would be lost.
+ * time limit: a request that is under way meanwhile would be lost. One thread begins it for all,
+ * and who sees that nothing is left writes to an eventfd that nobody reads: all threads leave.
+ *
+ * Python's signal handlers run on core 0, so with several threads it polls for the signal pipe
+ * beside the shared epoll.
  */
 #ifndef DONJON_WORKER_H
 #define DONJON_WORKER_H
@@ -35,6 +44,7 @@
 #include <Python.h>
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -118,7 +128,14 @@ struct module {
 };
 
 /** First member of everything that epoll can report. */
-enum source { SOURCE_CONN, SOURCE_LISTENER, SOURCE_WAKER, SOURCE_SIGNAL };
+enum source {
+    SOURCE_CONN,
+    SOURCE_LISTENER,
+    SOURCE_SIGNAL,
+    SOURCE_STOP,
+    SOURCE_END,
+    SOURCE_ALARM,
+};
 
 struct listener {
     enum source source;
@@ -168,7 +185,7 @@ typedef struct worker {
     bool log;
     bool log_x_forwarded_for;
     int emperor_fd;
-    int *wakers;       /* one eventfd per core */
+    struct pool *pool;
     int signal_fds[2]; /* pipe for signal.set_wakeup_fd */
     PyObject *errors;
     PyObject *version;
@@ -185,8 +202,7 @@ typedef struct worker {
     _Atomic uint64_t served;
     atomic_int stopping;
     atomic_int reason;
-    atomic_int loyal;   /* the Emperor was told of the first request */
-    atomic_int running; /* loops in serve() */
+    atomic_int loyal; /* the Emperor was told of the first request */
 } Worker;
 
 /** A piece of an answer that waits for the socket: bytes (own or an object's) or part of a file.
@@ -218,6 +234,10 @@ enum conn_state { CONN_READ, CONN_BODY, CONN_WRITE, CONN_LINGER };
 /** Kinds of time limits; each has a list of connections in order of their deadlines. */
 enum timer { TIMER_IO, TIMER_IDLE, TIMER_LINGER, TIMER_COUNT };
 
+/** Whose a connection is: a loop's; nobody's, but armed in epoll; the same, its time limit passed
+ *  while it waited for a free thread. */
+enum holder { HELD, PARKED, LATE };
+
 union address {
     struct sockaddr any;
     struct sockaddr_in in;
@@ -235,6 +255,7 @@ struct conn {
     uint32_t events;
     uint8_t state;
     uint8_t timer;
+    uint8_t holder;
     bool close;  /* after what is in `out` */
     bool linger; /* instead of closing at once */
     bool broken; /* the peer is gone; nothing more is sent */
@@ -289,28 +310,43 @@ struct waker {
     int fd;
 };
 
+/** What the loops of a worker share. */
+struct pool {
+    pthread_mutex_t mutex;
+    bool shared; /* several threads */
+    bool draining;
+    bool deaf;    /* listeners are not in epoll */
+    bool over;    /* all loops have to leave */
+    bool mercy;   /* it is over though connections are open */
+    bool closing; /* the last loop is closing what is left */
+    int epoll_fd;
+    unsigned loops;     /* in serve() */
+    unsigned accepting; /* loops that take from listeners now */
+    uint64_t deadline;  /* of draining */
+    uint64_t deaf_until;
+    uint64_t next_beat;
+    uint64_t alarm_at; /* 0: not set */
+    uint64_t open;
+    struct waker signal;
+    struct waker stop;
+    struct waker end;
+    struct waker alarm;
+    struct conn timers[TIMER_COUNT]; /* list heads */
+    struct conn *free;
+    unsigned free_count;
+};
+
 struct loop {
     Worker *worker;
+    struct pool *pool;
     struct module *module;
     _Atomic uint64_t *stats;
     PyThreadState *thread; /* NULL while the GIL is held */
     int core;
-    int epoll_fd;
     bool free_gil;  /* several threads: hold the GIL for the application only */
     bool signalled; /* Python may have signal handlers to run */
-    bool draining;
-    bool deaf;    /* listeners are not in epoll */
-    uint64_t now; /* ms, CLOCK_MONOTONIC_COARSE */
+    uint64_t now;   /* ms, CLOCK_MONOTONIC_COARSE */
     uint64_t born;
-    uint64_t deadline; /* of draining */
-    uint64_t deaf_until;
-    uint64_t next_beat;
-    uint64_t open;
-    struct waker waker;
-    struct waker signal;
-    struct conn timers[TIMER_COUNT]; /* list heads */
-    struct conn *free;
-    unsigned free_count;
     char *scratch;
     size_t scratch_size;
     char *head;
@@ -332,11 +368,40 @@ int loop_run(Worker *worker, int core);
 void loop_deafen(struct loop *loop);
 void loop_stop(Worker *worker, enum stopping how, enum stop_reason reason);
 
+/* _pool.c */
+uint64_t pool_now(void);
+struct pool *pool_new(int threads);
+void pool_free(struct pool *pool);
+int pool_enter(struct loop *loop);
+void pool_leave(struct loop *loop);
+int pool_listen(struct loop *loop, bool listening);
+bool pool_take(struct pool *pool, struct conn *conn);
+int pool_park(struct loop *loop, struct conn *conn, uint32_t events);
+struct conn *pool_expired(struct loop *loop);
+uint64_t pool_first(const struct pool *pool);
+void pool_alarm(struct loop *loop, uint64_t when);
+void pool_alarmed(struct pool *pool);
+
+static inline void
+pool_lock(struct pool *pool)
+{
+    if (pool->shared)
+        pthread_mutex_lock(&pool->mutex);
+}
+
+static inline void
+pool_unlock(struct pool *pool)
+{
+    if (pool->shared)
+        pthread_mutex_unlock(&pool->mutex);
+}
+
 /* _accept.c */
 void accept_some(struct loop *loop, struct listener *listener, int budget);
 
 /* _conn.c */
 struct conn *conn_new(struct loop *loop, const struct listener *listener, int fd);
+void conn_await(struct loop *loop, struct conn *conn);
 void conn_receive(struct loop *loop, struct conn *conn);
 void conn_event(struct loop *loop, struct conn *conn, uint32_t events);
 void conn_expire(struct loop *loop, struct conn *conn);

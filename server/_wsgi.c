@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
@@ -191,18 +190,9 @@ open_counters(Worker *worker, const struct arguments *a)
 static int
 open_wakers(Worker *worker)
 {
-    worker->wakers = PyMem_Malloc((size_t)worker->threads * sizeof(int));
-    if (worker->wakers == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (int i = 0; i < worker->threads; i++)
-        worker->wakers[i] = -1;
-    for (int i = 0; i < worker->threads; i++) {
-        worker->wakers[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (worker->wakers[i] < 0)
-            goto fail;
-    }
+    worker->pool = pool_new(worker->threads);
+    if (worker->pool == NULL)
+        goto fail;
     if (pipe2(worker->signal_fds, O_CLOEXEC | O_NONBLOCK) == 0)
         return 0;
 fail:
@@ -377,15 +367,11 @@ worker_clear(PyObject *self)
 static void
 close_wakers(Worker *worker)
 {
-    for (int i = 0; worker->wakers != NULL && i < worker->threads; i++) {
-        if (worker->wakers[i] >= 0)
-            close(worker->wakers[i]);
-    }
     for (int i = 0; i < 2; i++) {
         if (worker->signal_fds[i] >= 0)
             close(worker->signal_fds[i]);
     }
-    PyMem_Free(worker->wakers);
+    pool_free(worker->pool);
 }
 
 static void

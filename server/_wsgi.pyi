@@ -20,7 +20,7 @@ index name                meaning
 7     last_request        µs since the epoch at which the last request began
 8     read_errors         requests refused, broken off or timed out
 9     write_errors        answers that could not be delivered whole
-10    connections         open
+10    connections         open, of all cores; in the block of core 0
 11-15 reserved            0
 ===== =================== ======================================================================
 """
