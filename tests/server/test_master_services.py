@@ -3,6 +3,7 @@
 import array
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -40,7 +41,7 @@ def test_several_letters_in_one_write_and_unknown_ones(instance, tmp_path):
     before = instance.answer().split()[1]
     fifo.write_text("?zsr")
     wait_for(lambda: instance.get().split()[1] != before, "the reload")
-    assert "workers total requests: 1" in instance.text()
+    assert re.search(r"workers total requests: [1-9]", instance.text())
     fifo.write_text("Q")
     assert instance.wait() == 0
 
