@@ -18,6 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LINGER_MS 2000
+#define MAX_FREE 256
+
 /**
  * pool_now() - the time for deadlines
  *
@@ -363,4 +366,122 @@ pool_alarmed(struct pool *pool)
     if (read(pool->alarm.fd, &times, sizeof(times)) == (ssize_t)sizeof(times))
         pool->alarm_at = 0;
     pool_unlock(pool);
+}
+
+static void
+unlink_timer(struct conn *conn)
+{
+    conn->prev->next = conn->next;
+    conn->next->prev = conn->prev;
+    conn->prev = conn->next = conn;
+}
+
+/**
+ * conn_arm() - start a time limit anew
+ * @loop:	the loop
+ * @conn:	the connection
+ * @timer:	the kind
+ */
+void
+conn_arm(struct loop *loop, struct conn *conn, enum timer timer)
+{
+    struct conn *head = &loop->pool->timers[timer];
+    uint64_t limits[TIMER_COUNT] = {
+        [TIMER_IO] = loop->worker->socket_timeout,
+        [TIMER_IDLE] = loop->worker->keepalive_timeout,
+        [TIMER_LINGER] = LINGER_MS,
+    };
+
+    pool_lock(loop->pool);
+    if (loop->pool->shared)
+        loop->now = pool_now(); /* the lists are in order only if no loop's clock is behind */
+    unlink_timer(conn);
+    conn->timer = (uint8_t)timer;
+    conn->deadline = loop->now + limits[timer];
+    conn->next = head;
+    conn->prev = head->prev;
+    head->prev->next = conn;
+    head->prev = conn;
+    pool_unlock(loop->pool);
+}
+
+/** Count the open connections of all loops, in the block of core 0. */
+static void
+show_open(struct loop *loop)
+{
+    atomic_store_explicit(&loop->worker->cores[CORE_CONNECTIONS], loop->pool->open,
+                          memory_order_relaxed);
+}
+
+/**
+ * conn_close() - close a connection and forget it
+ * @loop:	the loop
+ * @conn:	the connection, held; not to be used afterwards
+ */
+void
+conn_close(struct loop *loop, struct conn *conn)
+{
+    struct pool *pool = loop->pool;
+
+    output_clear(loop, conn);
+    body_clear(&conn->body);
+    free(conn->in);
+    free(conn->head);
+    if (conn->remote_addr != NULL) {
+        gil_take(loop);
+        Py_CLEAR(conn->remote_addr);
+        Py_CLEAR(conn->remote_port);
+    }
+    close(conn->fd);
+    pool_lock(pool);
+    unlink_timer(conn);
+    pool->open--;
+    show_open(loop);
+    if (!pool->shared && pool->free_count >= MAX_FREE) {
+        free(conn);
+        return;
+    }
+    conn->next = pool->free;
+    pool->free = conn;
+    pool->free_count++;
+    pool_unlock(pool);
+}
+
+/**
+ * conn_new() - begin with an accepted connection
+ * @loop:	the loop
+ * @listener:	from where it came
+ * @fd:		its descriptor; taken over
+ *
+ * Return: the connection, or NULL without memory.
+ */
+struct conn *
+conn_new(struct loop *loop, const struct listener *listener, int fd)
+{
+    struct pool *pool = loop->pool;
+
+    pool_lock(pool);
+    struct conn *conn = pool->free;
+    if (conn != NULL) {
+        pool->free = conn->next;
+        pool->free_count--;
+    } else {
+        conn = malloc(sizeof(*conn));
+        if (conn == NULL) {
+            pool_unlock(pool);
+            return NULL;
+        }
+    }
+    /* a stale event may look at `source` and, with the mutex, at `holder` meanwhile: both are 0 */
+    *conn = (struct conn){.source = SOURCE_CONN,
+                          .holder = HELD,
+                          .fd = fd,
+                          .listener = listener,
+                          .since = loop->now,
+                          .body = {.fd = -1}};
+    conn->prev = conn->next = conn;
+    pool->open++;
+    show_open(loop);
+    pool_unlock(pool);
+    return conn;
 }

@@ -381,6 +381,9 @@ struct conn *pool_expired(struct loop *loop);
 uint64_t pool_first(const struct pool *pool);
 void pool_alarm(struct loop *loop, uint64_t when);
 void pool_alarmed(struct pool *pool);
+void conn_close(struct loop *loop, struct conn *conn);
+void conn_arm(struct loop *loop, struct conn *conn, enum timer timer);
+struct conn *conn_new(struct loop *loop, const struct listener *listener, int fd);
 
 static inline void
 pool_lock(struct pool *pool)
@@ -400,13 +403,10 @@ pool_unlock(struct pool *pool)
 void accept_some(struct loop *loop, struct listener *listener, int budget);
 
 /* _conn.c */
-struct conn *conn_new(struct loop *loop, const struct listener *listener, int fd);
 void conn_await(struct loop *loop, struct conn *conn);
 void conn_receive(struct loop *loop, struct conn *conn);
 void conn_event(struct loop *loop, struct conn *conn, uint32_t events);
 void conn_expire(struct loop *loop, struct conn *conn);
-void conn_arm(struct loop *loop, struct conn *conn, enum timer timer);
-void conn_close(struct loop *loop, struct conn *conn);
 
 /* _exchange.c */
 void exchange_http(struct loop *loop, struct conn *conn, const struct http_request *request,
