@@ -146,7 +146,10 @@ def test_a_command_inherits_no_descriptor_and_no_blocked_or_ignored_signal(tmp_p
     lines = out.read_text().split("\n")
     assert lines[:4] == ["0", "1", "2", "3"], "3 is the directory that ls reads"
     assert not lines[4].isdigit()
-    assert re.findall(r"\t(\w+)", out.read_text()) == ["0" * 16, "0" * 16]
+    blocked, ignored = (int(word, 16) for word in re.findall(r"\t(\w+)", out.read_text()))
+    # 32 and 33 are the C library's own (nptl(7)): who ran the tests may have them ignored, and
+    # sigaction(3) refuses to change that
+    assert (blocked, ignored & ~(0b11 << 31)) == (0, 0)
 
 
 def test_a_command_dies_with_the_process_that_ran_it(tmp_path):

@@ -158,15 +158,18 @@ def test_tmp_run_and_shared_memory_are_private_and_writable(jail, way):
     def write():
         for path in ("/tmp/a", "/run/a", "/dev/shm/a"):
             Path(path).write_text("x")
-        return sorted(os.listdir("/tmp"))
+        return sorted(set(os.listdir("/tmp")) - shown)
 
+    # a checkout or an environment below the host's /tmp shows through, read-only
+    trees = [tree for tree in hostview.interpreter_trees() if tree.startswith("/tmp/")]
+    shown = {tree.split("/")[2] for tree in trees}
     assert jail(HOST, write, born_in=FIVE) == ["a"]
-    assert jail(HOST, lambda: os.listdir("/tmp"), born_in=FIVE) == []
+    assert jail(HOST, lambda: sorted(set(os.listdir("/tmp")) - shown), born_in=FIVE) == []
     assert not Path("/run/a").exists()
 
 
 def test_the_old_root_cannot_be_reached(jail):
-    marker = os.stat("/work" if os.path.isdir("/work") else "/root").st_ino
+    marker = os.stat("/root").st_ino
 
     def search():
         found = []
