@@ -20,7 +20,7 @@ run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends i
 
 test: ## The whole test suite
 	@scripts/prepare test
-	$(PYTEST) tests
+	@scripts/in-the-open $(PYTEST) tests
 
 conformance: ## The running cases of ../shared, on an installed copy
 	@scripts/prepare test
@@ -51,7 +51,7 @@ asan: ## The C code under AddressSanitizer and UBSan: unit tests, a short fuzz, 
 	@scripts/prepare test
 	$(MAKE) -C tests/c run
 	$(MAKE) -C tests/c fuzz SECONDS=10
-	@scripts/asan-python
+	@scripts/in-the-open scripts/asan-python
 
 package: ## Wheel and sdist; the main job from the installed wheel
 	@scripts/prepare test
