@@ -32,7 +32,9 @@ from donjon.origin import Origin
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
 VASSAL_PREFIX = "UWSGI_VASSAL_"
-NO_START = frozenset({"exit", "help", "version", "dump-options", "get"})
+NO_START = frozenset(
+    ("exit", "help", "version", "dump-options", "get", "stop", "reload", "pause", "resume")
+)
 """Actions of a configuration that end the program instead of starting it."""
 
 

@@ -95,7 +95,19 @@ def test_a_customer_cannot_use_the_operators_keys(emperor):
 
 
 @pytest.mark.parametrize("text", ["", "name = @(exec://echo x)\n"], ids=["here", "outside"])
-@pytest.mark.parametrize("line", ["exit = 0", "help = true", "version = true", "get = uid"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "exit = 0",
+        "help = true",
+        "version = true",
+        "get = uid",
+        "stop = /run/a.pid",
+        "reload = /run/a.pid",
+        "pause = /run/a.pid",
+        "resume = /run/a.pid",
+    ],
+)
 def test_a_file_that_ends_the_program_is_no_vassal(emperor, text, line):
     emperor.vassal("a.ini", f"{text}{line}\n")
     emperor.start()
