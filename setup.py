@@ -27,7 +27,11 @@ def extension(name: str, sources: str) -> Extension:
 LINUX = [
     extension(
         "syscalls._linux",
-        "_linux _faults _process _mount _file _privilege _cmdline _inotify",
+        "_linux _faults _process _mount _file _privilege _cmdline _inotify cmdline fork",
+    ),
+    extension(
+        "emperor._birth",
+        "_birth newborn acts listening sitter ../syscalls/cmdline ../syscalls/fork",
     ),
     extension(
         "server._wsgi",

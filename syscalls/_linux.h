@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmdline.h"
 #include "kernel.h"
 
 enum { FAULTS = 16, FAULT_NAME = 40 };
@@ -25,9 +26,7 @@ struct fault {
 struct state {
     int armed; /* faults in use; 0 is all that a call looks at in production */
     struct fault faults[FAULTS];
-    struct prctl_mm_map boundaries; /* _cmdline.c: start_code is 0 until it is known */
-    void *cmdline;                  /* what /proc/PID/cmdline shows, once it was set */
-    size_t cmdline_size;
+    struct cmdline cmdline; /* what /proc/PID/cmdline shows, once it was set */
 };
 
 struct state *state_of(PyObject *module);
