@@ -14,6 +14,7 @@ import select
 import signal
 import stat
 import time
+from collections.abc import Iterable
 
 from donjon import log, syscalls
 from donjon.emperor.orders import Adopted, Leftover, Order
@@ -51,9 +52,10 @@ class Janitor:
         else:
             self._files[leftover.path] = leftover.identity
 
-    def clean(self) -> None:
-        """Kill, wait, remove. Bounded by PATIENCE."""
+    def clean(self, others: Iterable[int] = ()) -> None:
+        """Kill, wait, remove, ``others`` as well. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
+        self._vassals.update(others)
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)

@@ -42,6 +42,11 @@ class InstancePhases:
         self._starter = os.getpid()
         self._dropped = False
         self._privilege: tuple[Phase, ...] = PRIVILEGE
+        self._done = 0
+
+    def have_done(self, steps: int) -> None:
+        """Leave out so many steps of the privilege phase, which were done already."""
+        self._done = steps
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``. Raises HookError where the phase is fatal.
@@ -62,9 +67,18 @@ class InstancePhases:
         """Run a plan, importing nothing while we have privileges in a root that is not ours."""
         new_root = self._outline.facts.new_root
         for phase in phases:
+            if self._done and phase in PRIVILEGE:
+                plan = self._without_done(plan, phase)
             exposed = new_root and ORDER[new_root] <= ORDER[phase] <= ORDER[Phase.DROP]
             with guard.no_imports() if exposed else contextlib.nullcontext():
                 plan.run(self._context, (phase,))
+
+    def _without_done(self, plan: Plan, phase: Phase) -> Plan:
+        """Return ``plan`` without the steps of ``phase`` that were done already."""
+        steps = [step for step in plan.steps if step.phase is phase]
+        left = steps[self._done :]
+        self._done -= len(steps) - len(left)
+        return Plan(tuple(left))
 
     def wall_in(self) -> None:
         """Make the jail and drop privileges before anything that a customer's file asks for.
