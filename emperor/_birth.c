@@ -22,7 +22,7 @@
 enum { LONGEST = 128 * 1024, NOTES_SIZE = 256 * 1024, KIND_OF_NOTE = 'N' };
 
 /* Why serve() returns, beside the outcomes of newborn.h. */
-enum { PACKET_CAME = 10, PROCESS_ENDED, NOTES_FULL };
+enum { PACKET_CAME = 10, PROCESS_ENDED, NOTES_FULL, TEMPLATE_WANTED };
 
 struct answer {
     char kind; /* 'A' */
@@ -38,6 +38,9 @@ struct state {
     int *pidfds; /* of processes born here that did not end */
     size_t pidfd_count;
     size_t pidfd_room;
+    int waiting_fds[MOST_FDS]; /* of an order that waits for the template of host roots */
+    size_t waiting_count;
+    size_t waiting_size; /* 0: none */
     size_t notes_size; /* packets for the janitor, each after its length */
     unsigned char notes[NOTES_SIZE];
     unsigned char packet[LONGEST];
@@ -222,6 +225,18 @@ bear(struct state *state, int link, int epoll, size_t size, int *fds, size_t cou
     return 0;
 }
 
+/* Tell a newborn's interpreter that it is one. Return NULL with no exception in the zygote. */
+static PyObject *
+born(int outcome)
+{
+    if (outcome == 0) {
+        return NULL;
+    }
+    PyOS_BeforeFork(); /* here, not in the zygote: what it runs in Python would be copied there */
+    PyOS_AfterFork_Child();
+    return event(outcome, "", 0, NULL, 0);
+}
+
 /* What happened to one descriptor of the zygote's. Return NULL with no exception to go on. */
 static PyObject *
 happened(struct state *state, int link, int epoll, int fd)
@@ -241,24 +256,36 @@ happened(struct state *state, int link, int epoll, int fd)
     if (size == 0 || state->packet[0] != KIND_OF_BIRTH) {
         return event(PACKET_CAME, state->packet, (size_t)size, fds, count);
     }
-    int outcome = bear(state, link, epoll, (size_t)size, fds, count);
-    if (outcome == 0) {
-        return NULL;
+    struct birth_head head;
+    struct cursor acts;
+    if (birth_head(state->packet, (size_t)size, &head, &acts) == 0 &&
+        (head.flags & HOST_ROOT) != 0) {
+        memcpy(state->waiting_fds, fds, count * sizeof *fds);
+        state->waiting_count = count;
+        state->waiting_size = (size_t)size;
+        return event(TEMPLATE_WANTED, "", 0, NULL, 0);
     }
-    PyOS_BeforeFork(); /* here, not in the zygote: what it runs in Python would be copied there */
-    PyOS_AfterFork_Child();
-    return event(outcome, "", 0, NULL, 0);
+    return born(bear(state, link, epoll, (size_t)size, fds, count));
 }
 
-PyDoc_STRVAR(serve_doc, "serve(link, epoll): carry out plain orders until something else comes");
+PyDoc_STRVAR(serve_doc, "serve(link, epoll, template): carry out plain orders until something else comes");
 
 static PyObject *
 do_serve(PyObject *module, PyObject *args)
 {
     struct state *state = state_of(module);
     int link, epoll;
-    if (!PyArg_ParseTuple(args, "ii:serve", &link, &epoll)) {
+    if (!PyArg_ParseTuple(args, "iii:serve", &link, &epoll, &state->birth.template_fd)) {
         return NULL;
+    }
+    if (state->waiting_size > 0) {
+        size_t size = state->waiting_size;
+        state->waiting_size = 0;
+        PyObject *result =
+            born(bear(state, link, epoll, size, state->waiting_fds, state->waiting_count));
+        if (result != NULL || PyErr_Occurred()) {
+            return result;
+        }
     }
     (void)cmdline_know(&state->cmdline); /* without /proc it fails when it is wanted */
     for (;;) {
@@ -438,7 +465,9 @@ module_exec(PyObject *module)
         PyModule_AddIntMacro(module, MASTER) < 0 ||
         PyModule_AddIntMacro(module, PACKET_CAME) < 0 ||
         PyModule_AddIntMacro(module, PROCESS_ENDED) < 0 ||
-        PyModule_AddIntMacro(module, NOTES_FULL) < 0) {
+        PyModule_AddIntMacro(module, NOTES_FULL) < 0 ||
+        PyModule_AddIntMacro(module, BUILDER) < 0 ||
+        PyModule_AddIntMacro(module, TEMPLATE_WANTED) < 0) {
         return -1;
     }
     return 0;

@@ -3,9 +3,12 @@
 ``serve`` carries out plain orders (``donjon.emperor.flat``) and returns in three kinds of process:
 
 - in the zygote, with what it does not do itself: PACKET_CAME (the packet and its descriptors,
-  the caller's now; an empty one: the Emperor is gone), PROCESS_ENDED (its pidfd) or NOTES_FULL
-  (``take_notes()`` makes room);
+  the caller's now; an empty one: the Emperor is gone), PROCESS_ENDED (its pidfd), NOTES_FULL
+  (``take_notes()`` makes room) or TEMPLATE_WANTED (an order waits for a new look at the host's
+  files, and is carried out by the next call);
 - in a newborn that could not do an act: STOPPED; ``resume()`` says where to go on;
+- in a process beside a newborn (BUILDER), which shares its root and descriptors and is to put its
+  jail together;
 - in worker 1 of a newborn (WORKER), or in its master once something happened (MASTER). Signals are
   blocked in the master then.
 """
@@ -16,11 +19,14 @@ MASTER: int
 PACKET_CAME: int
 PROCESS_ENDED: int
 NOTES_FULL: int
+TEMPLATE_WANTED: int
+BUILDER: int
 
-def serve(link: int, epoll: int, /) -> tuple[int, bytes, list[int]]:
+def serve(link: int, epoll: int, template: int, /) -> tuple[int, bytes, list[int]]:
     """Carry out orders from ``link`` and reap by ``epoll``; (what came, packet, descriptors).
 
-    Both stay open and are watched by ``epoll``. Raises OSError.
+    Both stay open and are watched by ``epoll``. ``template`` is the descriptor of the template of
+    host roots, -1 for none. Raises OSError.
     """
 
 def alive() -> list[int]:

@@ -13,9 +13,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../syscalls/cmdline.h"
+#include "../syscalls/fork.h"
+#include "../syscalls/kernel.h"
 #include "listening.h"
 
 enum { GROUPS = 1024, ALIGNMENT = 8 };
@@ -285,6 +288,34 @@ filter(const struct act *act)
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0UL, &program);
 }
 
+/* Let a child that shares root, working directory and descriptors put the jail together: what an
+ * interpreter writes to memory ends with it. Its failure is told already, and is ours.
+ * Return BUILDING in the child, DONE in the newborn, or FAILED with errno. */
+static int
+build(void)
+{
+    int pidfd = -1;
+    siginfo_t info = {0};
+    pid_t pid = fork_with(CLONE_FS | CLONE_FILES, SIGCHLD, -1, &pidfd);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0UL, 0UL, 0UL);
+        return BUILDING;
+    }
+    if (pid < 0) {
+        return FAILED;
+    }
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0) {
+        if (errno != EINTR) {
+            return FAILED;
+        }
+    }
+    if (info.si_code != CLD_EXITED || info.si_status != 0) {
+        _exit(info.si_code == CLD_EXITED ? info.si_status : 1);
+    }
+    /* what it opened is open here: nothing of that is the vassal's */
+    return syscall(SYS_close_range, FIRST_FREE_FD, ~0U, 0U) < 0 ? FAILED : DONE;
+}
+
 static int
 do_words(const struct act *act)
 {
@@ -304,7 +335,7 @@ do_words(const struct act *act)
     }
 }
 
-/* Do one act. Return 0, or -1 with errno. */
+/* Do one act. Return DONE, BUILDING in the child that builds, or FAILED with errno. */
 static int
 do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
 {
@@ -315,6 +346,8 @@ do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
         return text(act) == NULL ? -1 : cmdline_show(cmdline, text(act), act->size);
     case ACT_WAIT_FOR_MAPS:
         return wait_for_maps(newborn->maps_fd);
+    case ACT_BUILD:
+        return build();
     case ACT_MAKE_PRIVATE:
         return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
     case ACT_HOSTNAME:
@@ -357,7 +390,7 @@ do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
  * @cursor: the first act.
  * @resume: set where one fails: from where an interpreter goes on, in its own words.
  *
- * Return: 0, or -1 with errno where one failed.
+ * Return: DONE; FAILED with errno where one failed; BUILDING in a child that builds the jail.
  */
 int
 do_acts(struct newborn *newborn, struct cmdline *cmdline, struct cursor cursor, unsigned *resume)
@@ -365,14 +398,16 @@ do_acts(struct newborn *newborn, struct cmdline *cmdline, struct cursor cursor, 
     struct act act;
     int found;
     while ((found = next_act(&cursor, &act)) == 1) {
-        if (do_act(newborn, cmdline, &act) < 0) {
+        int result = do_act(newborn, cmdline, &act);
+        if (result != DONE) {
             *resume = act.resume;
-            return -1;
+            return result;
         }
     }
     if (found < 0) {
         errno = EINVAL;
         *resume = 0;
+        return FAILED;
     }
-    return found;
+    return DONE;
 }

@@ -12,7 +12,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { HOST_ROOT = 1 }; /* the zygote's template of host roots must be of today */
 enum { ROLES = 32, LISTENERS = 16, KIND_OF_BIRTH = 'F', NO_RESUME = 0xFFFF };
+
+/* Numbers that emperor/birth.py gives these descriptors. */
+enum { CONTROL_FD = 3, LAUNCH_FD = 4, ERROR_FD = 5, FIRST_FREE_FD = 6, MOST_FDS = 64 };
 
 struct birth_head {
     char kind; /* KIND_OF_BIRTH */
@@ -20,7 +24,8 @@ struct birth_head {
     uint16_t workers; /* how many the instance has */
     int32_t number;
     int32_t emperor_pid;
-    uint32_t threads; /* of each worker, for the log */
+    uint16_t threads; /* of each worker, for the log */
+    uint16_t flags;   /* HOST_ROOT */
     uint64_t clone_flags;
     char roles[ROLES]; /* what the descriptors beside the packet are: enum role */
 };
@@ -41,6 +46,7 @@ enum act_kind {
     ACT_DIRECTORY = 1,
     ACT_COMMAND_LINE,
     ACT_WAIT_FOR_MAPS,
+    ACT_BUILD,        /* the jail's steps before the drop, by an interpreter in a process beside us */
     ACT_MAKE_PRIVATE, /* every mount */
     ACT_HOSTNAME,
     ACT_BOUND,    /* u64: the capabilities that stay in the bounding set */
@@ -113,6 +119,8 @@ int next_act(struct cursor *cursor, struct act *act);
 int find_act(struct cursor cursor, enum act_kind kind, struct act *act);
 
 struct cmdline;
+enum { FAILED = -1, DONE = 0, BUILDING = 1 };
+
 int do_acts(struct newborn *newborn, struct cmdline *cmdline, struct cursor cursor,
             unsigned *resume);
 

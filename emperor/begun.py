@@ -1,4 +1,5 @@
-"""A plain vassal that needs an interpreter after all: as worker 1, or because something happened.
+"""A plain vassal that needs an interpreter after all: to build its jail, as worker 1, or because
+something happened.
 
 See ``flat`` for what a plain vassal is, and ``_birth`` for the moments at which this is asked.
 """
@@ -58,6 +59,8 @@ def _listeners() -> tuple[OpenListener, ...]:
 
 
 def _begun(what: int) -> Begun:
+    if what == _birth.BUILDER:
+        return Begun(builds=True)
     if what == _birth.STOPPED:
         return Begun(resume=_birth.resume())
     loaded, serving, environment, packet, signals = _birth.woken()

@@ -27,12 +27,14 @@ class Begun:
     """A start that was begun without an interpreter (``flat``), and needs one now.
 
     Without ``under_way`` an act failed and the start goes on at ``resume``, in words of our own.
-    With it this process is the master that was woken, or (``is_worker``) worker 1.
+    With it this process is the master that was woken, or (``is_worker``) worker 1. ``builds`` is
+    a process beside the newborn that shares its root, and ends when the jail is built.
     """
 
     resume: int = SOCKETS
     under_way: UnderWay | None = None
     is_worker: bool = False
+    builds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

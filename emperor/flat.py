@@ -20,7 +20,17 @@ from donjon import syscalls
 from donjon.config.outline import Outline, drop_point
 from donjon.emperor.birth import AFTER_DROP, SOCKETS, Birth
 from donjon.emperor.orders import DIRECT_LIMIT, Order
-from donjon.jail import capabilities, limits, mounts, namespaces, users
+from donjon.jail import (
+    capabilities,
+    devices,
+    limits,
+    mounts,
+    namespaces,
+    proc,
+    rootfs,
+    userns,
+    users,
+)
 from donjon.jail.phase import ORDER, Phase
 from donjon.jail.spec import JailSpec
 from donjon.server import board, plain
@@ -28,7 +38,7 @@ from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.phases import DropPoint
 from donjon.server.spec import Listener, ServerSpec
 
-HEAD = struct.Struct("=cBHiiIQ32s")
+HEAD = struct.Struct("=cBHiiHHQ32s")
 ACT = struct.Struct("=HHI")
 KIND = b"F"
 ROLES = {
@@ -40,10 +50,10 @@ MOST_LISTENERS = 16
 MOST_WORKERS = 64
 
 (
-    _DIRECTORY, _COMMAND_LINE, _WAIT_FOR_MAPS, _MAKE_PRIVATE, _HOSTNAME, _BOUND, _RESTRICT,
+    _DIRECTORY, _COMMAND_LINE, _WAIT_FOR_MAPS, _BUILD, _MAKE_PRIVATE, _HOSTNAME, _BOUND, _RESTRICT,
     _KEEP_CAPS, _BECOME, _HOLD_CAPS, _DUMPABLE, _NO_NEW_PRIVILEGES, _LIMIT, _PRIORITY, _SECCOMP,
     _LISTEN, _SERVE, _RECORD,
-) = range(1, 19)  # fmt: skip
+) = range(1, 20)  # fmt: skip
 
 _NO_RESUME = 0xFFFF
 _ALIGNMENT = 8
@@ -88,6 +98,7 @@ def _head(order: Order, server: ServerSpec) -> bytes:
     roles = b"".join(ROLES[role] for role in order.roles)
     return HEAD.pack(
         KIND, len(roles), server.processes, order.number, order.emperor_pid, server.threads,
+        int(order.birth is not None and order.birth.launch.jail.rootfs == "host"),
         order.clone_flags, roles,
     )  # fmt: skip
 
@@ -107,7 +118,7 @@ def _is_plain_order(order: Order, birth: Birth) -> bool:
 
 def _is_plain_jail(jail: JailSpec) -> bool:
     special = jail.immediate_uid or jail.immediate_gid or jail.setns or jail.setns_preopen
-    return not special and drop_point(jail) is DropPoint.START and not jail.drop_first
+    return not special and drop_point(jail) is DropPoint.START
 
 
 def _is_plain_server(spec: ServerSpec) -> bool:
@@ -153,16 +164,20 @@ def _steps(outline: Outline) -> list[Acts] | None:
     """Return the acts of each step of the privilege phase; None if there is a step without."""
     if outline.hooks or outline.touch:
         return None
-    found: list[Acts] = []
-    for step in outline.plan.steps:
-        if step.phase is Phase.AS_VASSAL:
-            continue  # the prelude has it
-        say = _SAID.get(type(step))
-        if say is None or ORDER[step.phase] < ORDER[Phase.POST_JAIL]:
-            return None
-        if step.phase is not Phase.LIMITS:
-            found.append(say(step))
-    return found
+    steps = [step for step in outline.plan.steps if step.phase is not Phase.AS_VASSAL]
+    walls = [step for step in steps if ORDER[step.phase] < ORDER[Phase.DROP]]
+    rest = [step for step in steps if ORDER[step.phase] >= ORDER[Phase.DROP]]
+    if any(step.phase not in _WALLS for step in walls):
+        return None
+    if not all(type(step) in _SAID for step in rest):
+        return None
+    drop = [_SAID[type(step)](step) for step in rest if step.phase is not Phase.LIMITS]
+    if all(type(step) in _SAID for step in walls):
+        return [_SAID[type(step)](step) for step in walls] + drop
+    if all(type(step) in _SAID or type(step) in _BUILT for step in walls):
+        built: list[Acts] = [[(_BUILD, b"")]]
+        return built + [[] for _ in walls[1:]] + drop
+    return None
 
 
 def _after_drop(outline: Outline, server: ServerSpec) -> Acts:
@@ -209,6 +224,18 @@ _SAID: dict[type[Any], Callable[[Any], Acts]] = {
     limits.Priority: lambda step: [(_PRIORITY, _SIGNED.pack(step.nice))],
 }
 """The steps that are acts of the kernel, and nothing more."""
+
+_BUILT: frozenset[type[Any]] = frozenset(
+    {
+        mounts.HoldRoot, mounts.BindMount, mounts.TmpfsMount, proc.ProcMount, devices.DevMount,
+        rootfs.NewHostRoot, rootfs.NewDirectoryRoot, rootfs.Expose, rootfs.SealViews,
+        rootfs.EnterRoot, rootfs.ReleaseRoot, rootfs.Chroot, rootfs.PivotRoot,
+        userns.ForbidNested,
+    }
+)  # fmt: skip
+"""The steps that act on namespaces, root and directory: whoever shares these may do them."""
+
+_WALLS = frozenset({Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT})
 
 
 # -- listeners

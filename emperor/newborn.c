@@ -70,9 +70,22 @@ enter_groups(const struct birth_head *head, const int *fds)
     }
 }
 
+/* Close every descriptor from FIRST on but KEPT. */
+static void
+close_from(unsigned first, int kept)
+{
+    if (kept > (int)first) {
+        (void)syscall(SYS_close_range, first, (unsigned)kept - 1, 0U);
+        first = (unsigned)kept + 1;
+    }
+    if (syscall(SYS_close_range, first, ~0U, 0U) < 0) {
+        give_up("descriptors");
+    }
+}
+
 /* Put the descriptors where a vassal expects them, and close every other one. */
 static void
-arrange(struct birth *birth, int *fds, size_t count)
+arrange(struct birth *birth, int *fds, size_t count, bool builds)
 {
     const struct birth_head *head = &birth->newborn.head;
     for (size_t i = 0; i < count; i++) {
@@ -97,9 +110,7 @@ arrange(struct birth *birth, int *fds, size_t count)
         birth->newborn.maps_fd = FIRST_FREE_FD;
     }
     unsigned first = maps >= 0 ? FIRST_FREE_FD + 1 : FIRST_FREE_FD;
-    if (syscall(SYS_close_range, first, ~0U, 0U) < 0) {
-        give_up("descriptors");
-    }
+    close_from(first, builds ? birth->template_fd : -1);
 }
 
 static void
@@ -172,19 +183,21 @@ reign(struct birth *birth)
 enum outcome
 live(struct birth *birth, struct cmdline *cmdline, struct cursor acts, int *fds, size_t count)
 {
+    struct act building;
     (void)prctl(PR_SET_NAME, "donjon", 0UL, 0UL, 0UL);
-    arrange(birth, fds, count);
+    arrange(birth, fds, count, find_act(acts, ACT_BUILD, &building) == 1);
     die_with_emperor(birth->newborn.head.emperor_pid);
     default_signals();
     (void)setsid(); /* kill(0, ...) must not reach another vassal */
-    if (do_acts(&birth->newborn, cmdline, acts, &birth->resume) < 0) {
+    int result = do_acts(&birth->newborn, cmdline, acts, &birth->resume);
+    if (result != DONE) {
         if (birth->resume == NO_RESUME) {
             give_up("what comes before its jail");
         }
         if (find_act(acts, ACT_RECORD, &birth->newborn.record) != 1) {
             give_up("the order");
         }
-        return STOPPED;
+        return result == BUILDING ? BUILDER : STOPPED;
     }
     return reign(birth);
 }

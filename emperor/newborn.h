@@ -5,11 +5,9 @@
 #include "acts.h"
 #include "sitter.h"
 
-/* Numbers that emperor/birth.py gives these descriptors. */
-enum { CONTROL_FD = 3, LAUNCH_FD = 4, ERROR_FD = 5, FIRST_FREE_FD = 6, MOST_FDS = 64 };
-
 enum outcome {
     STOPPED = 1, /* an act failed: an interpreter goes on from newborn.resume */
+    BUILDER,     /* this process puts the jail of a newborn together */
     WORKER,      /* this process is worker 1 */
     MASTER       /* this process is the master, and something happened */
 };
@@ -18,6 +16,7 @@ struct birth {
     struct newborn newborn;
     struct sitter sitter;
     unsigned resume;
+    int template_fd; /* of host roots, for a builder; -1: none */
     void *board; /* counters that master and workers share */
     size_t board_size;
 };

@@ -220,10 +220,13 @@ class Zygote:
     def serve(self) -> None:
         """Carry out orders until the Emperor is gone, then clean up."""
         while True:
-            what, packet, fds = _birth.serve(self.link.fileno(), self.poller.fileno())
+            held = (*template.descriptors(), -1)[0]
+            what, packet, fds = _birth.serve(self.link.fileno(), self.poller.fileno(), held)
             if what == _birth.PROCESS_ENDED:
                 self.poller.unregister(fds[0])
                 self.janitor.gone(fds[0])
+            elif what == _birth.TEMPLATE_WANTED:
+                zygote.refresh()
             elif what == _birth.NOTES_FULL:
                 self._read_notes()
             elif what != _birth.PACKET_CAME:

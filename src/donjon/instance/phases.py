@@ -28,6 +28,9 @@ from donjon.server.spec import TouchHook
 PRIVILEGE = (Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT, Phase.DROP, Phase.AS_USER)
 """The privilege phase (uwsgi-facts 2.2), in order."""
 
+BUILDING = PRIVILEGE[:3]
+"""What of it makes the jail."""
+
 
 class InstancePhases:
     """``donjon.server.phases.Phases`` of one configuration."""
@@ -47,6 +50,10 @@ class InstancePhases:
     def have_done(self, steps: int) -> None:
         """Leave out so many steps of the privilege phase, which were done already."""
         self._done = steps
+
+    def build(self) -> None:
+        """Put the jail together, and drop nothing: for a process beside that which lives in it."""
+        self._carry_out(self._outline.plan, BUILDING)
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``. Raises HookError where the phase is fatal.

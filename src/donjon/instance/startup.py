@@ -128,6 +128,9 @@ class _Start:
         context = self._context(control)
         moments = InstancePhases(self.launch, self._outline(), context)
         begun = self.birth.begun if self.birth else None
+        if begun is not None and begun.builds:
+            moments.build()
+            return 0
         if begun is not None:
             moments.have_done(begun.resume)
             if begun.under_way is not None:
