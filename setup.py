@@ -27,11 +27,12 @@ def extension(name: str, sources: str) -> Extension:
 LINUX = [
     extension(
         "syscalls._linux",
-        "_linux _faults _process _mount _file _privilege _cmdline _inotify cmdline fork",
+        "_linux _faults _process _mount _file _privilege _cmdline _inotify cmdline faults fork",
     ),
     extension(
         "emperor._birth",
-        "_birth newborn acts listening sitter ../syscalls/cmdline ../syscalls/fork",
+        "_birth newborn acts listening sitter"
+        " ../syscalls/cmdline ../syscalls/faults ../syscalls/fork",
     ),
     extension(
         "server._wsgi",

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../syscalls/cmdline.h"
+#include "../syscalls/faults.h"
 #include "../syscalls/fork.h"
 #include "newborn.h"
 
@@ -41,7 +42,7 @@ struct state {
     int waiting_fds[MOST_FDS]; /* of an order that waits for the template of host roots */
     size_t waiting_count;
     size_t waiting_size; /* 0: none */
-    size_t notes_size; /* packets for the janitor, each after its length */
+    size_t notes_size;   /* packets for the janitor, each after its length */
     unsigned char notes[NOTES_SIZE];
     unsigned char packet[LONGEST];
 };
@@ -212,7 +213,9 @@ bear(struct state *state, int link, int epoll, size_t size, int *fds, size_t cou
         return 0;
     }
     unsigned long long flags = CLONE_PARENT | head->clone_flags;
-    pid_t pid = fork_with(flags, 0, cgroup_of(head, fds), &pidfd);
+    pid_t pid = faults_trip(state->birth.newborn.faults, "clone3")
+                    ? -1
+                    : fork_with(flags, 0, cgroup_of(head, fds), &pidfd);
     if (pid == 0) {
         return (int)live(&state->birth, &state->cmdline, acts, fds, count);
     }
@@ -268,7 +271,8 @@ happened(struct state *state, int link, int epoll, int fd)
     return born(bear(state, link, epoll, (size_t)size, fds, count));
 }
 
-PyDoc_STRVAR(serve_doc, "serve(link, epoll, template): carry out plain orders until something else comes");
+PyDoc_STRVAR(serve_doc,
+             "serve(link, epoll, template): carry out plain orders until something else comes");
 
 static PyObject *
 do_serve(PyObject *module, PyObject *args)
@@ -461,6 +465,13 @@ static PyMethodDef methods[] = {
 static int
 module_exec(PyObject *module)
 {
+    PyObject *calls = PyImport_ImportModule("donjon.syscalls._linux");
+    struct faults *faults = calls == NULL ? NULL : PyCapsule_Import(FAULTS_CAPSULE, 0);
+    Py_XDECREF(calls); /* sys.modules holds it */
+    if (faults == NULL) {
+        return -1;
+    }
+    state_of(module)->birth.newborn.faults = faults;
     if (PyModule_AddIntMacro(module, STOPPED) < 0 || PyModule_AddIntMacro(module, WORKER) < 0 ||
         PyModule_AddIntMacro(module, MASTER) < 0 ||
         PyModule_AddIntMacro(module, PACKET_CAME) < 0 ||

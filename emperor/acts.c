@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../syscalls/cmdline.h"
+#include "../syscalls/faults.h"
 #include "../syscalls/fork.h"
 #include "../syscalls/kernel.h"
 #include "listening.h"
@@ -213,6 +214,19 @@ is_become(const struct identity *who)
            (group == who->gid && effective_group == who->gid && saved_group == who->gid);
 }
 
+/* The call that each kind of act is, as syscalls/ names it; NULL where there are several, or none
+ * that fails. */
+static const char *const calls[] = {
+    [ACT_MAKE_PRIVATE] = "mount_setattr",
+    [ACT_HOSTNAME] = "sethostname",
+    [ACT_BOUND] = "capbset_drop",
+    [ACT_HOLD_CAPS] = "capset",
+    [ACT_NO_NEW_PRIVILEGES] = "set_no_new_privs",
+    [ACT_LIMIT] = "setrlimit",
+    [ACT_PRIORITY] = "setpriority",
+    [ACT_RECORD] = NULL,
+};
+
 static int
 set_groups(const struct act *act, const struct identity *who)
 {
@@ -231,15 +245,20 @@ set_groups(const struct act *act, const struct identity *who)
 
 /* Groups first, the uid last. The change takes back PR_SET_PDEATHSIG (prctl(2)). */
 static int
-become(const struct act *act, pid_t emperor)
+become(struct newborn *newborn, const struct act *act)
 {
     struct identity who;
+    struct faults *faults = newborn->faults;
     if (act->size < sizeof who) {
         errno = EINVAL;
         return -1;
     }
     memcpy(&who, act->data, sizeof who);
-    if (set_groups(act, &who) < 0) {
+    if ((who.groups >= 0 && faults_trip(faults, "setgroups")) || set_groups(act, &who) < 0) {
+        return -1;
+    }
+    if ((who.gid >= 0 && faults_trip(faults, "setresgid")) ||
+        (who.uid >= 0 && faults_trip(faults, "setresuid"))) {
         return -1;
     }
     gid_t gid = (gid_t)who.gid;
@@ -256,7 +275,8 @@ become(const struct act *act, pid_t emperor)
         return -1;
     }
     pid_t parent = getppid();
-    if (parent != 0 && parent != emperor) { /* 0: it is outside of our pid namespace */
+    if (parent != 0 &&
+        parent != newborn->head.emperor_pid) { /* 0: it is outside of our pid namespace */
         _exit(1);
     }
     return 0;
@@ -339,6 +359,11 @@ do_words(const struct act *act)
 static int
 do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
 {
+    size_t kind = (size_t)act->kind;
+    const char *call = kind < sizeof calls / sizeof calls[0] ? calls[kind] : NULL;
+    if (call != NULL && faults_trip(newborn->faults, call)) {
+        return FAILED;
+    }
     switch (act->kind) {
     case ACT_DIRECTORY:
         return text(act) == NULL ? -1 : chdir(text(act));
@@ -355,7 +380,7 @@ do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
     case ACT_KEEP_CAPS:
         return prctl(PR_SET_KEEPCAPS, 1UL, 0UL, 0UL, 0UL);
     case ACT_BECOME:
-        return become(act, newborn->head.emperor_pid);
+        return become(newborn, act);
     case ACT_DUMPABLE:
         return prctl(PR_SET_DUMPABLE, 1UL, 0UL, 0UL, 0UL);
     case ACT_NO_NEW_PRIVILEGES:

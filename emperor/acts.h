@@ -46,7 +46,7 @@ enum act_kind {
     ACT_DIRECTORY = 1,
     ACT_COMMAND_LINE,
     ACT_WAIT_FOR_MAPS,
-    ACT_BUILD,        /* the jail's steps before the drop, by an interpreter in a process beside us */
+    ACT_BUILD, /* the jail's steps before the drop, by an interpreter in a process beside us */
     ACT_MAKE_PRIVATE, /* every mount */
     ACT_HOSTNAME,
     ACT_BOUND,    /* u64: the capabilities that stay in the bounding set */
@@ -103,6 +103,8 @@ struct act {
     size_t size;
 };
 
+struct faults;
+
 /* What became of a birth so far. */
 struct newborn {
     struct birth_head head;
@@ -110,6 +112,7 @@ struct newborn {
     size_t listener_count;
     struct act serve;
     struct act record;
+    struct faults *faults; /* of tests */
     int maps_fd;
 };
 

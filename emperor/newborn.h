@@ -17,7 +17,7 @@ struct birth {
     struct sitter sitter;
     unsigned resume;
     int template_fd; /* of host roots, for a builder; -1: none */
-    void *board; /* counters that master and workers share */
+    void *board;     /* counters that master and workers share */
     size_t board_size;
 };
 

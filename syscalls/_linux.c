@@ -171,7 +171,10 @@ module_exec(PyObject *module)
     if (add_constants(module) < 0 || add_capabilities(module) < 0) {
         return -1;
     }
-    return arm_from_environment(state_of(module));
+    PyObject *faults = PyCapsule_New(&state_of(module)->faults, FAULTS_CAPSULE, NULL);
+    int failed = PyModule_AddObjectRef(module, "faults", faults);
+    Py_XDECREF(faults);
+    return failed < 0 ? -1 : arm_from_environment(state_of(module));
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -12,20 +12,11 @@
 #include <unistd.h>
 
 #include "cmdline.h"
+#include "faults.h"
 #include "kernel.h"
 
-enum { FAULTS = 16, FAULT_NAME = 40 };
-
-struct fault {
-    char name[FAULT_NAME];
-    int error;  /* errno to fail with */
-    long after; /* calls still let through */
-    long times; /* failures left; -1 for ever */
-};
-
 struct state {
-    int armed; /* faults in use; 0 is all that a call looks at in production */
-    struct fault faults[FAULTS];
+    struct faults faults;
     struct cmdline cmdline; /* what /proc/PID/cmdline shows, once it was set */
 };
 
