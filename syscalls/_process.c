@@ -2,6 +2,7 @@
 #include "_linux.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 
 /* Flags that leave the child a process of its own, with a copied stack, so that Python can go on
@@ -26,6 +27,25 @@ tid_address(void)
         return 0;
     }
     return *address == (int)syscall(SYS_gettid) ? (unsigned long long)(uintptr_t)address : 0;
+}
+
+/* The same by clone(2), where a filter answers clone3 with ENOSYS because it cannot look at its
+ * flags, as those of containers do. ENOSYS again for what the older call cannot say.
+ */
+static long
+older_clone(const struct clone_args *request, int *pidfd)
+{
+    unsigned long long flags = request->flags | request->exit_signal;
+    if (flags > UINT32_MAX || (request->flags & CSIGNAL) != 0) {
+        errno = ENOSYS;
+        return -1;
+    }
+    void *tid = (void *)(uintptr_t)request->child_tid;
+#if defined(__x86_64__)
+    return syscall(SYS_clone, (unsigned long)flags, NULL, pidfd, tid, NULL);
+#else
+    return syscall(SYS_clone, (unsigned long)flags, NULL, pidfd, NULL, tid);
+#endif
 }
 
 PyDoc_STRVAR(
@@ -75,6 +95,9 @@ do_clone3(PyObject *module, PyObject *args, PyObject *kwargs)
 
     PyOS_BeforeFork();
     long pid = syscall(SYS_clone3, &request, sizeof request);
+    if (pid < 0 && errno == ENOSYS) {
+        pid = older_clone(&request, &pidfd);
+    }
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return Py_BuildValue("ii", 0, -1);
