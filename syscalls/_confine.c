@@ -76,7 +76,7 @@ PyDoc_STRVAR(seccomp_notif_continue_doc,
 static PyObject *
 do_seccomp_notif_continue(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"fd", "id", NULL};
+    static char *names[] = {"fd", "number", NULL};
     int fd = -1;
     unsigned long long id = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO&:seccomp_notif_continue", names, &fd, mask64,

@@ -182,7 +182,7 @@ def seccomp_filter(program: Buffer, flags: int = 0) -> int:
 def seccomp_notif_recv(fd: int, /) -> tuple[int, int, int, int, tuple[int, ...]]:
     """SECCOMP_IOCTL_NOTIF_RECV of seccomp_unotify(2): ``(id, pid, nr, arch, args)``."""
 
-def seccomp_notif_continue(fd: int, id: int) -> None:
+def seccomp_notif_continue(fd: int, number: int) -> None:
     """SECCOMP_IOCTL_NOTIF_SEND of seccomp_unotify(2): let the call be made."""
 
 def landlock_create_ruleset(
