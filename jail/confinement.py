@@ -25,9 +25,23 @@ from donjon.jail import (
 from donjon.jail.asked import Wish
 from donjon.jail.phase import Phase
 from donjon.jail.seccomp_profile import Profile
+from donjon.jail.spec import JailSpec
 from donjon.jail.step import Step
 
 _PHASE = Phase.DROP
+
+
+def needs_rights(spec: JailSpec) -> bool:
+    """Whether the operator asked for something that a customer's own rights are too few for."""
+    learns = spec.seccomp is not None and spec.seccomp.learns
+    return bool(
+        learns
+        or spec.cap
+        or spec.rlimits
+        or spec.oom_score_adj is not None
+        or spec.io_priority is not None
+        or spec.apparmor_profile
+    )
 
 
 def in_sight_of_the_host(wish: Wish) -> list[Step]:

@@ -234,9 +234,7 @@ def _privileges(wish: Wish) -> list[Step]:
     if caps is not None and (wish.root or caps):
         ambient = spec.cap is not None
         steps.append(
-            capabilities.Hold(
-                phase=phase, origin=origin, caps=caps, ambient=ambient, locks=locks
-            )
+            capabilities.Hold(phase=phase, origin=origin, caps=caps, ambient=ambient, locks=locks)
         )
     return steps
 

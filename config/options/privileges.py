@@ -206,6 +206,12 @@ GATES = (
 )
 
 LIMITS = (
+    Rows("limits", "server").number(
+        "cpu-affinity",
+        "Bind each worker to so many processors of its own, in turn.",
+        example="1",
+        parse=values.integer(0, 4096),
+    ),
     _limit.number(
         "limit-as",
         "Limit the address space of each process, in MiB.",
@@ -280,7 +286,7 @@ OPTIONS = (
     *FOREIGN,
     *unbuilt(
         "limits",
-        required="cpu-affinity check-mountpoint|mountpoint-check|check-mount|mount-check",
+        required="check-mountpoint|mountpoint-check|check-mount|mount-check",
         nothing="never-swap",
         optional="ksm",
         harmless=True,
