@@ -4,9 +4,10 @@
 #include <linux/filter.h>
 #include <stdint.h>
 
-PyDoc_STRVAR(seccomp_filter_doc,
-             "SECCOMP_SET_MODE_FILTER of seccomp(2) with a program of struct sock_filter in bytes; "
-             "the number it returns: 0, a listener, or a thread that could not follow");
+PyDoc_STRVAR(
+    seccomp_filter_doc,
+    "SECCOMP_SET_MODE_FILTER of seccomp(2) with a program of struct sock_filter in bytes; "
+    "the number it returns: 0, a listener, or a thread that could not follow");
 
 static PyObject *
 do_seccomp_filter(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -79,8 +80,8 @@ do_seccomp_notif_continue(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"fd", "number", NULL};
     int fd = -1;
     unsigned long long id = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO&:seccomp_notif_continue", names, &fd, mask64,
-                                     &id)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iO&:seccomp_notif_continue", names, &fd,
+                                     mask64, &id)) {
         return NULL;
     }
     union notification said = {
@@ -139,11 +140,10 @@ do_landlock_add_path(PyObject *module, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     struct path_beneath_attr request = {.allowed_access = allowed, .parent_fd = parent};
-    return none_or_errno(
-        tripped(module, "landlock_add_path")
-            ? -1
-            : syscall(SYS_landlock_add_rule, ruleset, DONJON_LANDLOCK_RULE_PATH_BENEATH, &request,
-                      0));
+    return none_or_errno(tripped(module, "landlock_add_path")
+                             ? -1
+                             : syscall(SYS_landlock_add_rule, ruleset,
+                                       DONJON_LANDLOCK_RULE_PATH_BENEATH, &request, 0));
 }
 
 PyDoc_STRVAR(landlock_restrict_self_doc, "landlock_restrict_self(2) for this thread");

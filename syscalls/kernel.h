@@ -159,7 +159,7 @@ struct mount_attr {
 #ifndef LANDLOCK_CREATE_RULESET_VERSION /* 5.13; linux/landlock.h may be missing */
 #define LANDLOCK_CREATE_RULESET_VERSION (1U << 0)
 #endif
-#define DONJON_LANDLOCK_RULE_PATH_BENEATH 1 /* an enum of linux/landlock.h */
+#define DONJON_LANDLOCK_RULE_PATH_BENEATH 1  /* an enum of linux/landlock.h */
 #define DONJON_KEYCTL_JOIN_SESSION_KEYRING 1 /* linux/keyctl.h */
 
 /* seccomp(2) */
