@@ -27,7 +27,8 @@ def extension(name: str, sources: str) -> Extension:
 LINUX = [
     extension(
         "syscalls._linux",
-        "_linux _faults _process _mount _file _privilege _cmdline _inotify cmdline faults fork",
+        "_linux _faults _process _mount _file _privilege _cmdline _confine _inotify"
+        " cmdline faults fork",
     ),
     extension(
         "emperor._birth",

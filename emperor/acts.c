@@ -6,6 +6,9 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/ioprio.h>
+#include <linux/keyctl.h>
+#include <linux/securebits.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
@@ -177,15 +180,43 @@ restrict_caps(uint64_t kept)
     return set_caps(data);
 }
 
+/* Set the effective, permitted and inheritable sets. */
 static int
-hold_caps(uint64_t caps, bool ambient)
+put_caps(uint64_t held, uint64_t inheritable)
 {
     struct __user_cap_data_struct data[2];
     for (int half = 0; half < 2; half++) {
-        uint32_t mask = (uint32_t)(caps >> (32 * half));
-        data[half] = (struct __user_cap_data_struct){mask, mask, mask};
+        uint32_t mask = (uint32_t)(held >> (32 * half));
+        data[half] =
+            (struct __user_cap_data_struct){mask, mask, (uint32_t)(inheritable >> (32 * half))};
     }
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL) < 0 || set_caps(data) < 0) {
+    return set_caps(data);
+}
+
+/* Set and lock securebits, with a last use of CAP_SETPCAP. */
+static int
+lock_securebits(uint64_t caps, uint64_t locks)
+{
+    int held = prctl(PR_GET_SECUREBITS, 0UL, 0UL, 0UL, 0UL);
+    unsigned long bits = ((unsigned long)held & ~(1UL << SECURE_KEEP_CAPS)) | locks;
+    return held < 0 || prctl(PR_SET_SECUREBITS, bits, 0UL, 0UL, 0UL) < 0 ? -1
+                                                                         : put_caps(caps, caps);
+}
+
+/* capabilities.hold() does the same. */
+static int
+hold_caps(uint64_t caps, bool ambient, uint64_t locks)
+{
+    struct __user_cap_data_struct data[2];
+    const uint64_t setpcap = UINT64_C(1) << CAP_SETPCAP;
+    if (get_caps(data) < 0) {
+        return -1;
+    }
+    if ((data[0].permitted & setpcap) == 0) {
+        locks = 0;
+    }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL) < 0 ||
+        put_caps(locks != 0 ? caps | setpcap : caps, caps) < 0) {
         return -1;
     }
     for (unsigned long cap = 0; ambient && cap < 64; cap++) {
@@ -194,7 +225,16 @@ hold_caps(uint64_t caps, bool ambient)
             return -1;
         }
     }
-    return 0;
+    return locks != 0 ? lock_securebits(caps, locks) : 0;
+}
+
+/* A session keyring of its own. Where there is no such call, or a filter refuses it, no keyring
+ * can be reached either. */
+static int
+join_keyring(void)
+{
+    long result = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+    return result < 0 && errno != ENOSYS && errno != EPERM ? -1 : 0;
 }
 
 /* Whether all ids are those of WHO now. */
@@ -224,6 +264,9 @@ static const char *const calls[] = {
     [ACT_NO_NEW_PRIVILEGES] = "set_no_new_privs",
     [ACT_LIMIT] = "setrlimit",
     [ACT_PRIORITY] = "setpriority",
+    [ACT_IO_PRIORITY] = "ioprio_set",
+    [ACT_KEYRING] = "join_session_keyring",
+    [ACT_SECCOMP] = "seccomp_filter",
     [ACT_RECORD] = NULL,
 };
 
@@ -285,11 +328,11 @@ become(struct newborn *newborn, const struct act *act)
 static int
 limit(const struct act *act)
 {
-    uint64_t values[2];
-    if (words(act, values, 2) < 0) {
+    uint64_t values[3];
+    if (words(act, values, 3) < 0) {
         return -1;
     }
-    struct rlimit both = {.rlim_cur = values[1], .rlim_max = values[1]};
+    struct rlimit both = {.rlim_cur = values[1], .rlim_max = values[2]};
     return setrlimit((__rlimit_resource_t)values[0], &both);
 }
 
@@ -339,8 +382,8 @@ build(void)
 static int
 do_words(const struct act *act)
 {
-    uint64_t values[2] = {0, 0};
-    if (words(act, values, act->kind == ACT_HOLD_CAPS ? 2 : 1) < 0) {
+    uint64_t values[3] = {0, 0, 0};
+    if (words(act, values, act->kind == ACT_HOLD_CAPS ? 3 : 1) < 0) {
         return -1;
     }
     switch (act->kind) {
@@ -349,7 +392,9 @@ do_words(const struct act *act)
     case ACT_RESTRICT:
         return restrict_caps(values[0]);
     case ACT_HOLD_CAPS:
-        return hold_caps(values[0], values[1] != 0);
+        return hold_caps(values[0], values[1] != 0, values[2]);
+    case ACT_IO_PRIORITY:
+        return (int)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, (int)values[0]);
     default:
         return setpriority(PRIO_PROCESS, 0, (int)(int64_t)values[0]);
     }
@@ -395,7 +440,10 @@ do_act(struct newborn *newborn, struct cmdline *cmdline, const struct act *act)
     case ACT_RESTRICT:
     case ACT_HOLD_CAPS:
     case ACT_PRIORITY:
+    case ACT_IO_PRIORITY:
         return do_words(act);
+    case ACT_KEYRING:
+        return join_keyring();
     case ACT_SERVE:
         newborn->serve = *act;
         return 0;

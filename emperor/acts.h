@@ -53,15 +53,17 @@ enum act_kind {
     ACT_RESTRICT, /* u64: those that stay in the other sets */
     ACT_KEEP_CAPS,
     ACT_BECOME,    /* struct identity */
-    ACT_HOLD_CAPS, /* u64 capabilities, u64 whether ambient too */
+    ACT_HOLD_CAPS, /* u64 capabilities, u64 whether ambient too, u64 securebits to lock */
     ACT_DUMPABLE,
     ACT_NO_NEW_PRIVILEGES,
-    ACT_LIMIT,    /* u64 resource, u64 value: soft and hard */
-    ACT_PRIORITY, /* i64 */
-    ACT_SECCOMP,  /* struct sock_filter[] */
-    ACT_LISTEN,   /* struct listening, then the address */
-    ACT_SERVE,    /* u64 bytes of shared counters, then what the worker is told */
-    ACT_RECORD    /* the whole order, for an interpreter */
+    ACT_LIMIT,       /* u64 resource, u64 soft, u64 hard */
+    ACT_PRIORITY,    /* i64 */
+    ACT_IO_PRIORITY, /* u64 */
+    ACT_KEYRING,
+    ACT_SECCOMP, /* struct sock_filter[] */
+    ACT_LISTEN,  /* struct listening, then the address */
+    ACT_SERVE,   /* u64 bytes of shared counters, then what the worker is told */
+    ACT_RECORD   /* the whole order, for an interpreter */
 };
 
 struct act_head {

@@ -9,6 +9,7 @@ words for it, and a master that is woken needs its configuration.
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import socket
@@ -28,11 +29,13 @@ from donjon.jail import (
     namespaces,
     proc,
     rootfs,
+    seccomp,
+    standing,
     userns,
     users,
 )
 from donjon.jail.phase import ORDER, Phase
-from donjon.jail.spec import JailSpec
+from donjon.jail.spec import JailSpec, ResourceLimit
 from donjon.server import board, plain
 from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.phases import DropPoint
@@ -51,15 +54,16 @@ MOST_WORKERS = 64
 
 (
     _DIRECTORY, _COMMAND_LINE, _WAIT_FOR_MAPS, _BUILD, _MAKE_PRIVATE, _HOSTNAME, _BOUND, _RESTRICT,
-    _KEEP_CAPS, _BECOME, _HOLD_CAPS, _DUMPABLE, _NO_NEW_PRIVILEGES, _LIMIT, _PRIORITY, _SECCOMP,
-    _LISTEN, _SERVE, _RECORD,
-) = range(1, 20)  # fmt: skip
+    _KEEP_CAPS, _BECOME, _HOLD_CAPS, _DUMPABLE, _NO_NEW_PRIVILEGES, _LIMIT, _PRIORITY,
+    _IO_PRIORITY, _KEYRING, _SECCOMP, _LISTEN, _SERVE, _RECORD,
+) = range(1, 22)  # fmt: skip
 
 _NO_RESUME = 0xFFFF
 _ALIGNMENT = 8
 _IDENTITY = struct.Struct("=qqq")
 _LISTENING = struct.Struct("=iiiiii")
-_SIGNED, _WORD, _PAIR = struct.Struct("=q"), struct.Struct("=Q"), struct.Struct("=QQ")
+_SIGNED, _WORD, _THREE = struct.Struct("=q"), struct.Struct("=Q"), struct.Struct("=QQQ")
+_UNLIMITED = (1 << 64) - 1
 
 Acts = list[tuple[int, bytes]]
 
@@ -108,6 +112,8 @@ def _head(order: Order, server: ServerSpec) -> bytes:
 
 def _is_plain_order(order: Order, birth: Birth) -> bool:
     launch = birth.launch
+    if order.uid is None and launch.jail.uid is None and os.geteuid() == 0:
+        return False  # a server that stays root says so
     special = (
         order.command or order.evaluate is not None or order.start_hook or order.hooks
         or not birth.shares_environment or launch.emperor or launch.fallback_config
@@ -156,7 +162,7 @@ def _prelude(order: Order, birth: Birth) -> Acts:
         groups = () if order.gid is not None else None
         acts.append((_BECOME, _identity(users.Identity(order.uid, order.gid, groups))))
     if order.uid is not None:
-        acts += [(_HOLD_CAPS, _PAIR.pack(0, 0)), (_DUMPABLE, b"")]
+        acts += [(_HOLD_CAPS, _THREE.pack(0, 0, 0)), (_DUMPABLE, b"")]
     return acts
 
 
@@ -210,17 +216,26 @@ def _before_drop(step: capabilities.BeforeDrop) -> Acts:
     return acts
 
 
+def _limit(limit: ResourceLimit) -> tuple[int, bytes]:
+    soft, hard = (_UNLIMITED if one is None else one for one in (limit.soft, limit.hard))
+    return _LIMIT, _THREE.pack(limit.kind, soft, hard)
+
+
 _SAID: dict[type[Any], Callable[[Any], Acts]] = {
     mounts.MakePrivate: lambda _: [(_MAKE_PRIVATE, b"")],
     namespaces.SetHostname: lambda step: [(_HOSTNAME, _text(step.name))],
     capabilities.BeforeDrop: _before_drop,
     capabilities.Hold: lambda step: [
-        (_HOLD_CAPS, _PAIR.pack(capabilities.mask(step.caps), int(step.ambient)))
+        (_HOLD_CAPS, _THREE.pack(capabilities.mask(step.caps), int(step.ambient), step.locks))
     ],
     capabilities.NoNewPrivileges: lambda _: [(_NO_NEW_PRIVILEGES, b"")],
     users.Become: lambda step: [(_BECOME, _identity(step.identity))],
-    limits.NoCoreDumps: lambda _: [(_LIMIT, _PAIR.pack(resource.RLIMIT_CORE, 1))],
-    limits.Limit: lambda step: [(_LIMIT, _PAIR.pack(step.kind, step.value))],
+    seccomp.FilterCalls: lambda step: [(_SECCOMP, step.code)],
+    standing.NewKeyring: lambda _: [(_KEYRING, b"")],
+    standing.LimitResource: lambda step: [_limit(step.limit)],
+    standing.SetIoPriority: lambda step: [(_IO_PRIORITY, _WORD.pack(standing.io_value(step)))],
+    limits.NoCoreDumps: lambda _: [(_LIMIT, _THREE.pack(resource.RLIMIT_CORE, 1, 1))],
+    limits.Limit: lambda step: [(_LIMIT, _THREE.pack(step.kind, step.value, step.value))],
     limits.Priority: lambda step: [(_PRIORITY, _SIGNED.pack(step.nice))],
 }
 """The steps that are acts of the kernel, and nothing more."""

@@ -26,6 +26,7 @@ from donjon.errors import ConfigError
 from donjon.hooks.spec import Hook
 from donjon.jail import plan as plans
 from donjon.jail import userns, users
+from donjon.jail.confinement import needs_rights
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.origin import Origin
@@ -155,7 +156,9 @@ class Preparer:
         )
         drops_at_birth = tyrant and not needs_root(launch)
         jail = dataclasses.replace(
-            launch.jail, clone_flags=launch.jail.clone_flags | self.spec.use_clone
+            launch.jail,
+            clone_flags=launch.jail.clone_flags | self.spec.use_clone,
+            emperor_cap=self.spec.cap,
         )
         if tyrant and not drops_at_birth:
             jail = dataclasses.replace(
@@ -233,7 +236,7 @@ def needs_root(launch: Launch) -> bool:
     return bool(
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
-        or jail.privileged_exec
+        or jail.privileged_exec or needs_rights(jail)
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
 
 
@@ -82,6 +83,29 @@ class Exec:
     shell: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """``landlock = PATH[:MODE]``, or ``auto`` as ``path``; ``mode`` is ro, exec, rw or all."""
+
+    path: str
+    mode: str = "ro"
+    origin: Origin = DEFAULT
+    optional: bool = False  # one that was derived, of a path that need not be there
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimit:
+    """``rlimit-NAME = SOFT[:HARD]``; None is no limit."""
+
+    kind: int
+    soft: int | None
+    hard: int | None
+    origin: Origin = DEFAULT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailSpec:
     """Everything about isolation and privileges. Names of fields follow the options.
@@ -135,6 +159,16 @@ class JailSpec:
     drop_first: bool = False  # a customer's file: walls and drop come before all it asks for
     own_limits: frozenset[str] = frozenset()  # "prio", "max_fd": set without root's rights
     keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
+
+    # confinement: what is taken on around the drop
+    seccomp: Profile | None = None  # None: default in a jail, none elsewhere
+    landlock: tuple[FileRule, ...] = ()
+    rlimits: tuple[ResourceLimit, ...] = ()
+    oom_score_adj: int | None = None
+    io_priority: tuple[int, int] | None = None  # class and level of ioprio_set(2)
+    securebits: int | None = None  # None: the locks of a jail
+    keep_keyring: bool = False  # False: a session keyring of the jail's own
+    apparmor_profile: str | None = None
 
     # gates
     wait_for: tuple[WaitFor, ...] = ()

@@ -60,7 +60,7 @@ def _is_plain(spec: ServerSpec) -> bool:
         return False
     more = (
         spec.lazy_apps or spec.master_as_root or spec.virtualenv or spec.python_import
-        or spec.pythonpath or applications[0].mountpoint
+        or spec.pythonpath or spec.cpu_affinity or applications[0].mountpoint
     )  # fmt: skip
     return spec.processes == 1 and spec.threads == 1 and not more
 

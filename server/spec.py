@@ -107,6 +107,7 @@ class ServerSpec:
     idle: int = 0
     die_on_idle: bool = False
     heartbeat: int = 0
+    cpu_affinity: int = 0  # processors of each worker; 0: any
     mules: tuple[str, ...] = ()  # "" for a plain mule, else the file to run
     procname_prefix: str = ""
     procname_prefix_spaced: str = ""

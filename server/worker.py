@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import environment, uwsgi_module
+from donjon.server import affinity, environment, uwsgi_module
 from donjon.server._wsgi import MAX_REQUESTS
 from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
@@ -61,6 +61,7 @@ def run(order: Order, life: uwsgi_module.Life, load: Load, applications: Applica
     try:
         order.phases.drop(DropPoint.WORKER)
         order.bind_to_parent()  # a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
+        affinity.settle(life.slot, order.spec.cpu_affinity)
         order.phases.run(Phase.POST_FORK)
         if order.loads_late:
             applications = load()

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Final
 
+from _typeshed import ReadableBuffer as Buffer
+
 _Path = str | bytes | PathLike[str] | PathLike[bytes]
 
 def inject(name: str, errno: int, after: int = 0, times: int = 1) -> None:
@@ -31,7 +33,8 @@ def clone3(flags: int, *, exit_signal: int = -1, cgroup: int = -1) -> tuple[int,
     Only flags that leave the child a copy of this process are taken, others are ValueError.
     CLONE_PIDFD is always set; ``cgroup``, a directory of the v2 hierarchy, sets CLONE_INTO_CGROUP.
     ``exit_signal`` -1 is SIGCHLD, or 0 with CLONE_PARENT (the kernel gives the child the caller's
-    own, and refuses another).
+    own, and refuses another). Where clone3 is ENOSYS, clone(2) is taken for what it can do too: no
+    cgroup and no time namespace.
 
     The caller has one thread. Handlers of os.register_at_fork() run, those of pthread_atfork(3)
     do not.
@@ -169,6 +172,38 @@ def landlock_abi() -> int:
 
 def seccomp_action_avail(action: int, /) -> None:
     """SECCOMP_GET_ACTION_AVAIL of seccomp(2); OSError where ``action`` is not available."""
+
+def seccomp_filter(program: Buffer, flags: int = 0) -> int:
+    """SECCOMP_SET_MODE_FILTER of seccomp(2): ``program`` is an array of struct sock_filter.
+
+    Returns 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor, close-on-exec.
+    """
+
+def seccomp_notif_recv(fd: int, /) -> tuple[int, int, int, int, tuple[int, ...]]:
+    """SECCOMP_IOCTL_NOTIF_RECV of seccomp_unotify(2): ``(id, pid, nr, arch, args)``."""
+
+def seccomp_notif_continue(fd: int, number: int) -> None:
+    """SECCOMP_IOCTL_NOTIF_SEND of seccomp_unotify(2): let the call be made."""
+
+def landlock_create_ruleset(
+    handled_access_fs: int, handled_access_net: int = 0, scoped: int = 0
+) -> int:
+    """landlock_create_ruleset(2)."""
+
+def landlock_add_path(ruleset_fd: int, parent_fd: int, allowed_access: int) -> None:
+    """landlock_add_rule(2) with LANDLOCK_RULE_PATH_BENEATH."""
+
+def landlock_restrict_self(ruleset_fd: int, flags: int = 0) -> None:
+    """landlock_restrict_self(2) for this thread."""
+
+def join_session_keyring() -> int:
+    """KEYCTL_JOIN_SESSION_KEYRING of keyctl(2) without a name: a new keyring's number."""
+
+def ioprio_set(which: int, who: int, ioprio: int) -> None:
+    """ioprio_set(2)."""
+
+def ioprio_get(which: int, who: int) -> int:
+    """ioprio_get(2)."""
 
 def sethostname(name: str | bytes, /) -> None:
     """sethostname(2)."""
@@ -311,6 +346,10 @@ SECCOMP_RET_KILL_PROCESS: Final[int]
 SECCOMP_RET_ERRNO: Final[int]
 SECCOMP_RET_LOG: Final[int]
 SECCOMP_RET_ALLOW: Final[int]
+SECCOMP_RET_USER_NOTIF: Final[int]
+SECCOMP_FILTER_FLAG_TSYNC: Final[int]
+SECCOMP_FILTER_FLAG_TSYNC_ESRCH: Final[int]
+SECCOMP_FILTER_FLAG_NEW_LISTENER: Final[int]
 SIOCGIFFLAGS: Final[int]
 SIOCSIFFLAGS: Final[int]
 IFF_UP: Final[int]

@@ -1,6 +1,7 @@
 /* fork.c - clone3(2) as fork(2): a copied stack, and glibc's idea of its thread kept right. */
 #include "fork.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -23,6 +24,25 @@ tid_address(void)
         return 0;
     }
     return *address == (int)syscall(SYS_gettid) ? (unsigned long long)(uintptr_t)address : 0;
+}
+
+/* The same by clone(2), where a filter answers clone3 with ENOSYS because it cannot look at its
+ * flags, as those of containers do. ENOSYS again for what the older call cannot say.
+ */
+static long
+older_clone(const struct clone_args *request, int *pidfd)
+{
+    unsigned long long flags = request->flags | request->exit_signal;
+    if (flags > UINT32_MAX || (request->flags & CSIGNAL) != 0) {
+        errno = ENOSYS;
+        return -1;
+    }
+    void *tid = (void *)(uintptr_t)request->child_tid;
+#if defined(__x86_64__)
+    return syscall(SYS_clone, (unsigned long)flags, NULL, pidfd, tid, NULL);
+#else
+    return syscall(SYS_clone, (unsigned long)flags, NULL, pidfd, NULL, tid);
+#endif
 }
 
 /**
@@ -51,5 +71,9 @@ fork_with(unsigned long long flags, int exit_signal, int cgroup, int *pidfd)
         exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD;
     }
     request.exit_signal = (unsigned long long)exit_signal;
-    return (pid_t)syscall(SYS_clone3, &request, sizeof request);
+    long pid = syscall(SYS_clone3, &request, sizeof request);
+    if (pid < 0 && errno == ENOSYS) {
+        pid = older_clone(&request, pidfd);
+    }
+    return (pid_t)pid;
 }

@@ -67,6 +67,8 @@
 #endif
 #ifndef SYS_landlock_create_ruleset /* 5.13 */
 #define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule 445
+#define SYS_landlock_restrict_self 446
 #endif
 
 /* umount2(2): only in <sys/mount.h>, see above. */
@@ -156,6 +158,16 @@ struct mount_attr {
 
 #ifndef LANDLOCK_CREATE_RULESET_VERSION /* 5.13; linux/landlock.h may be missing */
 #define LANDLOCK_CREATE_RULESET_VERSION (1U << 0)
+#endif
+#define DONJON_LANDLOCK_RULE_PATH_BENEATH 1  /* an enum of linux/landlock.h */
+#define DONJON_KEYCTL_JOIN_SESSION_KEYRING 1 /* linux/keyctl.h */
+
+/* seccomp(2) */
+#ifndef SECCOMP_USER_NOTIF_FLAG_CONTINUE /* 5.5 */
+#define SECCOMP_USER_NOTIF_FLAG_CONTINUE (1UL << 0)
+#endif
+#ifndef SECCOMP_FILTER_FLAG_TSYNC_ESRCH /* 5.7 */
+#define SECCOMP_FILTER_FLAG_TSYNC_ESRCH (1UL << 4)
 #endif
 
 #endif

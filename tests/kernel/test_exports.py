@@ -6,6 +6,8 @@ import errno
 import gc
 import os
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +85,71 @@ def ambient(use: Callable[[int], None]) -> None:
     use(s.CAP_CHOWN)
 
 
+ALLOW_ALL = struct.pack("HBBI", 6, 0, 0, s.SECCOMP_RET_ALLOW)
+GETSID = {"x86_64": 124}.get(os.uname().machine, 156)
+NOTIFY_GETSID = b"".join(
+    (
+        struct.pack("HBBI", 0x20, 0, 0, 0),  # load the number
+        struct.pack("HBBI", 0x15, 0, 1, GETSID),
+        struct.pack("HBBI", 6, 0, 0, s.SECCOMP_RET_USER_NOTIF),
+        ALLOW_ALL,
+    )
+)
+
+
+def listened() -> None:
+    """A child whose ``getsid`` is looked at and let through."""
+    listener, child = _listener()
+    try:
+        number = s.seccomp_notif_recv(listener)[0]
+        s.seccomp_notif_continue(listener, number)
+    finally:
+        os.close(listener)
+        os.waitpid(child, 0)
+
+
+def _listener() -> tuple[int, int]:
+    near, far = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            s.inject_clear()
+            s.set_no_new_privs()
+            listener = s.seccomp_filter(NOTIFY_GETSID, s.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+            socket.send_fds(far, [b"x"], [listener])
+            os.close(listener)
+            near.close()
+            far.close()
+            os.getsid(0)
+        os._exit(0)
+    far.close()
+    with near:
+        return socket.recv_fds(near, 1, 1)[1][0], child
+
+
+def ruled() -> None:
+    with Fd(s.landlock_create_ruleset(1 << 2)) as rules, Fd(os.open("/", os.O_PATH)) as root:
+        s.landlock_add_path(rules.fileno(), root.fileno(), 1 << 2)
+
+
+def restricted() -> None:
+    """In a child: 16 rulesets are the most that a process can have (landlock(7))."""
+    with Fd(s.landlock_create_ruleset(1 << 6)) as rules:
+        child = os.fork()
+        if child == 0:
+            os._exit(_restrict(rules.fileno()))
+        if os.waitpid(child, 0)[1]:
+            raise OSError(errno.EXFULL, "restricted")
+
+
+def _restrict(rules: int) -> int:
+    try:
+        s.landlock_restrict_self(rules)
+    except OSError:
+        return 1
+    return 0
+
+
 USES: dict[str, Callable[[], object]] = {
     "inject": lambda: (s.inject("a-name", errno.EPERM), s.inject_clear()),
     "inject_clear": s.inject_clear,
@@ -123,6 +190,15 @@ USES: dict[str, Callable[[], object]] = {
     "last_cap": s.last_cap,
     "landlock_abi": s.landlock_abi,
     "seccomp_action_avail": lambda: s.seccomp_action_avail(s.SECCOMP_RET_ALLOW),
+    "seccomp_filter": lambda: s.seccomp_filter(ALLOW_ALL),
+    "seccomp_notif_recv": listened,
+    "seccomp_notif_continue": listened,
+    "landlock_create_ruleset": lambda: os.close(s.landlock_create_ruleset(1)),
+    "landlock_add_path": ruled,
+    "landlock_restrict_self": restricted,
+    "join_session_keyring": s.join_session_keyring,
+    "ioprio_set": lambda: s.ioprio_set(1, 0, 2 << 13 | 4),
+    "ioprio_get": lambda: s.ioprio_get(1, 0),
     "sethostname": lambda: s.sethostname("a-name"),
     "setdomainname": lambda: s.setdomainname("a-name"),
 }

@@ -179,6 +179,7 @@ class _Start:
         for text, origin in spec.file_write:
             acts.write_file(text, origin)
         moments.drop(DropPoint.START)
+        acts.warn_about_root(self.launch.jail)
         self._after_drop(moments, spec)
         return ready
 

@@ -23,6 +23,8 @@ VERBS = {
     "start": ("orders", "Start vassals that were stopped"),
     "logs": ("logs", "Show the last lines a vassal wrote"),
     "options": ("options", "Look options up"),
+    "audit": ("audit", "Show how tight a running jail is, and what weakens it"),
+    "seccomp": ("seccomp", "Propose a seccomp line for a vassal that learned"),
     "doctor": ("doctor", "Show what this host allows, and how to get the rest"),
     "version": ("about", "Show the version"),
     "help": ("about", "Show this list"),
