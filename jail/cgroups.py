@@ -224,7 +224,7 @@ def _set(
             syscalls.fault("cgroup_write")
             os.write(file.fileno(), value.encode())
         except OSError as error:
-            if not final:
+            if error.errno == errno.EINVAL and not final:
                 return False
             raise JailError(
                 f"cannot write {value} to {path}/{name}",
