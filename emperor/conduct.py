@@ -13,6 +13,7 @@ from donjon.emperor import ondemand
 from donjon.emperor.leftovers import sockets_of
 from donjon.emperor.nursery import Cradle
 from donjon.emperor.orders import Answer
+from donjon.emperor.plans import UnknownPlanError
 from donjon.emperor.prepare import Reading
 from donjon.emperor.protocol import ToVassal
 from donjon.emperor.reading import NotYetError
@@ -92,6 +93,7 @@ class Conduct:
             log.debug(f"[emperor] vassal {vassal.name}: {outcome}")
             self.happen(vassal, Event.NOT_YET)
         elif isinstance(outcome, DonjonError):
+            vassal.plan_unknown = isinstance(outcome, UnknownPlanError)
             self._complain(vassal, outcome)
             self.happen(vassal, Event.READ_FAILED)
         else:
@@ -273,7 +275,7 @@ class Conduct:
         if process is None or vassal.reading is None:
             return
         log.write(f"[emperor] reload the uwsgi instance {vassal.name}")
-        process.reading = vassal.reading
+        self.emperor.resources.change(vassal, vassal.reading)
         vassal.respawns += 1
         vassal.marks.renew()
         self.emperor.keeper.send_launch(vassal)

@@ -72,6 +72,7 @@ class ControlServer:
             "stop": lambda request: self._tell(request, Event.STOP, "is told to stop"),
             "start": self._start,
             "logs": self._logs,
+            "plans": lambda _request: self.emperor.resources.overview(),
         }
 
     def open(self) -> None:

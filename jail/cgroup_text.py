@@ -25,6 +25,15 @@ def write(path: str, text: str) -> None:
             raise OSError(error.errno, error.strerror, path) from error
 
 
+def hierarchy_of(path: str) -> str:
+    """Return the root of the hierarchy in which ``path`` is or would be."""
+    while path != "/" and (
+        not os.path.isdir(path) or os.path.exists(f"{os.path.dirname(path)}/cgroup.procs")
+    ):
+        path = os.path.dirname(path)
+    return path
+
+
 def number(path: str) -> int | None:
     """Return a number; None for ``max``, for no file, and for anything else."""
     text = read(path).strip()

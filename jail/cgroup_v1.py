@@ -16,7 +16,7 @@ from donjon.fd import Fd
 from donjon.jail import cgroup_files
 from donjon.jail.cgroup_driver import Counts, Notice, Use
 from donjon.jail.cgroup_files import Setting
-from donjon.jail.cgroup_text import number, read, table, write
+from donjon.jail.cgroup_text import hierarchy_of, number, read, table, write
 from donjon.jail.spec import CgroupOption
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class Version1:
 
     def has_files(self, path: str) -> frozenset[str]:
         """See Driver: those of the hierarchy, whose root has files of its own."""
-        root = path
-        while os.path.exists(f"{os.path.dirname(root)}/tasks") or not os.path.isdir(root):
-            root = os.path.dirname(root)
+        root = hierarchy_of(path)
         try:
             names = os.listdir(root)
         except OSError:

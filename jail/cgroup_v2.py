@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from donjon.jail import cgroup_files
 from donjon.jail.cgroup_driver import Counts, Notice, Use
 from donjon.jail.cgroup_files import Setting
-from donjon.jail.cgroup_text import number, read, table, write
+from donjon.jail.cgroup_text import hierarchy_of, number, read, table, write
 from donjon.jail.spec import CgroupOption
 
 WINDOW = 2_000_000
@@ -30,10 +30,7 @@ class Version2:
 
     def has_files(self, path: str) -> frozenset[str]:
         """See Driver: those of the controllers that the hierarchy has."""
-        root = path
-        while os.path.exists(f"{os.path.dirname(root)}/cgroup.procs") or not os.path.isdir(root):
-            root = os.path.dirname(root)
-        return _CORE | set(read(f"{root}/cgroup.controllers").split())
+        return _CORE | set(read(f"{hierarchy_of(path)}/cgroup.controllers").split())
 
     def make_ready(self, path: str, options: Sequence[CgroupOption]) -> None:
         """Switch on, from the top down, the controllers whose files the options name."""

@@ -165,7 +165,9 @@ def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:
             f"cannot make the cgroup {group.path}", origin=group.origin, reason=reason_of(error)
         ) from error
     with directory:
-        write_options(group.path, spec.cgroup_options, driver, directory.fileno())
+        errors = write_options(group.path, spec.cgroup_options, driver, directory.fileno())
+        if errors:
+            raise errors[0]
         prepared.paths.append(group.path)
         prepared.parents += parents_of(group.path)
         if driver.version == 2:
@@ -197,41 +199,43 @@ def _make_parents(path: str) -> None:
 
 def write_options(
     path: str, options: Sequence[CgroupOption], driver: Driver, directory: int
-) -> None:
-    """Write values to the files of a group. Raises JailError.
+) -> list[JailError]:
+    """Write values to the files of a group; return what the kernel refused.
 
     A file that this group does not have is skipped, as the original does. Limits of memory, and of
     memory with swap, must never cross (memory.rst §2.4): what is refused is tried again when the
     others are written.
     """
     pairs = [(one.option, pair) for one in driver.settings(options) for pair in one.written]
-    refused = [pair for pair in pairs if not _set(path, directory, *pair, final=False)]
-    for pair in refused:
-        _set(path, directory, *pair, final=True)
+    refused = [(pair, error) for pair in pairs if (error := _set(path, directory, *pair))]
+    again = (
+        _set(path, directory, *pair) if _may_pass(error) else error for pair, error in refused
+    )
+    return [error for error in again if error is not None]
+
+
+def _may_pass(error: JailError) -> bool:
+    """Whether a value may be taken once others are written."""
+    return error.reason == os.strerror(errno.EINVAL)
 
 
 def _set(
-    path: str, directory: int, option: CgroupOption, written: tuple[str, str], *, final: bool
-) -> bool:
-    """Write one value; False where it should be tried again."""
+    path: str, directory: int, option: CgroupOption, written: tuple[str, str]
+) -> JailError | None:
+    """Write one value; return what is wrong with it."""
     name, value = written
     try:
         file = Fd(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
     except FileNotFoundError:
-        return True
+        return None
     with file:
         try:
             syscalls.fault("cgroup_write")
             os.write(file.fileno(), value.encode())
         except OSError as error:
-            if error.errno == errno.EINVAL and not final:
-                return False
-            raise JailError(
-                f"cannot write {value} to {path}/{name}",
-                origin=option.origin,
-                reason=reason_of(error),
-            ) from error
-    return True
+            what = f"cannot write {value} to {path}/{name}"
+            return JailError(what, origin=option.origin, reason=reason_of(error))
+    return None
 
 
 def parents_of(path: str) -> list[str]:
@@ -306,10 +310,9 @@ class EnterCgroup(Builtin):
         return describe(self.spec.cgroups, self.spec.cgroup_options)
 
     def walls(self) -> str:
-        """Say what a running process cannot get rid of: groups and files, but no values."""
-        paths = ", ".join(group.path for group in self.spec.cgroups)
-        names = sorted({option.key for option in self.spec.cgroup_options})
-        return f"enter the cgroups {paths} with {', '.join(names)}"
+        """Say what a running process cannot get rid of: groups, and values without a default."""
+        lasting = [one for one in self.spec.cgroup_options if cgroup_files.default(one) is None]
+        return describe(self.spec.cgroups, lasting)
 
     def execute(self, context: Context) -> None:
         doors = sorted(name for name in context.descriptors if name.startswith("cgroup:"))

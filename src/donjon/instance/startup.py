@@ -54,6 +54,8 @@ def start(
     Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
     """
     launch = _complete(launch)
+    if launch.plan and birth is None and EMPEROR_FD not in os.environ:
+        log.write(f"plan {launch.plan} is given by an Emperor only; there is none here")
     fallback = Fallback(launch.fallback_config) if launch.fallback_config else None
     try:
         status = _Start(launch, birth, reread, emperor_main, fallback).run()
