@@ -57,6 +57,7 @@ class EmperorSpec:
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
     plan_file: str | None = None  # hosting plans (ours)
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan
+    ksm_trust: tuple[str, ...] = ()  # patterns of names whose pages may be merged
     plan_cgroup: str = "donjon"  # below the root of each hierarchy
     origins: Mapping[str, Origin] = field(default_factory=dict)
 

@@ -149,12 +149,14 @@ class Conduct:
                 f"[emperor-tyrant] dropping privileges to {vassal.found.uid} {vassal.found.gid} "
                 f"for instance {vassal.name}"
             )
-        self.emperor.errands.greet(vassal.name, self._variables(vassal))
+        self.emperor.errands.greet(vassal.name, self.variables(vassal))
+        self.emperor.resources.born(vassal)
         self.happen(vassal, Event.BORN)
         if vassal.read_again and vassal.state is State.RUNNING:
             self.happen(vassal, Event.CHANGED)
 
-    def _variables(self, vassal: Vassal) -> dict[str, str]:
+    def variables(self, vassal: Vassal) -> dict[str, str]:
+        """Return what hooks are told of a vassal."""
         return {
             "UWSGI_VASSAL_CONFIG": vassal.name,
             "UWSGI_VASSAL_PID": str(vassal.pid),
@@ -255,6 +257,7 @@ class Conduct:
 
     def forget(self, vassal: Vassal) -> None:
         """It is no more."""
+        self.emperor.resources.forget(vassal)
         self.court.dismiss(vassal)
         self.emperor.nursery.groups.forget(vassal.name)
         if vassal.gap is not None:

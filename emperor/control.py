@@ -241,6 +241,7 @@ class ControlServer:
                 f"{one.protocol} {one.address}"
                 for one in (*server.listeners, *server.http_routers)
             ]
+        row["resources"] = self.emperor.resources.row(vassal)
         row["log"] = vassal.log.tail(20)
         return {"vassal": row}
 

@@ -62,11 +62,17 @@ class Groups:
 
     def sweep(self, vassal: str) -> None:
         """Its master is dead: kill what else is in the groups it has for itself."""
-        for path in self.made_for(vassal):
-            if sum(path in paths for paths in self._users.values()) == 1:
-                for pidfd in members(path):
-                    kill(pidfd)
-                    os.close(pidfd)
+        own = [
+            path
+            for path in self.made_for(vassal)
+            if sum(path in paths for paths in self._users.values()) == 1
+        ]
+        if cgroups.kill_all(own):
+            return
+        for path in own:
+            for pidfd in members(path):
+                kill(pidfd)
+                os.close(pidfd)
 
     def forget(self, vassal: str) -> None:
         """Remove the groups of a vassal that nobody else uses."""

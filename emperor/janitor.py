@@ -86,6 +86,8 @@ def wait_for_end(pidfds: list[int], deadline: float) -> None:
 
 def empty_cgroup(path: str, deadline: float) -> None:
     """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
+    with contextlib.suppress(OSError):  # the group is gone
+        cgroups.kill_all([path])
     while time.monotonic() < deadline:
         pidfds = members(path)
         if not pidfds:

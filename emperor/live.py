@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
@@ -28,11 +28,17 @@ def change(old: JailSpec, new: JailSpec, paths: Iterable[str]) -> list[str]:
     if old.cgroup_options != new.cgroup_options:
         for path in groups:
             problems += [str(error) for error in _rewrite(path, old, new)]
+    return problems + limit(old, new, groups)
+
+
+def limit(old: JailSpec, new: JailSpec, paths: Sequence[str]) -> list[str]:
+    """Give the processes in ``paths`` the limits that differ; return what could not be done."""
+    problems = []
     for kind, field in LIVE_LIMITS.items():
         value = getattr(new, field)
         if getattr(old, field) != value:
             most = resource.getrlimit(kind)[1]  # what a vassal without a limit inherits
-            problems += _limit(groups, kind, most if value is None else value)
+            problems += _limit(paths, kind, most if value is None else value)
     return problems
 
 
@@ -61,7 +67,7 @@ def _target(option: CgroupOption) -> tuple[str, str]:
     return option.key, option.value.split()[0] if is_io else ""
 
 
-def _limit(paths: list[str], kind: int, value: int) -> list[str]:
+def _limit(paths: Sequence[str], kind: int, value: int) -> list[str]:
     """Limit every process of the groups; one is enough to say that it cannot be done."""
     seen: set[int] = set()
     for path in paths:

@@ -8,11 +8,11 @@ nothing.
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.emperor import live
+from donjon.emperor.faults import Faults
 from donjon.emperor.plans import Plans
 from donjon.emperor.prepare import Reading
 from donjon.emperor.roster import Vassal
@@ -35,6 +35,7 @@ class Resources:
     def __init__(self, emperor: Emperor) -> None:
         self.emperor = emperor
         self.preparer = emperor.reader.preparer
+        self.faults = Faults(emperor)
         self._watch: Watch | None = None
         self._due = False
 
@@ -49,6 +50,7 @@ class Resources:
 
     def close(self) -> None:
         """Stop watching; a second time does nothing."""
+        self.faults.close()
         if self._watch is not None:
             self.emperor.reactor.forget(self._watch.fileno())
             self._watch.close()
@@ -109,50 +111,57 @@ class Resources:
         groups.changed(vassal.name, new)
         for problem in problems:
             log.write(f"[emperor] vassal {vassal.name}: {problem}")
+        self.faults.watch(vassal)
 
-    # what is measured
+    def born(self, vassal: Vassal) -> None:
+        """Watch a newborn; a program of its own gets its limits from here."""
+        process = vassal.process
+        if process is None:
+            return
+        if process.foreign:
+            groups = self.emperor.nursery.groups.paths(vassal.name)
+            for problem in live.limit(process.reading.bare, process.reading.launch.jail, groups):
+                log.write(f"[emperor] vassal {vassal.name}: {problem}")
+        self.faults.watch(vassal)
 
-    def use(self, vassal: Vassal) -> Use:
-        """Return what a vassal uses in all its groups together."""
-        found = Use()
-        for path in self.emperor.nursery.groups.paths(vassal.name):
-            driver = cgroups.driver_of(path)
-            if driver is not None:
-                found = found.merged(driver.use(path))
-        return found
+    def forget(self, vassal: Vassal) -> None:
+        """A vassal is no more."""
+        self.faults.forget(vassal.name)
 
-    def counts(self, vassal: Vassal) -> Counts:
-        """Return how often a vassal met its limits, in all its groups together."""
-        found = Counts()
-        for path in self.emperor.nursery.groups.paths(vassal.name):
-            driver = cgroups.driver_of(path)
-            if driver is not None:
-                found = found.merged(driver.counts(path))
-        return found
+    # what is shown
 
     def overview(self) -> dict[str, Any]:
-        """Return plans, and plan against use of each vassal, for ``donjon plans``."""
+        """Return plans, and each vassal's, for ``donjon plans``. Who asks looks at the groups
+        itself: a thousand of them are not read in the Emperor's loop."""
         plans = self.preparer.plans
         return {
             "file": plans.path,
-            "now": time.monotonic(),
             "plans": [
                 {"name": one.name, "origin": str(one.origin), "words": one.words()}
                 for one in plans.plans.values()
             ],
-            "vassals": [self.row(vassal) for vassal in self.emperor.court.vassals.values()],
+            "vassals": [self._row(vassal) for vassal in self.emperor.court.vassals.values()],
         }
 
-    def row(self, vassal: Vassal) -> dict[str, Any]:
-        """Return plan, use and limits of a vassal."""
+    def _row(self, vassal: Vassal) -> dict[str, Any]:
         reading = vassal.process.reading if vassal.process else None
         hosting = reading.hosting if reading else None
-        use, counts = self.use(vassal), self.counts(vassal)
         return {
             "name": vassal.name,
             "pid": vassal.pid,
             "plan": hosting.name if hosting else "",
             "groups": self.emperor.nursery.groups.paths(vassal.name),
+            "faults": self.faults.totals(vassal.name),
+        }
+
+    def row(self, vassal: Vassal) -> dict[str, Any]:
+        """Return plan, use, limits and faults of a vassal, for ``donjon show``."""
+        self.faults.look(vassal.name)
+        groups = self.emperor.nursery.groups.paths(vassal.name)
+        use, counts = cgroups.use_of(groups), cgroups.counts_of(groups)
+        return {
+            **self._row(vassal),
             "use": {name: getattr(use, name) for name in Use.__slots__},
             "counts": {name: getattr(counts, name) for name in Counts.__slots__},
+            "recent": self.faults.recent(vassal.name),
         }

@@ -41,7 +41,10 @@ def document(emperor: Emperor) -> dict[str, Any]:
         "emperor": list(emperor.spec.sources),
         "emperor_tyrant": int(emperor.spec.tyrant),
         "throttle_level": 0,
-        "vassals": [vassal_row(vassal) for vassal in court.vassals.values()],
+        "vassals": [
+            {**vassal_row(vassal), "faults": emperor.resources.faults.totals(vassal.name)}
+            for vassal in court.vassals.values()
+        ],
         "blacklist": [blame_row(name, blame) for name, blame in court.blacklist.items()],
     }
 

@@ -23,7 +23,7 @@ from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import cgroup_files
-from donjon.jail.cgroup_driver import Driver
+from donjon.jail.cgroup_driver import Counts, Driver, Use
 from donjon.jail.cgroup_v1 import Version1
 from donjon.jail.cgroup_v2 import Version2
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
@@ -85,6 +85,36 @@ _DRIVERS: dict[int, Driver] = {1: Version1(), 2: Version2()}
 def driver_of(path: str) -> Driver | None:
     """Return the back end for ``path``, None where it is in no hierarchy."""
     return _DRIVERS.get(version_of(path))
+
+
+def use_of(paths: Iterable[str]) -> Use:
+    """Return what is used in all these groups together, which are of one vassal."""
+    found = Use()
+    for path in paths:
+        driver = driver_of(path)
+        found = found.merged(driver.use(path)) if driver else found
+    return found
+
+
+def counts_of(paths: Iterable[str]) -> Counts:
+    """Return how often limits of these groups were met."""
+    found = Counts()
+    for path in paths:
+        driver = driver_of(path)
+        found = found.merged(driver.counts(path)) if driver else found
+    return found
+
+
+def kill_all(paths: Iterable[str]) -> bool:
+    """Let what is frozen go on, and kill what is in these groups; False where one by one is the
+    only way for some."""
+    whole = True
+    for path in paths:
+        driver = driver_of(path) if os.path.isdir(path) else None
+        if driver is not None:
+            driver.freeze(path, frozen=False)
+            whole = driver.kill(path) and whole
+    return whole
 
 
 def check(spec: JailSpec) -> None:

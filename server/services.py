@@ -12,11 +12,13 @@ from donjon import log
 from donjon.errors import DonjonError
 from donjon.server import parts, pidfiles
 from donjon.server.crew import Crew, State
+from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
+from donjon.server.spec import FdWatch
 from donjon.server.stats import StatsServer
 from donjon.server.touch import Touches
 
@@ -44,6 +46,7 @@ class Services:
         self._touches: Touches | None = None
         self._fifo: Fifo | None = None
         self._proxy: EmperorProxy | None = None
+        self._fds: FdWatches | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -91,10 +94,19 @@ class Services:
         if watched or self._touches:
             self._touches = self._touches or Touches(master.loop)
             self._touches.set(watched)
+        if spec.fd_watches or self._fds:
+            self._fds = self._fds or FdWatches(master.loop, self._on_fd)
+            self._fds.set(spec.fd_watches)
         if spec.emperor_proxy_socket and master.emperor is not None:
             self._proxy = self._proxy or EmperorProxy(master.loop, master.emperor.fileno())
             if self._proxy.set(spec):  # another program listens to the Emperor from now on
                 master.loop.forget(master.emperor.fileno())
+
+    def _on_fd(self, watch: FdWatch) -> None:
+        if watch.alarm:
+            self._master.current.phases.alarm(watch.alarm, watch.message)
+        else:
+            self._master.reload(brutal=watch.brutal)
 
     def _part(self, recipe: Recipe) -> Part:
         master = self._master
@@ -191,7 +203,7 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        for service in (self._touches, self._fifo, self._stats, self._proxy):
+        for service in (self._touches, self._fifo, self._stats, self._proxy, self._fds):
             if service is not None:
                 service.close()
 

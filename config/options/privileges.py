@@ -201,7 +201,6 @@ OPTIONS = (
         "limits",
         required="cpu-affinity check-mountpoint|mountpoint-check|check-mount|mount-check",
         nothing="never-swap",
-        optional="ksm",
         harmless=True,
     ),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from donjon.config.options import values
-from donjon.config.options.option import Option
-from donjon.config.options.rows import Rows, add
+from donjon.config.options.option import Option, Takes
+from donjon.config.options.rows import Rows, add, put
 from donjon.origin import Origin
+from donjon.server.spec import FdWatch
 
 if TYPE_CHECKING:
     from donjon.config.builder import Builder
@@ -84,4 +85,91 @@ PLANS = (
 )
 
 
-OPTIONS = (*PLANS,)
+def _descriptor(text: str) -> tuple[int, int, str]:
+    """Read ``FD[:BYTES][ MESSAGE]``."""
+    number, _, message = text.strip().partition(" ")
+    fd, _, count = number.partition(":")
+    if not fd.isdecimal() or not (count or "1").isdecimal():
+        raise ValueError("not FD[:BYTES MESSAGE]")
+    if not 1 <= int(count or "1") <= 65536:
+        raise ValueError("not between 1 and 65536 bytes")
+    return int(fd), int(count or "1"), message.strip()
+
+
+def _alarm_fd(text: str) -> tuple[str, tuple[int, int, str]]:
+    """Read ``ALARM FD[:BYTES][ MESSAGE]``."""
+    alarm, _, rest = values.word(text).strip().partition(" ")
+    return alarm, _descriptor(rest)
+
+
+def _reload_fd(name: str, about: str, *, brutal: bool) -> Option:
+    def factory(value: tuple[int, int, str], origin: Origin) -> FdWatch:
+        fd, count, message = value
+        return FdWatch(fd, brutal=brutal, count=count, message=message, origin=origin)
+
+    return _server.several(
+        name,
+        about,
+        field="fd_watches",
+        factory=factory,
+        parse=_descriptor,
+        metavar='"FD[:BYTES MESSAGE]"',
+        example="9:8 OUT OF MEMORY !!!",
+    )
+
+
+DESCRIPTORS = (
+    _server.several(
+        "alarm-fd",
+        "Raise an alarm when a descriptor is readable; BYTES are read from it.",
+        field="fd_watches",
+        factory=lambda value, origin: FdWatch(
+            value[1][0], alarm=value[0], count=value[1][1], message=value[1][2], origin=origin
+        ),
+        parse=_alarm_fd,
+        metavar='"ALARM FD[:BYTES MESSAGE]"',
+        example="outofmemory 9:8 OUT OF MEMORY !!!",
+    ),
+    _reload_fd(
+        "reload-on-fd", "Reload when a descriptor is readable; BYTES are read.", brutal=False
+    ),
+    _reload_fd(
+        "brutal-reload-on-fd",
+        "Reload brutally when a descriptor is readable; BYTES are read.",
+        brutal=True,
+    ),
+)
+
+IDLE = (
+    _server.number(
+        "idle-freeze",
+        "Freeze an on-demand vassal after so long without a request; a connection thaws it.",
+        metavar="SECONDS",
+        example="60",
+        ours=True,
+    ),
+)
+
+MERGING = (
+    Option(
+        name="ksm",
+        help="Let the kernel merge equal pages (KSM); where each process must look itself, "
+        "it does so every N requests or seconds.",
+        area=AREA,
+        takes=Takes.OPTIONAL,
+        parse=values.integer(1),
+        apply=put("server", "ksm"),
+        metavar="[N]",
+        example="10",
+    ),
+    _emperor.several(
+        "ksm-trust",
+        "Vassals whose name fits may merge pages with each other; without it none may.",
+        field="ksm_trust",
+        metavar="PATTERN",
+        example="blog*.ini",
+        ours=True,
+    ),
+)
+
+OPTIONS = (*PLANS, *DESCRIPTORS, *IDLE, *MERGING)

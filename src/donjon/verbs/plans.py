@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from donjon.emperor import client
+from donjon.jail import cgroups
+from donjon.jail.cgroup_driver import Counts, Use
 from donjon.verbs import arguments, text
 
 HEAD = ("NAME", "PLAN", "WEIGHT", "CPU", "MEMORY", "SWAP", "PIDS", "DISK/s", "LIMITS MET")
@@ -29,7 +31,7 @@ def main(verb: str, words: Sequence[str]) -> int:
     arguments.add_control(parser)
     arguments.add_json(parser)
     chosen = parser.parse_args(words)
-    first = client.ask("plans", socket=chosen.control)
+    first = look(chosen.control)
     if chosen.list:
         _list(first, as_json=chosen.json)
         return 0
@@ -37,13 +39,23 @@ def main(verb: str, words: Sequence[str]) -> int:
     try:
         while True:
             time.sleep(max(0.1, chosen.interval))
-            second = client.ask("plans", socket=chosen.control)
+            second = look(chosen.control)
             _print(rows(first, second), as_json=chosen.json, clear=not once)
             if once:
                 return 0
             first = second
     except KeyboardInterrupt:
         return 0  # how a display that never ends is ended
+
+
+def look(control: str | None) -> dict[str, Any]:
+    """Return the Emperor's answer with what its vassals use now."""
+    answer = client.ask("plans", socket=control)
+    for row in answer["vassals"]:
+        use, counts = cgroups.use_of(row["groups"]), cgroups.counts_of(row["groups"])
+        row["use"] = {name: getattr(use, name) for name in Use.__slots__}
+        row["counts"] = {name: getattr(counts, name) for name in Counts.__slots__}
+    return {**answer, "now": time.monotonic()}
 
 
 def _list(answer: Mapping[str, Any], *, as_json: bool) -> None:
