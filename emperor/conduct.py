@@ -230,6 +230,7 @@ class Conduct:
     def clean(self, vassal: Vassal) -> None:
         """Give back what a dead vassal had."""
         had_process = vassal.process is not None
+        self.emperor.resources.frost.died(vassal)
         self.emperor.keeper.clean(vassal)
         for timer in (vassal.curse, vassal.pulse):
             if timer is not None:
@@ -318,6 +319,8 @@ class Conduct:
 
     def _feel_pulse(self, vassal: Vassal) -> None:
         """One timer a vassal, put off to the end of the newest beat's validity when it fires."""
+        if self.emperor.resources.frost.is_frozen(vassal):
+            vassal.marks.beat = self.reactor.clock()
         silence = self.reactor.clock() - vassal.marks.beat
         left = self.spec.required_heartbeat - silence
         if left > 0:

@@ -218,6 +218,7 @@ class ControlServer:
 
     def _row(self, vassal: Vassal) -> JSON:
         row = stats.vassal_row(vassal)
+        row.update(self.emperor.resources.facts(vassal))
         row["name"] = row.pop("id")
         row["source"] = row.pop("monitor")
         row["path"] = vassal.found.path

@@ -60,13 +60,17 @@ class Groups:
         found = {one for path in self.made_for(vassal) for one in cgroups.parents_of(path)}
         return tuple(sorted(found))
 
-    def sweep(self, vassal: str) -> None:
-        """Its master is dead: kill what else is in the groups it has for itself."""
-        own = [
+    def own(self, vassal: str) -> list[str]:
+        """Those of them in which nobody else is."""
+        return [
             path
             for path in self.made_for(vassal)
             if sum(path in paths for paths in self._users.values()) == 1
         ]
+
+    def sweep(self, vassal: str) -> None:
+        """Its master is dead: kill what else is in the groups it has for itself."""
+        own = self.own(vassal)
         if cgroups.kill_all(own):
             return
         for path in own:

@@ -54,6 +54,9 @@ class Janitor:
     def clean(self) -> None:
         """Kill, wait, remove. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
+        for path in self._groups:
+            with contextlib.suppress(OSError):  # gone with its Emperor
+                cgroups.thaw_all([path])
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)

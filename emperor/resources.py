@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from donjon import log
 from donjon.emperor import live
 from donjon.emperor.faults import Faults
+from donjon.emperor.frost import Frost
 from donjon.emperor.plans import Plans
 from donjon.emperor.prepare import Reading
 from donjon.emperor.roster import Vassal
@@ -36,6 +37,8 @@ class Resources:
         self.emperor = emperor
         self.preparer = emperor.reader.preparer
         self.faults = Faults(emperor)
+        self.frost = Frost(emperor)
+        emperor.keeper.freeze, emperor.keeper.thaw = self.frost.asked, self.frost.thaw
         self._watch: Watch | None = None
         self._due = False
 
@@ -152,6 +155,15 @@ class Resources:
             "plan": hosting.name if hosting else "",
             "groups": self.emperor.nursery.groups.paths(vassal.name),
             "faults": self.faults.totals(vassal.name),
+            "frozen": self.frost.is_frozen(vassal),
+        }
+
+    def facts(self, vassal: Vassal) -> dict[str, Any]:
+        """Return what the statistics say of a vassal."""
+        return {
+            "faults": self.faults.totals(vassal.name),
+            "frozen": int(self.frost.is_frozen(vassal)),
+            "freezes": self.frost.counts.get(vassal.name, 0),
         }
 
     def row(self, vassal: Vassal) -> dict[str, Any]:

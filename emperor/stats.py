@@ -42,7 +42,7 @@ def document(emperor: Emperor) -> dict[str, Any]:
         "emperor_tyrant": int(emperor.spec.tyrant),
         "throttle_level": 0,
         "vassals": [
-            {**vassal_row(vassal), "faults": emperor.resources.faults.totals(vassal.name)}
+            {**vassal_row(vassal), **emperor.resources.facts(vassal)}
             for vassal in court.vassals.values()
         ],
         "blacklist": [blame_row(name, blame) for name, blame in court.blacklist.items()],

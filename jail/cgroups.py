@@ -105,16 +105,22 @@ def counts_of(paths: Iterable[str]) -> Counts:
     return found
 
 
-def kill_all(paths: Iterable[str]) -> bool:
-    """Let what is frozen go on, and kill what is in these groups; False where one by one is the
-    only way for some."""
-    whole = True
+def thaw_all(paths: Iterable[str]) -> None:
+    """Let what is frozen in these groups go on. Raises OSError."""
     for path in paths:
         driver = driver_of(path) if os.path.isdir(path) else None
         if driver is not None:
             driver.freeze(path, frozen=False)
-            whole = driver.kill(path) and whole
-    return whole
+
+
+def kill_all(paths: Iterable[str]) -> bool:
+    """Let what is frozen go on, and kill what is in these groups; False where one by one is the
+    only way for some."""
+    groups = [path for path in paths if os.path.isdir(path)]
+    thaw_all(groups)
+    drivers = [(path, driver) for path in groups if (driver := driver_of(path)) is not None]
+    killed = [driver.kill(path) for path, driver in drivers]  # each of them, whatever others do
+    return all(killed)
 
 
 def check(spec: JailSpec) -> None:

@@ -14,6 +14,7 @@ from donjon.server import parts, pidfiles
 from donjon.server.crew import Crew, State
 from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
+from donjon.server.frost import Frost
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
 from donjon.server.parts import Part, Recipe
@@ -47,10 +48,12 @@ class Services:
         self._fifo: Fifo | None = None
         self._proxy: EmperorProxy | None = None
         self._fds: FdWatches | None = None
+        self.frost = Frost(master)
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
         self._seen = 0
+        self._rested = 0.0  # when it last asked to be frozen
 
     def _commands(self) -> dict[str, Callable[[], None]]:
         master = self._master
@@ -138,7 +141,7 @@ class Services:
     # -- once a second, where asked for
 
     def _schedule(self, crew: Crew) -> None:
-        if crew.spec.harakiri or crew.spec.idle:
+        if crew.spec.harakiri or crew.spec.idle or self._freezes(crew):
             self._tick = self._master.loop.after(CHECK, self._check)
 
     def _check(self) -> None:
@@ -147,8 +150,11 @@ class Services:
         if crew.spec.harakiri:
             for each in (crew, *self._master.retiring):
                 each.check_harakiri()
-        if crew.spec.idle:
+        if crew.spec.idle or self._freezes(crew):
             self._check_idle(crew)
+
+    def _freezes(self, crew: Crew) -> bool:
+        return bool(crew.spec.idle_freeze) and self._master.emperor is not None
 
     def _check_idle(self, crew: Crew) -> None:
         now = self._master.loop.now()
@@ -156,7 +162,14 @@ class Services:
         busy = any(crew.counters(slot).busy_since for slot in crew.slots.values())
         if requests != self._seen or busy or crew.state is not State.SERVING:
             self._seen, self._quiet_since = requests, now
-        elif now - self._quiet_since >= crew.spec.idle:
+            return
+        if (
+            self._freezes(crew)
+            and now - max(self._quiet_since, self._rested) >= crew.spec.idle_freeze
+        ):
+            self._rested = now
+            self.frost.rest(crew)
+        elif crew.spec.idle and now - self._quiet_since >= crew.spec.idle:
             self._quiet_since = now
             log.write(f"*** {crew.spec.idle} seconds without a request ***")
             if not crew.spec.die_on_idle:

@@ -180,6 +180,8 @@ class Server:
         """Wait for a signal that ends the pause; by a pipe, pause(2) could miss one."""
         reader, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        if self._paused:
+            self._order.say(Word.PAUSED, slot=self._life.slot)
         while self._paused and not self._stopping:
             select.select([reader], [], [])
             os.read(reader, 64)
