@@ -11,7 +11,7 @@ import fnmatch
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from donjon.config.hosting import HostingPlan, read_plans
@@ -71,13 +71,18 @@ def _file_of(spec: EmperorSpec) -> str | None:
 
 
 def _assigned(spec: EmperorSpec, vassal: str) -> tuple[str, Origin] | None:
-    """Return the last assignment that fits; the name counts with its directory and without."""
-    vassal = vassal.removesuffix(":zerg")
-    names = (vassal, vassal.rpartition("/")[2])
+    """Return the last assignment that fits."""
     for pattern, plan in reversed(spec.plan_assign):
-        if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        if is_named(vassal, (pattern,)):
             return plan, spec.origins.get("plan_assign", DEFAULT)
     return None
+
+
+def is_named(vassal: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern fits a vassal; its name counts with its directory and without."""
+    vassal = vassal.removesuffix(":zerg")
+    names = (vassal, vassal.rpartition("/")[2])
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def furnish(

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from donjon import log
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
 from donjon.config.evaluation import Evaluation
@@ -24,7 +25,7 @@ from donjon.emperor import exposure
 from donjon.emperor import plans as plans_of
 from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.live import LIVE_LIMITS
-from donjon.emperor.plans import Plans
+from donjon.emperor.plans import Plans, is_named
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
 from donjon.hooks.spec import Hook
@@ -36,6 +37,7 @@ from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Step
 from donjon.origin import Origin
+from donjon.server.spec import ServerSpec
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
 VASSAL_PREFIX = "UWSGI_VASSAL_"
@@ -201,7 +203,7 @@ class Preparer:
             directory=self.spec.plan_cgroup,
             frosty=bool(launch.server.idle_freeze) and os.geteuid() == 0,
         )
-        launch = dataclasses.replace(launch, jail=jail)
+        launch = dataclasses.replace(launch, jail=jail, server=self._merging(name, launch.server))
         words = jail.clone_flags | plans.implied_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
@@ -219,6 +221,16 @@ class Preparer:
             bare=bare,
             hosting=plan,
         )
+
+    def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
+        """Return the server without ``ksm``, unless the operator trusts this vassal with it."""
+        if not server.ksm or is_named(name, self.spec.ksm_trust):
+            return server
+        log.write(
+            f"[emperor] vassal {name}: ksm is off: merged pages tell others what is in them "
+            "(ksm-trust names who may share)"
+        )
+        return dataclasses.replace(server, ksm=0)
 
     def _own_limits(self, jail: JailSpec, *, origins_hold: bool) -> frozenset[str]:
         """Return the limits that are not the operator's: root's rights do not apply to them."""

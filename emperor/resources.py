@@ -20,7 +20,7 @@ from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
 from donjon.emperor.watch import OVERFLOW, WRITTEN, Watch
 from donjon.errors import DonjonError
-from donjon.jail import cgroups
+from donjon.jail import cgroups, ksm
 from donjon.jail.cgroup_driver import Counts, Use
 
 if TYPE_CHECKING:
@@ -175,5 +175,6 @@ class Resources:
             **self._row(vassal),
             "use": {name: getattr(use, name) for name in Use.__slots__},
             "counts": {name: getattr(counts, name) for name in Counts.__slots__},
+            "merged": ksm.merged({pid for path in groups for pid in live.pids_of(path)}),
             "recent": self.faults.recent(vassal.name),
         }

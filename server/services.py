@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.errors import DonjonError
-from donjon.server import parts, pidfiles
+from donjon.server import merging, parts, pidfiles
 from donjon.server.crew import Crew, State
 from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
@@ -53,6 +53,7 @@ class Services:
         self._started = False
         self._quiet_since = master.loop.now()
         self._seen = 0
+        self._merging = False
         self._rested = 0.0  # when it last asked to be frozen
 
     def _commands(self) -> dict[str, Callable[[], None]]:
@@ -97,6 +98,9 @@ class Services:
         if watched or self._touches:
             self._touches = self._touches or Touches(master.loop)
             self._touches.set(watched)
+        if spec.ksm and not self._merging:
+            self._merging = True
+            merging.begin(spec, master.loop)
         if spec.fd_watches or self._fds:
             self._fds = self._fds or FdWatches(master.loop, self._on_fd)
             self._fds.set(spec.fd_watches)

@@ -21,7 +21,7 @@ from typing import NoReturn
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import environment, uwsgi_module
+from donjon.server import environment, merging, uwsgi_module
 from donjon.server._wsgi import MAX_REQUESTS
 from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
@@ -91,7 +91,7 @@ class Server:
         """Make the C server for the listeners of ``order``."""
         self._order = order
         self._life = life
-        self._applications = applications
+        self._applications = merging.in_worker(order.spec, applications)
         self._max_requests = _limit(order, life.slot)
         self._stopping = False
         self._paused = False

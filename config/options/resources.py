@@ -150,6 +150,13 @@ IDLE = (
     ),
 )
 
+def _frequency(text: str) -> int:
+    """Read a number, or a word that only says yes or no."""
+    if values.is_plain_true(text):
+        return 1
+    return values.integer(1)(text) if values.boolean(text) else 0
+
+
 MERGING = (
     Option(
         name="ksm",
@@ -157,7 +164,7 @@ MERGING = (
         "it does so every N requests or seconds.",
         area=AREA,
         takes=Takes.OPTIONAL,
-        parse=values.integer(1),
+        parse=_frequency,
         apply=put("server", "ksm"),
         metavar="[N]",
         example="10",

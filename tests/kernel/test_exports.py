@@ -2,8 +2,10 @@
 
 import ast
 import contextlib
+import ctypes
 import errno
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -77,6 +79,15 @@ def detached_mount() -> None:
     s.umount2("/tmp", s.MNT_DETACH)
 
 
+def advised() -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE) as memory:
+        view = ctypes.c_char.from_buffer(memory)
+        try:
+            s.madvise(ctypes.addressof(view), mmap.PAGESIZE, s.MADV_MERGEABLE)
+        finally:
+            del view
+
+
 def ambient(use: Callable[[int], None]) -> None:
     effective, permitted, inheritable = s.capget()
     s.capset(effective, permitted, inheritable | 1 << s.CAP_CHOWN)
@@ -107,6 +118,8 @@ USES: dict[str, Callable[[], object]] = {
     "fsmount": detached_mount,
     "openat2": lambda: os.close(s.openat2(s.AT_FDCWD, "/", os.O_PATH, 0, s.RESOLVE_BENEATH * 0)),
     "close_range": lambda: s.close_range(*[os.dup(0)] * 2),
+    "madvise": advised,
+    "set_memory_merge": lambda: s.set_memory_merge(False),
     "capget": s.capget,
     "capset": lambda: s.capset(*s.capget()),
     "prctl": lambda: s.prctl(s.PR_GET_DUMPABLE),
