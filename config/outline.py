@@ -88,6 +88,14 @@ def facts_of(launch: Launch) -> Facts:
             raise HookError(
                 f"bad alarm {alarm.name}", origin=alarm.origin, reason=str(error)
             ) from error
+    known = {alarm.name for alarm in launch.server.alarms}
+    for watch in launch.server.fd_watches:
+        if watch.alarm and watch.alarm not in known:
+            raise HookError(
+                f"no alarm is called {watch.alarm}",
+                origin=watch.origin,
+                hint=f"alarm = {watch.alarm} log: makes one",
+            )
     return Facts(
         wait_for_fs_timeout=jail.wait_for_fs_timeout,
         wait_for_socket_timeout=jail.wait_for_socket_timeout,

@@ -137,7 +137,7 @@ def _is_plain_server(spec: ServerSpec) -> bool:
         spec.http_routers or spec.mules or spec.daemons or spec.stats or spec.master_fifo
         or spec.touch_reload or spec.touch_chain_reload or spec.touch_workers_reload
         or spec.touch_hooks or spec.emperor_proxy_socket or spec.harakiri or spec.idle
-        or spec.max_worker_lifetime
+        or spec.max_worker_lifetime or spec.idle_freeze or spec.ksm or spec.fd_watches
     )  # fmt: skip
     named = (
         spec.auto_procname or spec.procname or spec.procname_master or spec.procname_prefix

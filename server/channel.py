@@ -35,6 +35,7 @@ class Word(enum.IntEnum):
     RELOAD = 6  # the application asks for uwsgi.reload()
     STOP = 7  # the application asks for uwsgi.stop()
     ONCE = 8  # the hooks that run once a generation ran in this slot
+    PAUSED = 10  # the worker accepts no more and has no connection
     MORE = 9  # a piece of the payload of the packet that follows
 
 

@@ -213,6 +213,8 @@ class Master:
             self.reload()
         elif message.word is Word.STOP:
             self.stop(graceful=True)  # the request that asks is answered
+        elif message.word is Word.PAUSED:
+            self.services.frost.paused(message.slot)
         elif crew := self._crew(message.generation):
             crew.hear(message)
         elif child := self.children.adopt(message.pid, lambda _: None):
@@ -328,10 +330,11 @@ class Master:
         if self.current.state is State.SERVING:
             self.current.reload_workers(chain=chain, brutal=brutal)
 
-    def pause(self) -> None:
+    def pause(self, *, quiet: bool = False) -> None:
         """Stop accepting, or accept again; the listeners stay open and clients wait."""
         self.paused = not self.paused
-        log.write("*** instance paused ***" if self.paused else "*** instance resumed ***")
+        if not quiet:
+            log.write("*** instance paused ***" if self.paused else "*** instance resumed ***")
         self.current.signal_all(signal.SIGTSTP)
 
     # -- sleeping
@@ -413,6 +416,8 @@ class Master:
             elif byte in {FromEmperor.STOP, FromEmperor.GRACEFUL_STOP}:
                 self._run_softly(Phase.EMPEROR_STOP)
                 self.stop(graceful=byte == FromEmperor.GRACEFUL_STOP)
+            elif byte == FromEmperor.GO_ON:
+                self.services.frost.wake()
 
     def _lost(self) -> None:
         assert self.emperor is not None

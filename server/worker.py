@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import affinity, environment, uwsgi_module
+from donjon.server import affinity, environment, merging, uwsgi_module
 from donjon.server._wsgi import MAX_REQUESTS
 from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
@@ -77,7 +77,7 @@ def server_of(order: Order, life: uwsgi_module.Life, applications: Applications)
     return Server(
         settings_of(order.spec, under_emperor=order.emperor_fd >= 0),
         [(bound.fileno(), bound.protocol, bound.port()) for bound in order.served],
-        applications,
+        merging.in_worker(order.spec, applications),
         slot=life.slot,
         max_requests=_limit(order, life.slot),
         emperor_fd=order.emperor_fd,
@@ -227,6 +227,8 @@ class Server:
         """Wait for a signal that ends the pause; by a pipe, pause(2) could miss one."""
         reader, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        if self._paused and self._say is not None:
+            self._say(Word.PAUSED)
         while self._paused and not self._stopping:
             select.select([reader], [], [])
             os.read(reader, 64)

@@ -62,5 +62,6 @@ extern PyMethodDef privilege_methods[];
 extern PyMethodDef cmdline_methods[];
 extern PyMethodDef inotify_methods[];
 extern PyMethodDef confine_methods[];
+extern PyMethodDef memory_methods[];
 
 #endif

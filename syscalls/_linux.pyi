@@ -118,6 +118,13 @@ def openat2(dirfd: int, path: _Path, flags: int, mode: int = 0, resolve: int = 0
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2); ``last`` is included, 0xFFFFFFFF is all."""
 
+def madvise(address: int, length: int, advice: int) -> None:
+    """madvise(2) of this process's own memory. ``advice`` is MADV_MERGEABLE or MADV_UNMERGEABLE:
+    others throw memory away and are ValueError."""
+
+def set_memory_merge(on: bool, /) -> None:
+    """PR_SET_MEMORY_MERGE of prctl(2), Linux 6.4: all memory of this process and its children."""
+
 def capget(pid: int = 0) -> tuple[int, int, int]:
     """capget(2): (effective, permitted, inheritable), masks of 64 bits."""
 
@@ -333,6 +340,8 @@ PR_CAP_AMBIENT_CLEAR_ALL: Final[int]
 PR_SET_MDWE: Final[int]
 PR_MDWE_REFUSE_EXEC_GAIN: Final[int]
 PR_SET_MEMORY_MERGE: Final[int]
+MADV_MERGEABLE: Final[int]
+MADV_UNMERGEABLE: Final[int]
 PR_GET_MEMORY_MERGE: Final[int]
 SECBIT_NOROOT: Final[int]
 SECBIT_NOROOT_LOCKED: Final[int]

@@ -154,6 +154,9 @@ static const struct {
     CONSTANT(PR_MDWE_REFUSE_EXEC_GAIN),
     CONSTANT(PR_SET_MEMORY_MERGE),
     CONSTANT(PR_GET_MEMORY_MERGE),
+    /* madvise(2) */
+    CONSTANT(MADV_MERGEABLE),
+    CONSTANT(MADV_UNMERGEABLE),
     /* linux/securebits.h */
     {"SECBIT_NOROOT", 1 << 0},
     {"SECBIT_NOROOT_LOCKED", 1 << 1},

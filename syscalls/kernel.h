@@ -20,6 +20,7 @@
 #include <net/if.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 /* clone3(2). The set of flags that this module may pass through is in _linux.c. */

@@ -16,6 +16,7 @@ _AREAS = (
     "emperor",
     "jail",
     "privileges",
+    "resources",
     "hooks",
     "sockets",
     "processes",

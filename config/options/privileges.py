@@ -288,7 +288,6 @@ OPTIONS = (
         "limits",
         required="check-mountpoint|mountpoint-check|check-mount|mount-check",
         nothing="never-swap",
-        optional="ksm",
         harmless=True,
     ),
 )

@@ -2,8 +2,10 @@
 
 import ast
 import contextlib
+import ctypes
 import errno
 import gc
+import mmap
 import os
 import signal
 import socket
@@ -77,6 +79,15 @@ def detached_mount() -> None:
             s.mount_setattr(number, "", s.AT_EMPTY_PATH, attr_set=s.MOUNT_ATTR_NOEXEC)
             s.move_mount(number, "", s.AT_FDCWD, "/tmp", s.MOVE_MOUNT_F_EMPTY_PATH)
     s.umount2("/tmp", s.MNT_DETACH)
+
+
+def advised() -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE) as memory:
+        view = ctypes.c_char.from_buffer(memory)
+        try:
+            s.madvise(ctypes.addressof(view), mmap.PAGESIZE, s.MADV_MERGEABLE)
+        finally:
+            del view
 
 
 def ambient(use: Callable[[int], None]) -> None:
@@ -174,6 +185,8 @@ USES: dict[str, Callable[[], object]] = {
     "fsmount": detached_mount,
     "openat2": lambda: os.close(s.openat2(s.AT_FDCWD, "/", os.O_PATH, 0, s.RESOLVE_BENEATH * 0)),
     "close_range": lambda: s.close_range(*[os.dup(0)] * 2),
+    "madvise": advised,
+    "set_memory_merge": lambda: s.set_memory_merge(False),
     "capget": s.capget,
     "capset": lambda: s.capset(*s.capget()),
     "prctl": lambda: s.prctl(s.PR_GET_DUMPABLE),

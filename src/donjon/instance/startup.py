@@ -60,6 +60,11 @@ def start(
     Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
     """
     launch = _complete(launch)
+    if launch.server.ksm and birth is None and EMPEROR_FD in os.environ:
+        log.write("ksm is off: the Emperor decides for whom, and only for vassals it forks")
+        launch = replace(launch, server=replace(launch.server, ksm=0))
+    if launch.plan and birth is None and EMPEROR_FD not in os.environ:
+        log.write(f"plan {launch.plan} is given by an Emperor only; there is none here")
     fallback = Fallback(launch.fallback_config) if launch.fallback_config else None
     try:
         status = _Start(launch, birth, reread, emperor_main, fallback).run()

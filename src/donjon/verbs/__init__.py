@@ -17,6 +17,8 @@ VERBS = {
     "check": ("check", "Show every problem of FILEs"),
     "ls": ("ls", "List the vassals of the running Emperor"),
     "show": ("show", "Show one vassal: what it is, asks for and said"),
+    "plans": ("plans", "Show hosting plans, and plan against use of each vassal"),
+    "ksm": ("merging", "Show what merging equal pages saves, for people or for collectd"),
     "top": ("top", "Watch what the vassals use"),
     "reload": ("orders", "Reload vassals"),
     "stop": ("orders", "Stop vassals until they are started again"),
