@@ -16,6 +16,7 @@ from donjon.jail import (
     hostview,
     interpreter,
     namespaces,
+    oldmounts,
     oldstyle,
     userns,
     users,
@@ -135,6 +136,8 @@ def understand(
         identity=identity,
         host_ids=userns.host_ids(identity) if user else None,
     )
+    if wish.has_mounts:
+        oldmounts.lacking()
     _check_root(wish)
     _check_binds(wish)
     _check_capabilities(wish)

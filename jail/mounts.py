@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import paths
+from donjon.jail import oldmounts, paths
 from donjon.jail.step import Builtin, Context
 
 ROOT = "root"
@@ -38,6 +38,9 @@ CLONE = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
 
 def clone_path(path: str, *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path``, which only root can change."""
+    if oldmounts.lacking():
+        with Fd(os.open(path, os.O_PATH | os.O_CLOEXEC)) as source:
+            return oldmounts.clone(source.fileno(), recursive=recursive)
     return Fd(
         syscalls.open_tree(
             syscalls.AT_FDCWD, path, CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
@@ -47,20 +50,36 @@ def clone_path(path: str, *, recursive: bool = True) -> Fd:
 
 def clone_at(directory: int, path: str = "", *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself."""
+    if oldmounts.lacking():
+        with _below(directory, path) as source:
+            return oldmounts.clone(source.fileno(), recursive=recursive)
     flags = CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= syscalls.AT_EMPTY_PATH
     return Fd(syscalls.open_tree(directory, path, flags | syscalls.AT_SYMLINK_NOFOLLOW))
 
 
+def _below(directory: int, path: str) -> Fd:
+    """Open ``path`` below a descriptor without following a link; "" is the descriptor's own."""
+    if not path:
+        return Fd(os.dup(directory))
+    return Fd(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+
+
 def set_attributes(tree: Fd, attributes: int, *, recursive: bool = True, clear: int = 0) -> None:
     """mount_setattr(2) on a mount that we hold."""
+    if oldmounts.lacking():
+        oldmounts.set_attributes(tree.fileno(), attributes, recursive=recursive, clear=clear)
+        return
     flags = syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if recursive else 0)
     syscalls.mount_setattr(tree.fileno(), "", flags, attr_set=attributes, attr_clr=clear)
 
 
 def attach(tree: Fd, directory: int, path: str = "") -> None:
     """Attach a detached mount at ``path`` below ``directory``; a final link is never followed."""
+    if oldmounts.lacking():
+        oldmounts.move(tree.fileno(), directory, path)
+        return
     flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     if not path:
         flags |= syscalls.MOVE_MOUNT_T_EMPTY_PATH
@@ -69,6 +88,10 @@ def attach(tree: Fd, directory: int, path: str = "") -> None:
 
 def attach_path(tree: Fd, path: str) -> None:
     """Attach a detached mount at a path that only root can change."""
+    if oldmounts.lacking():
+        with Fd(os.open(path, os.O_PATH | os.O_CLOEXEC)) as target:
+            oldmounts.move(tree.fileno(), target.fileno(), "")
+        return
     flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     syscalls.move_mount(tree.fileno(), "", syscalls.AT_FDCWD, path, flags)
 
@@ -78,6 +101,11 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
 
     Raises JailError or OSError.
     """
+    if oldmounts.lacking():
+        try:
+            return oldmounts.new_filesystem(kind, options, attributes)
+        except OSError as error:
+            raise JailError(f"cannot make a {kind}", reason=reason_of(error)) from error
     with Fd(syscalls.fsopen(kind, syscalls.FSOPEN_CLOEXEC)) as context:
         number = context.fileno()
         try:
@@ -136,6 +164,9 @@ class MakePrivate(Builtin):
         return "make every mount private to the jail"
 
     def execute(self, context: Context) -> None:
+        if oldmounts.lacking():
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            return
         flags = syscalls.AT_RECURSIVE
         syscalls.mount_setattr(syscalls.AT_FDCWD, "/", flags, propagation=syscalls.MS_PRIVATE)
 

@@ -37,9 +37,11 @@ def look_at_everything():
     }
 
 
-@pytest.fixture(params=["view by view", "from a template"])
+@pytest.fixture(params=["view by view", "from a template", "by mount(2)"])
 def way(request):
-    """Both ways in which a host root is put together."""
+    """The ways in which a host root is put together."""
+    if request.param == "by mount(2)":
+        request.getfixturevalue("only_mount2")
     if request.param == "from a template":
         zygote.prepare()
         if not template.descriptors():
