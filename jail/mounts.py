@@ -14,6 +14,7 @@ would appear on the host.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ from donjon.jail.step import Builtin, Context
 
 ROOT = "root"
 """The name in Context.descriptors of the root that is being put together."""
+
+LENT = "lent:"
+"""How the names of mounts begin that were made before the jail left the host: LENT + source."""
 
 SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 """Attributes of everything that is not /dev: no set-user-id programs, no device files."""
@@ -94,6 +98,11 @@ def attach_path(tree: Fd, path: str) -> None:
         return
     flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     syscalls.move_mount(tree.fileno(), "", syscalls.AT_FDCWD, path, flags)
+
+
+def detach(tree: Fd) -> None:
+    """Detach a mount that we hold; what was cloned of it stays."""
+    syscalls.umount2(oldmounts.path_of(tree.fileno()), syscalls.MNT_DETACH)
 
 
 def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int) -> Fd:
@@ -193,27 +202,51 @@ class BindMount(Builtin):
     target: str
     read_only: bool = False
     optional: bool = False
+    recursive: bool = False
+    idmap: bool = False
 
     def describe(self) -> str:
         where = "" if self.source == self.target else f" on {self.target}"
         how = "read-only" if self.read_only else "writable"
-        return f"bind {self.source}{where}, {how}"
+        below = ", with the mounts below it" if self.recursive else ""
+        mapped = ", its owner's files are the jail's" if self.idmap else ""
+        return f"bind {self.source}{where}, {how}{below}{mapped}"
 
     def execute(self, context: Context) -> None:
+        tree = self._tree(context)
+        if tree is None:
+            return
+        with tree:
+            directory = stat.S_ISDIR(os.fstat(tree.fileno()).st_mode)
+            with paths.open_target(root_of(context), self.target, directory=directory) as target:
+                set_attributes(tree, READ_ONLY if self.read_only else SAFE)
+                attach(tree, target.fileno())
+
+    def _tree(self, context: Context) -> Fd | None:
+        """Return the mount, None where it may be missing and is."""
+        lent = context.descriptors.pop(f"{LENT}{self.source}", -1)
+        if lent >= 0:
+            return Fd(lent)
         try:
             source = paths.open_source(self.source)
         except FileNotFoundError:
             if self.optional:
-                return
+                return None
             raise
         with source:
-            directory = stat.S_ISDIR(os.fstat(source.fileno()).st_mode)
-            with (
-                clone_at(source.fileno()) as tree,
-                paths.open_target(root_of(context), self.target, directory=directory) as target,
-            ):
-                set_attributes(tree, READ_ONLY if self.read_only else SAFE)
-                attach(tree, target.fileno())
+            return self._clone(source)
+
+    def _clone(self, source: Fd) -> Fd:
+        try:
+            return clone_at(source.fileno(), recursive=self.recursive)
+        except OSError as error:
+            if error.errno != errno.EINVAL or self.recursive:
+                raise
+            raise JailError(
+                f"cannot bind {self.source}",
+                reason="a user namespace must not see what the mounts below it hide",
+                hint="add :rec to bind them too",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,18 +255,22 @@ class TmpfsMount(Builtin):
 
     target: str
     size: int | None = None
+    inodes: int | None = None
     mode: int = 0o1777
     uid: int | None = None
     gid: int | None = None
 
     def describe(self) -> str:
         size = "" if self.size is None else f" of {self.size} bytes"
-        return f"mount an empty file system{size} on {self.target}"
+        files = "" if self.inodes is None else f" for {self.inodes} files"
+        return f"mount an empty file system{size}{files} on {self.target}"
 
     def execute(self, context: Context) -> None:
         options: dict[str, str | None] = {"mode": f"{self.mode:o}"}
         if self.size is not None:
             options["size"] = str(self.size)
+        if self.inodes is not None:
+            options["nr_inodes"] = str(self.inodes)
         if self.uid is not None:
             options["uid"] = str(self.uid)
         if self.gid is not None:

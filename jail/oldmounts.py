@@ -141,7 +141,7 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
     words = [
         key if value is None else f"{key}={value}"
         for key, value in options.items()
-        if key != "source"
+        if key not in ("source", "ro")  # "ro" is one of the flags
     ]
     closet = _closet()
     name = closet.place(directory=True)

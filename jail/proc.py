@@ -43,19 +43,29 @@ class ProcMount(Builtin):
     own: bool
     mask: bool = True
     root_inside: bool = True
+    hidepid: str = ""  # "": others' are hidden where the processes are not the jail's own
+    only_processes: bool = False  # subset=pid
 
     def describe(self) -> str:
         whose = "of the jail's processes" if self.own else "that hides other users' processes"
+        if self.hidepid:
+            whose += f", hidepid={self.hidepid}"
+        if self.only_processes:
+            return f"mount a new /proc {whose}, nothing else in it"
         return f"mount a new /proc {whose}" + (", host's parts covered" if self.mask else "")
 
     def execute(self, context: Context) -> None:
-        options: dict[str, str | None] = {} if self.own else {"hidepid": "invisible"}
+        options: dict[str, str | None] = {}
+        if self.hidepid or not self.own:
+            options["hidepid"] = self.hidepid or "invisible"
+        if self.only_processes:
+            options["subset"] = "pid"
         with (
             mounts.new_filesystem("proc", options, _ATTRIBUTES) as proc,
             paths.open_target(mounts.root_of(context), "/proc") as target,
         ):
             mounts.attach(proc, target.fileno())
-            if self.mask:
+            if self.mask and not self.only_processes:
                 _cover(proc, root_inside=self.root_inside)
 
 

@@ -127,6 +127,13 @@ def stack_over(context: Context, root: Fd) -> None:
         os.close(old)
 
 
+def stack_between(context: Context, tree: Fd) -> None:
+    """Attach a file system over ``/`` that the new root needs; it goes with the old root."""
+    mounts.refuse_host_namespace(context)
+    mounts.attach_path(tree, "/")
+    context.stacked += 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Builtin):
     """Views of the host's at the same paths, in a root that nobody else knows yet."""

@@ -6,12 +6,16 @@ Text in, value out; nothing is looked at on the host.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 HOST = "host"
 OVERLAY, IMAGE = "overlay:", "image:"
 MEMORY = "size="
 """What stands in the place of UPPER when all that is written goes with the jail."""
+
+MAX_LOWERS = 12
+"""Their descriptors must fit the 255 bytes of a value of fsconfig(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def parse(text: str) -> Root:
     if text == HOST:
         return HostRoot()
     if text.startswith(IMAGE):
-        return ImageRoot(_path(text.removeprefix(IMAGE), "FILE"))
+        return ImageRoot(_path(text.removeprefix(IMAGE), "FILE", ""))
     if text.startswith(OVERLAY):
         return _overlay(text.removeprefix(OVERLAY))
     if not text.startswith("/"):
@@ -66,8 +70,10 @@ def _overlay(text: str) -> OverlayRoot:
     lowers = tuple(_path(one, "LOWER") for one in below.split(","))
     if len(set(lowers)) < len(lowers):
         raise ValueError("a LOWER is named twice")
+    if len(lowers) > MAX_LOWERS:
+        raise ValueError(f"more than {MAX_LOWERS} LOWER")
     if above.startswith(MEMORY):
-        return OverlayRoot(lowers, size=above.removeprefix(MEMORY))
+        return OverlayRoot(lowers, size=_size(above.removeprefix(MEMORY)))
     if ":" in above:
         raise ValueError("more than LOWER and UPPER: several LOWER are divided by commas")
     if not above:
@@ -79,10 +85,16 @@ def _overlay(text: str) -> OverlayRoot:
     return OverlayRoot(lowers, upper)
 
 
-def _path(text: str, what: str) -> str:
+def _size(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*[kKmMgG]?", text):
+        raise ValueError(f"{text!r} is not a size such as 64M")
+    return text.lower()
+
+
+def _path(text: str, what: str, dividers: str = ":,") -> str:
     if not text.startswith("/"):
         raise ValueError(f"{what} {text!r} is not an absolute path")
-    if any(letter in text for letter in ":,"):
+    if any(letter in text for letter in dividers):
         raise ValueError(f"{what} {text!r} has a colon or comma in it")
     return os.path.normpath(text)
 

@@ -11,7 +11,16 @@ from jailer import Jailer
 from donjon import syscalls
 from donjon.jail import oldmounts
 
-NEW_CALLS = ("open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "openat2")
+NEW_CALLS = (
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "openat2",
+)
+
 
 @pytest.fixture
 def jail() -> Iterator[Jailer]:

@@ -377,7 +377,7 @@ def test_binds_without_a_root_of_their_own_stay_in_the_jail(jail, tmp_path):
 
 def test_a_directory_becomes_the_root(jail, directory):
     (directory / "etc" / "who").write_text("bob")
-    spec = JailSpec(rootfs=str(directory), binds=interpreter_binds())
+    spec = JailSpec(rootfs=str(directory), binds=interpreter_binds(), runtime_mount=False)
     seen = jail(
         spec,
         lambda: (sorted(os.listdir("/")), Path("/etc/who").read_text(), os.listdir("/proc/1")),

@@ -54,7 +54,9 @@ def looped() -> None:
             with Fd(os.open(f"/dev/loop{number}", os.O_RDONLY)) as loop:
                 try:
                     s.loop_configure(
-                        loop.fileno(), backing.fileno(), s.LO_FLAGS_READ_ONLY | s.LO_FLAGS_AUTOCLEAR
+                        loop.fileno(),
+                        backing.fileno(),
+                        s.LO_FLAGS_READ_ONLY | s.LO_FLAGS_AUTOCLEAR,
                     )
                 except OSError as error:
                     if error.errno != errno.EBUSY:
