@@ -83,9 +83,8 @@ def resolv_conf(nameservers: tuple[str, ...], *, own_network: bool) -> str:
     text = _read(_RESOLV_CONF[0])
     if not own_network:
         return text
-    for text in (text, _read(_RESOLV_CONF[1])):
-        if any(_is_server(line) and not _is_local(line) for line in text.splitlines()):
-            break
+    if all(_is_local(line) for line in text.splitlines() if _is_server(line)):
+        text = _read(_RESOLV_CONF[1]) or text
     return "".join(f"{line}\n" for line in text.splitlines() if not _is_local(line))
 
 

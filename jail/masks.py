@@ -2,7 +2,8 @@
 """``mask-path`` and ``readonly-path``: parts of the jail that are covered or cannot be written.
 
 A directory is covered by an empty one, a file by one that reads as empty. What is not there needs
-no cover. No link is followed on the way: a cover that somebody could turn elsewhere covers nothing.
+no cover. No link is followed on the way: a cover that somebody could turn elsewhere covers
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.syscalls import MOUNT_ATTR_NODEV
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class ReadOnlyPath(Builtin):
         if found is None:
             return
         with found, mounts.clone_at(found.fileno()) as tree:
-            mounts.set_attributes(tree, mounts.READ_ONLY & ~mounts.syscalls.MOUNT_ATTR_NODEV)
+            mounts.set_attributes(tree, mounts.READ_ONLY & ~MOUNT_ATTR_NODEV)
             mounts.attach(tree, found.fileno())
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
-from donjon.jail import asked, hostview, layers, oldmounts, proc, users
+from donjon.jail import asked, hostview, layers, oldmounts, proc, runtime, users
 from donjon.jail.interpreter import library
 from donjon.jail.namespaces import clone_flags, implied_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
@@ -130,4 +130,5 @@ def warm() -> None:
     library()
     proc.names_present()
     oldmounts.lacking()
+    runtime.parts()
     users.warm()

@@ -9,6 +9,7 @@ where something is mounted nothing is removed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -29,10 +30,8 @@ def empty(keeper: int, names: Iterable[str]) -> None:
     Raises OSError, with what could not be removed.
     """
     syscalls.fault("reset")
-    try:
+    with contextlib.suppress(FileExistsError):  # of an earlier call, or put there: looked at below
         os.mkdir(TRASH, 0o700, dir_fd=keeper)
-    except FileExistsError:
-        pass  # of an earlier call, or put there: opened without following a link
     with Fd(os.open(TRASH, _DIRECTORY, dir_fd=keeper)) as trash:
         os.fchmod(trash.fileno(), 0o700)
         os.fchown(trash.fileno(), os.geteuid(), os.getegid())
@@ -69,7 +68,7 @@ def _sweep(trash: int, fresh: Iterator[str]) -> None:
 
 def _take_apart(directory: int, trash: int, fresh: Iterator[str]) -> list[str]:
     """Remove what a directory has; return the new names of directories that are not empty."""
-    moved = []
+    moved: list[str] = []
     while True:
         with os.scandir(directory) as found:
             entries = [

@@ -198,7 +198,7 @@ def _proc_and_sys(wish: Wish) -> list[Step]:
 
 
 def _etc_files(wish: Wish) -> list[Step]:
-    """Return the step that makes files of /etc; a host root has the host's, and those are right."""
+    """Return the step that makes files of /etc; a host root has the host's."""
     spec, is_host = wish.spec, wish.spec.rootfs == HOST
     asked_for = not is_host if spec.rootfs_etc is None else spec.rootfs_etc
     files = []

@@ -1,4 +1,6 @@
-"""What ``rootfs`` can say: ``host``, a directory, ``overlay:LOWER[,LOWER…][:UPPER]``, ``image:FILE``.
+"""What ``rootfs`` can say.
+
+``host``, a directory, ``overlay:LOWER[,LOWER…][:UPPER]`` or ``image:FILE``.
 
 Text in, value out; nothing is looked at on the host.
 """

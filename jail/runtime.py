@@ -17,7 +17,6 @@ import functools
 import os
 import stat
 import sys
-import sysconfig
 from dataclasses import dataclass
 
 from donjon.fd import Fd
@@ -43,7 +42,7 @@ _LINKER = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d")
 @functools.cache
 def parts() -> tuple[str, ...]:
     """Return what is shown where the root has a /usr of its own, in this order."""
-    libraries = sysconfig.get_config_var("MULTIARCH") or ""
+    libraries = getattr(sys.implementation, "_multiarch", "")  # x86_64-linux-gnu
     system = (
         interpreter.library(),
         "/usr/lib/python3/dist-packages",  # Debian's modules

@@ -12,8 +12,10 @@ import errno
 from dataclasses import dataclass
 
 from donjon.errors import JailError
+from donjon.fd import Fd
 from donjon.jail import masks, mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.syscalls import MOUNT_ATTR_NOEXEC
 
 MASKED = (
     "block",
@@ -30,7 +32,7 @@ MASKED = (
 )
 """Firmware, disks, drivers, secrets of the kernel. What is left: class, CPUs, memory, network."""
 
-_ATTRIBUTES = mounts.READ_ONLY | mounts.syscalls.MOUNT_ATTR_NOEXEC
+_ATTRIBUTES = mounts.READ_ONLY | MOUNT_ATTR_NOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class SysMount(Builtin):
                         masks.cover(found.fileno())
 
 
-def _new_sysfs() -> mounts.Fd:
+def _new_sysfs() -> Fd:
     try:
         return mounts.new_filesystem("sysfs", {}, _ATTRIBUTES)
     except (JailError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from typing import Any
 
 from donjon.config.options import values
@@ -87,7 +87,13 @@ def _proc(text: str) -> frozenset[str]:
 
 
 def _nameserver(text: str) -> str:
-    return str(ipaddress.ip_address(text.strip()))
+    address = text.strip()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, address))
+        except OSError:
+            continue
+    raise ValueError("not an IP address")
 
 
 def _pivot(text: str) -> tuple[str, str]:
