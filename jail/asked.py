@@ -276,6 +276,13 @@ def _check_binds(wish: Wish) -> None:
             raise JailError(
                 f"bind {bind.source}:{bind.target} needs absolute paths", origin=bind.origin
             )
+        if bind.idmap and wish.stays_root and wish.host_ids is None:
+            raise JailError(
+                f"bind {bind.source} with idmap needs a uid",
+                origin=bind.origin,
+                reason="the owner of the source becomes the vassal, which is root here",
+                hint="uid = NAME, or a user namespace",
+            )
         if not (bind.optional or os.path.exists(bind.source) or _may_appear(wish)):
             raise JailError(f"bind source {bind.source} does not exist", origin=bind.origin)
     for rule in (*wish.spec.mask_paths, *wish.spec.readonly_paths):

@@ -14,9 +14,7 @@ would appear on the host.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,10 +26,6 @@ from donjon.jail.step import Builtin, Context
 
 ROOT = "root"
 """The name in Context.descriptors of the root that is being put together."""
-
-LENT = "lent:"
-"""How the names of mounts begin that were made before the jail left the host: LENT + source."""
-
 SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 """Attributes of everything that is not /dev: no set-user-id programs, no device files."""
 
@@ -192,61 +186,6 @@ class HoldRoot(Builtin):
     def execute(self, context: Context) -> None:
         refuse_host_namespace(context)
         context.descriptors[ROOT] = paths.open_source(self.base).release()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindMount(Builtin):
-    """Show a file or directory of the host in the jail."""
-
-    source: str
-    target: str
-    read_only: bool = False
-    optional: bool = False
-    recursive: bool = False
-    idmap: bool = False
-
-    def describe(self) -> str:
-        where = "" if self.source == self.target else f" on {self.target}"
-        how = "read-only" if self.read_only else "writable"
-        below = ", with the mounts below it" if self.recursive else ""
-        mapped = ", its owner's files are the jail's" if self.idmap else ""
-        return f"bind {self.source}{where}, {how}{below}{mapped}"
-
-    def execute(self, context: Context) -> None:
-        tree = self._tree(context)
-        if tree is None:
-            return
-        with tree:
-            directory = stat.S_ISDIR(os.fstat(tree.fileno()).st_mode)
-            with paths.open_target(root_of(context), self.target, directory=directory) as target:
-                set_attributes(tree, READ_ONLY if self.read_only else SAFE)
-                attach(tree, target.fileno())
-
-    def _tree(self, context: Context) -> Fd | None:
-        """Return the mount, None where it may be missing and is."""
-        lent = context.descriptors.pop(f"{LENT}{self.source}", -1)
-        if lent >= 0:
-            return Fd(lent)
-        try:
-            source = paths.open_source(self.source)
-        except FileNotFoundError:
-            if self.optional:
-                return None
-            raise
-        with source:
-            return self._clone(source)
-
-    def _clone(self, source: Fd) -> Fd:
-        try:
-            return clone_at(source.fileno(), recursive=self.recursive)
-        except OSError as error:
-            if error.errno != errno.EINVAL or self.recursive:
-                raise
-            raise JailError(
-                f"cannot bind {self.source}",
-                reason="a user namespace must not see what the mounts below it hide",
-                hint="add :rec to bind them too",
-            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

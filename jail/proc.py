@@ -8,11 +8,13 @@ those of other users (``hidepid=invisible``, proc(5)), and root's eyes stay as t
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from dataclasses import dataclass
 
 from donjon import syscalls
+from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
@@ -61,12 +63,25 @@ class ProcMount(Builtin):
         if self.only_processes:
             options["subset"] = "pid"
         with (
-            mounts.new_filesystem("proc", options, _ATTRIBUTES) as proc,
+            self._new(options) as proc,
             paths.open_target(mounts.root_of(context), "/proc") as target,
         ):
             mounts.attach(proc, target.fileno())
             if self.mask and not self.only_processes:
                 _cover(proc, root_inside=self.root_inside)
+
+    def _new(self, options: dict[str, str | None]) -> Fd:
+        try:
+            return mounts.new_filesystem("proc", options, _ATTRIBUTES)
+        except (JailError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if self.own or not (isinstance(cause, OSError) and cause.errno == errno.EPERM):
+                raise
+            raise JailError(
+                "cannot mount /proc",
+                reason="the pid namespace is not this user namespace's",
+                hint="give the jail one: emperor-use-clone = pid,user; or rootfs-proc = none",
+            ) from error
 
 
 def _cover(proc: Fd, *, root_inside: bool) -> None:

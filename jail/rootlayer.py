@@ -10,9 +10,11 @@ import os
 
 from donjon.jail import (
     asked,
+    binds,
     devices,
     etcfiles,
     hostview,
+    idmaps,
     image,
     masks,
     mounts,
@@ -37,6 +39,8 @@ def steps(wish: Wish) -> list[Step]:
     """Return the found that put the root together, the jail's own mounts last."""
     phase, spec = Phase.ROOT, wish.spec
     found: list[Step] = [mounts.MakePrivate(phase=phase, origin=wish.walls())]
+    if "user" not in wish.unshare:
+        found += lent_binds(wish, phase)
     if spec.rootfs:
         found += _new_root(wish)
     else:
@@ -79,7 +83,7 @@ def _tmpfs(wish: Wish) -> list[Step]:
 
 def _binds(wish: Wish) -> list[Step]:
     return [
-        mounts.BindMount(
+        binds.BindMount(
             phase=Phase.ROOT,
             origin=bind.origin,
             source=bind.source,
@@ -91,6 +95,23 @@ def _binds(wish: Wish) -> list[Step]:
         )
         for bind in wish.spec.binds
     ]
+
+
+def lent_binds(wish: Wish, phase: Phase) -> list[Step]:
+    """Return the step that makes mapped mounts: before the root, and outside the user namespace.
+
+    Who is born in a user namespace is lent them by its parent.
+    """
+    mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
+    if not mapped or "user" in wish.born_in:
+        return []
+    who: idmaps.Owner | idmaps.Maps
+    if wish.host_ids is None:
+        who = idmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
+    else:
+        who = idmaps.inside(wish.host_ids)
+    origin = mapped[0].origin
+    return [binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who)]
 
 
 def _covers(wish: Wish) -> list[Step]:
@@ -117,7 +138,7 @@ def _late_views(wish: Wish) -> list[Step]:
     late += [view for view in exposed(wish) if _is_late(*view)]
     origin = wish.origin("rootfs")
     return [
-        mounts.BindMount(
+        binds.BindMount(
             phase=Phase.ROOT,
             origin=origin,
             source=source,
