@@ -27,7 +27,7 @@ class MaskPath(Builtin):
         return f"cover {self.path}"
 
     def execute(self, context: Context) -> None:
-        found = paths.open_existing(mounts.root_of(context), self.path)
+        found = paths.open_existing(mounts.root_of(context), self.path, "cover")
         if found is not None:
             with found:
                 cover(found.fileno())
@@ -43,7 +43,7 @@ class ReadOnlyPath(Builtin):
         return f"make {self.path} read-only"
 
     def execute(self, context: Context) -> None:
-        found = paths.open_existing(mounts.root_of(context), self.path)
+        found = paths.open_existing(mounts.root_of(context), self.path, "make read-only")
         if found is None:
             return
         with found, mounts.clone_at(found.fileno()) as tree:

@@ -63,7 +63,7 @@ def open_target(root: int, path: str, *, directory: bool = True) -> Fd:
         raise JailError(f"cannot mount on {path}", reason=reason_of(error)) from error
 
 
-def open_existing(root: int, path: str) -> Fd | None:
+def open_existing(root: int, path: str, why: str = "use") -> Fd | None:
     """Open ``path`` below ``root``, None if it is not there. Raises JailError for a link."""
     try:
         return _open_below(root, path.lstrip("/") or ".", 0)
@@ -73,7 +73,7 @@ def open_existing(root: int, path: str) -> Fd | None:
         if error.errno != errno.ELOOP:
             raise
         raise JailError(
-            f"cannot cover {path}", reason="it is, or passes through, a symbolic link"
+            f"cannot {why} {path}", reason="it is, or passes through, a symbolic link"
         ) from error
 
 

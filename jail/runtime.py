@@ -12,13 +12,13 @@ overlay or the inside of an image cannot be looked at earlier.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import stat
 import sys
 from dataclasses import dataclass
 
+from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import hostview, interpreter, mounts, paths
 from donjon.jail.step import Builtin, Context
@@ -46,7 +46,8 @@ def parts() -> tuple[str, ...]:
     system = (
         interpreter.library(),
         "/usr/lib/python3/dist-packages",  # Debian's modules
-        os.path.realpath(sys.executable),
+        *_program(),
+        "/usr/lib64",  # where ld.so(8) is
         *((f"/usr/lib/{libraries}",) if libraries else ()),
     )
     own = (path for path in hostview.interpreter_trees() if path != USR)
@@ -54,17 +55,19 @@ def parts() -> tuple[str, ...]:
     return tuple(path for path in wanted if os.path.lexists(path))
 
 
+def _program() -> list[str]:
+    """Return this interpreter's program, with each link on the way from its name to the file."""
+    found, path = [], sys.executable
+    while os.path.islink(path):
+        found.append(path)
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    return [*found, path]
+
+
 def lacks_usr(root: int) -> bool:
     """Whether the root has no /usr, or one with nothing in it."""
     found = paths.open_existing(root, USR)
-    if found is None:
-        return True
-    with found:
-        if not stat.S_ISDIR(os.fstat(found.fileno()).st_mode):
-            return False
-        opened = Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=found.fileno()))
-        with opened as listing:
-            return not os.listdir(listing.fileno())
+    return found is None or _is_empty(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +85,8 @@ class RuntimeMount(Builtin):
         wanted = parts()
         if lacks_usr(root):
             _show(root, USR)
-            _link_to_usr(root)
             wanted = (*_LINKER, *wanted)
+        _link_to_usr(root)
         for path in wanted:
             if os.path.islink(path):
                 _link(root, path)
@@ -92,21 +95,27 @@ class RuntimeMount(Builtin):
 
 
 def _has(root: int, path: str) -> bool:
-    """Whether the root has something of the name; an empty directory is nothing."""
+    """Whether the root has something of the name.
+
+    What is empty is nothing: a mount point of an earlier start. A link counts: it is the root's.
+    """
     if not paths.exists(root, path):
         return False
-    if not os.path.isdir(path):
-        return True
-    with contextlib.suppress(OSError):
+    try:
         found = paths.open_existing(root, path)
-        if found is None:
-            return False
-        with (
-            found,
-            Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=found.fileno())) as listing,
-        ):
-            return bool(os.listdir(listing.fileno()))
-    return True
+    except JailError:
+        return True
+    return found is not None and not _is_empty(found)
+
+
+def _is_empty(found: Fd) -> bool:
+    with found:
+        info = os.fstat(found.fileno())
+        if not stat.S_ISDIR(info.st_mode):
+            return stat.S_ISREG(info.st_mode) and info.st_size == 0
+        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.fileno())
+        with Fd(opened) as listing:
+            return not os.listdir(listing.fileno())
 
 
 def _show(root: int, path: str) -> None:
