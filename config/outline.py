@@ -117,7 +117,8 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
     Without root there is no privilege phase, without a jail no post-jail (uwsgi-facts 2.2).
     """
     jail = launch.jail
-    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs
+    covers = jail.mask_paths or jail.readonly_paths
+    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs or covers
     absent: set[Phase] = set()
     if not root:
         absent = {Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER}

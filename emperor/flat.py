@@ -22,15 +22,22 @@ from donjon.config.outline import Outline, drop_point
 from donjon.emperor.birth import AFTER_DROP, SOCKETS, Birth
 from donjon.emperor.orders import DIRECT_LIMIT, Order
 from donjon.jail import (
+    binds,
     capabilities,
     devices,
+    etcfiles,
+    image,
     limits,
+    masks,
     mounts,
     namespaces,
+    overlay,
     proc,
     rootfs,
+    runtime,
     seccomp,
     standing,
+    sysfs,
     userns,
     users,
 )
@@ -124,6 +131,8 @@ def _is_plain_order(order: Order, birth: Birth) -> bool:
 
 def _is_plain_jail(jail: JailSpec) -> bool:
     special = jail.immediate_uid or jail.immediate_gid or jail.setns or jail.setns_preopen
+    if any(bind.idmap for bind in jail.binds):
+        return False  # the zygote lends the mounts
     return not special and drop_point(jail) is DropPoint.START
 
 
@@ -242,10 +251,11 @@ _SAID: dict[type[Any], Callable[[Any], Acts]] = {
 
 _BUILT: frozenset[type[Any]] = frozenset(
     {
-        mounts.HoldRoot, mounts.BindMount, mounts.TmpfsMount, proc.ProcMount, devices.DevMount,
-        rootfs.NewHostRoot, rootfs.NewDirectoryRoot, rootfs.Expose, rootfs.SealViews,
-        rootfs.EnterRoot, rootfs.ReleaseRoot, rootfs.Chroot, rootfs.PivotRoot,
-        userns.ForbidNested,
+        mounts.HoldRoot, mounts.TmpfsMount, binds.BindMount, proc.ProcMount, sysfs.SysMount,
+        devices.DevMount, etcfiles.EtcFiles, runtime.RuntimeMount, masks.MaskPath,
+        masks.ReadOnlyPath, image.NewImageRoot, overlay.NewOverlayRoot, rootfs.NewHostRoot,
+        rootfs.NewDirectoryRoot, rootfs.Expose, rootfs.SealViews, rootfs.EnterRoot,
+        rootfs.ReleaseRoot, rootfs.Chroot, rootfs.PivotRoot, userns.ForbidNested,
     }
 )  # fmt: skip
 """The steps that act on namespaces, root and directory: whoever shares these may do them."""

@@ -301,7 +301,8 @@ def needs_root(launch: Launch) -> bool:
     return bool(
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
-        or jail.privileged_exec or needs_rights(jail)
+        or jail.privileged_exec or needs_rights(jail) or jail.mask_paths
+        or jail.readonly_paths
     )  # fmt: skip
 
 

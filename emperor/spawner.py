@@ -32,7 +32,7 @@ from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
-from donjon.jail import plan, template, zygote
+from donjon.jail import idmaps, plan, template, zygote
 from donjon.server import rehearsal
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -260,16 +260,20 @@ class Zygote:
         if order.birth is not None and order.birth.launch.jail.rootfs == "host":
             zygote.refresh()
         try:
+            if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
+                idmaps.lend(order.birth.launch.jail)
             pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
-        except OSError as error:
-            reason = f"cannot clone: {error.strerror}"
-            orders.send(self.link, Answer(number=order.number, error=reason))
+        except (OSError, DonjonError) as error:
+            idmaps.forget()
+            reason = f"cannot clone: {error.strerror}" if isinstance(error, OSError) else error
+            orders.send(self.link, Answer(number=order.number, error=str(reason)))
             return
         if pid == 0:
             self._leave_nest()
             if order.evaluate is not None:
                 evaluator.work(order, fds)
             live(order, fds, self.entry)
+        idmaps.forget()
         orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
         self._keep(pidfd, order)
 

@@ -129,6 +129,8 @@ def _post_jail(wish: Wish) -> list[Step]:
     if not wish.root:
         return []
     steps: list[Step] = []
+    if "user" in wish.unshare:
+        steps += rootlayer.lent_binds(wish, phase)
     if wish.unshare:
         steps.append(_unshare(wish, phase))
     if "fs" in wish.unshare:

@@ -15,23 +15,34 @@ from donjon.origin import DEFAULT, Origin
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """``bind = SRC[:DST][:ro]``: SRC of the host appears on DST of the jail."""
+    """``bind = SRC[:DST][:WORD…]``: SRC of the host appears on DST of the jail."""
 
     source: str
     target: str
     origin: Origin = DEFAULT
     read_only: bool = False
     optional: bool = False
+    recursive: bool = False  # with the mounts below it
+    idmap: bool = False  # what its owner has on the disk is the jail's
 
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """``tmpfs = DIR[:SIZE]``, an empty file system of ``size`` bytes, None for the kernel's."""
+    """``tmpfs = DIR[:size=,inodes=,mode=]``, an empty file system; None for the kernel's."""
 
     target: str
     origin: Origin = DEFAULT
-    size: int | None = None
+    size: int | None = None  # bytes
     mode: int = 0o1777
+    inodes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """``mask-path`` or ``readonly-path``: a path of the jail."""
+
+    path: str
+    origin: Origin = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,15 @@ class JailSpec:
     hostname: str | None = None
 
     # root file system
-    rootfs: str | None = None  # "host" or a directory
+    rootfs: str | None = None  # as written; rootspec reads it
+    rootfs_reset: bool = False  # an overlay's upper layer is emptied at each start
+    rootfs_proc: frozenset[str] = frozenset()  # none; or subset=pid and hidepid=WORD
+    rootfs_sys: str = "none"  # none, ro or masked
+    rootfs_etc: bool | None = None  # None: made for every root but the host's
+    nameservers: tuple[str, ...] = ()
+    runtime_mount: bool | None = None  # None: for every root but the host's that serves Python
+    mask_paths: tuple[PathRule, ...] = ()
+    readonly_paths: tuple[PathRule, ...] = ()
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     expose: tuple[str, ...] = ()  # application paths that rootfs=host shows read-only
@@ -202,5 +221,7 @@ class JailSpec:
             or self.chroot
             or self.binds
             or self.tmpfs
+            or self.mask_paths
+            or self.readonly_paths
             or self.jailed
         )

@@ -63,5 +63,6 @@ extern PyMethodDef cmdline_methods[];
 extern PyMethodDef inotify_methods[];
 extern PyMethodDef confine_methods[];
 extern PyMethodDef memory_methods[];
+extern PyMethodDef loop_methods[];
 
 #endif

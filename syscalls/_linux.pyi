@@ -115,6 +115,15 @@ def openat2(dirfd: int, path: _Path, flags: int, mode: int = 0, resolve: int = 0
     """openat2(2). EAGAIN, which any rename on the host can cause under RESOLVE_BENEATH and
     RESOLVE_IN_ROOT, is tried again up to 64 times."""
 
+def loop_ctl_get_free(fd: int) -> int:
+    """LOOP_CTL_GET_FREE of loop(4), on /dev/loop-control: the number of a free device."""
+
+def loop_configure(fd: int, backing: int, flags: int, name: _Path | None = None) -> None:
+    """LOOP_CONFIGURE of loop(4), Linux 5.8. EBUSY: somebody else took the device."""
+
+def loop_clr_fd(fd: int) -> None:
+    """LOOP_CLR_FD of loop(4)."""
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2); ``last`` is included, 0xFFFFFFFF is all."""
 
@@ -364,6 +373,8 @@ SIOCSIFFLAGS: Final[int]
 IFF_UP: Final[int]
 IFF_RUNNING: Final[int]
 IFF_LOOPBACK: Final[int]
+LO_FLAGS_AUTOCLEAR: Final[int]
+LO_FLAGS_READ_ONLY: Final[int]
 CGROUP_SUPER_MAGIC: Final[int]
 CGROUP2_SUPER_MAGIC: Final[int]
 PROC_SUPER_MAGIC: Final[int]

@@ -181,6 +181,8 @@ static const struct {
     {"IFF_UP", IFF_UP},
     {"IFF_RUNNING", IFF_RUNNING},
     {"IFF_LOOPBACK", IFF_LOOPBACK},
+    {"LO_FLAGS_AUTOCLEAR", LO_FLAGS_AUTOCLEAR},
+    {"LO_FLAGS_READ_ONLY", LO_FLAGS_READ_ONLY},
     /* statfs(2), f_type: linux/magic.h */
     CONSTANT(CGROUP_SUPER_MAGIC),
     CONSTANT(CGROUP2_SUPER_MAGIC),

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/loop.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
@@ -126,6 +127,17 @@ struct mount_attr {
 #endif
 #ifndef PIDFD_NONBLOCK /* 5.10 */
 #define PIDFD_NONBLOCK O_NONBLOCK
+#endif
+
+/* loop(4) */
+#ifndef LOOP_CONFIGURE /* 5.8 */
+#define LOOP_CONFIGURE 0x4C0A
+struct loop_config {
+    __u32 fd;
+    __u32 block_size;
+    struct loop_info64 info;
+    __u64 __reserved[8];
+};
 #endif
 
 /* prctl(2) */

@@ -132,7 +132,7 @@ BAD = [
     (JailSpec(unshare=frozenset({"moon"})), "unknown namespace 'moon'"),
     (JailSpec(unshare2=frozenset({"moon"})), "unknown namespace 'moon'"),
     (JailSpec(rootfs="/no/such"), "rootfs /no/such is not a directory"),
-    (JailSpec(rootfs="srv"), "neither 'host' nor absolute"),
+    (JailSpec(rootfs="srv"), "neither host, overlay:LOWER"),
     (JailSpec(rootfs="/"), "rootfs cannot be the host's root"),
     (JailSpec(rootfs="host", chroot="/x"), "rootfs and chroot cannot both be the root"),
     (JailSpec(binds=(Bind("/no/such", "/mnt"),)), "bind source /no/such does not exist"),

@@ -46,6 +46,30 @@ def watched() -> None:
         s.inotify_rm_watch(watch.fileno(), wd)
 
 
+def looped() -> None:
+    """A file in memory as a device; nobody but us knows its number, until it is free again."""
+    with (
+        Fd(os.open("/dev/loop-control", os.O_RDWR)) as control,
+        Fd(os.memfd_create("disk")) as backing,
+    ):
+        os.ftruncate(backing.fileno(), 1 << 20)
+        for _ in range(20):  # another may take the device that was free
+            number = s.loop_ctl_get_free(control.fileno())
+            with Fd(os.open(f"/dev/loop{number}", os.O_RDONLY)) as loop:
+                try:
+                    s.loop_configure(
+                        loop.fileno(),
+                        backing.fileno(),
+                        s.LO_FLAGS_READ_ONLY | s.LO_FLAGS_AUTOCLEAR,
+                    )
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    continue
+                s.loop_clr_fd(loop.fileno())
+                return
+
+
 def mounted() -> None:
     s.mount("none", "/tmp", "tmpfs", 0, "size=64k")
     try:
@@ -184,6 +208,9 @@ USES: dict[str, Callable[[], object]] = {
     "fsconfig": detached_mount,
     "fsmount": detached_mount,
     "openat2": lambda: os.close(s.openat2(s.AT_FDCWD, "/", os.O_PATH, 0, s.RESOLVE_BENEATH * 0)),
+    "loop_ctl_get_free": looped,
+    "loop_configure": looped,
+    "loop_clr_fd": looped,
     "close_range": lambda: s.close_range(*[os.dup(0)] * 2),
     "madvise": advised,
     "set_memory_merge": lambda: s.set_memory_merge(False),

@@ -23,6 +23,7 @@ VERBS = {
     "reload": ("orders", "Reload vassals"),
     "stop": ("orders", "Stop vassals until they are started again"),
     "start": ("orders", "Start vassals that were stopped"),
+    "reset": ("reset", "Take away what a stopped jail wrote over its layers"),
     "logs": ("logs", "Show the last lines a vassal wrote"),
     "options": ("options", "Look options up"),
     "audit": ("audit", "Show how tight a running jail is, and what weakens it"),
