@@ -24,8 +24,9 @@ from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
 from donjon.hooks.spec import Hook
+from donjon.jail import idgrant, userns, users
 from donjon.jail import plan as plans
-from donjon.jail import userns, users
+from donjon.jail.idmap import IdMap
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.origin import Origin
@@ -50,7 +51,7 @@ class Reading:
     outline: Outline
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
-    host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
+    ids: IdMap | None = None  # of the user namespace in which it is born
 
     @property
     def is_foreign(self) -> bool:
@@ -63,6 +64,7 @@ class Reading:
         return (
             self.clone_words,
             self.plan,
+            self.ids,
             self.uid,
             self.gid,
             self.launch.spawn,
@@ -153,7 +155,7 @@ class Preparer:
             operator_sources=self.trusted if origins_hold else frozenset(),
             owner=(found.uid, found.gid) if tyrant else None,
         )
-        drops_at_birth = tyrant and not needs_root(launch)
+        drops_at_birth = tyrant and not needs_root(launch, self.spec.use_clone)
         jail = dataclasses.replace(
             launch.jail, clone_flags=launch.jail.clone_flags | self.spec.use_clone
         )
@@ -170,8 +172,9 @@ class Preparer:
             exposure.check(jail)
         elif tyrant and _asks_for(jail, found.uid, found.gid):
             jail = dataclasses.replace(jail, uid=None, gid=None)
+        jail = self._with_ids(jail, found)
         launch = dataclasses.replace(launch, jail=jail)
-        words = jail.clone_flags | plans.implied_words(jail)
+        words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
         return Reading(
@@ -183,7 +186,16 @@ class Preparer:
             outline=understood,
             uid=found.uid if drops_at_birth else None,
             gid=found.gid if drops_at_birth else None,
-            host_ids=_host_ids(jail, words),
+            ids=userns.map_of(jail, users.resolve(jail)) if "user" in words else None,
+        )
+
+    def _with_ids(self, jail: JailSpec, found: Found) -> JailSpec:
+        """Give out the ids of ``id-range``: they belong to the file, whatever is in it."""
+        return idgrant.settle(
+            jail,
+            os.path.abspath(found.path),
+            path=self.spec.id_range_ledger,
+            owner=(found.uid, found.gid) if self.spec.tyrant else None,
         )
 
     def _own_limits(self, jail: JailSpec, *, origins_hold: bool) -> frozenset[str]:
@@ -216,21 +228,17 @@ def _jail_of(understood: Outline) -> tuple[str, ...]:
     )
 
 
-def _host_ids(jail: JailSpec, words: frozenset[str]) -> tuple[int, int]:
-    """Return the (uid, gid) that root of the vassal's user namespace is on the host."""
-    return userns.host_ids(users.resolve(jail)) if "user" in words else (-1, -1)
-
-
 def _asks_for(jail: JailSpec, uid: int, gid: int) -> bool:
     """Whether the ids a tyrant's vassal asks for, if any, are those it is given anyway."""
     identity = users.resolve(jail)
     return identity.uid in (None, uid) and (jail.gid is None or identity.gid == gid)
 
 
-def needs_root(launch: Launch) -> bool:
+def needs_root(launch: Launch, use_clone: frozenset[str] = frozenset()) -> bool:
     """Whether the operator asked for a jail that only root can build."""
     jail = launch.jail
     return bool(
+        "user" in use_clone or jail.id_range or jail.time_offsets or
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
         or jail.privileged_exec

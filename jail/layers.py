@@ -74,7 +74,8 @@ def _as_vassal(wish: Wish) -> list[Step]:
     phase = Phase.AS_VASSAL
     steps: list[Step] = []
     if wish.root and "user" in wish.born_in:
-        steps.append(userns.BecomeRootInside(phase=phase, origin=wish.origin("uid")))
+        origin = wish.origin("id_range", "uid")
+        steps.append(userns.BecomeRootInside(phase=phase, origin=origin, ids=wish.ids))
     if wish.root and "fs" in wish.born_in:
         steps.append(mounts.MakePrivate(phase=phase, origin=wish.walls()))
     if wish.root and wish.spec.emperor_cap is not None:
@@ -139,12 +140,16 @@ def _post_jail(wish: Wish) -> list[Step]:
 
 
 def _unshare(wish: Wish, phase: Phase) -> Step:
-    origin = wish.origin("unshare", "rootfs", "binds", "tmpfs", "pivot_root", "hostname")
-    words = tuple(sorted(wish.unshare))
-    if "user" in wish.unshare and wish.host_ids is not None:
-        uid, gid = wish.host_ids
-        return userns.UnshareUser(phase=phase, origin=origin, words=words, uid=uid, gid=gid)
-    return namespaces.Unshare(phase=phase, origin=origin, words=words)
+    origin = wish.origin(
+        "unshare", "rootfs", "binds", "tmpfs", "pivot_root", "hostname", "time_offsets"
+    )
+    words, offsets = tuple(sorted(wish.unshare)), wish.spec.time_offsets
+    if "user" in wish.unshare and wish.ids is not None:
+        origin = wish.origin("unshare", "id_range")
+        return userns.UnshareUser(
+            phase=phase, origin=origin, words=words, ids=wish.ids, offsets=offsets
+        )
+    return namespaces.Unshare(phase=phase, origin=origin, words=words, offsets=offsets)
 
 
 def _root(wish: Wish) -> list[Step]:
@@ -221,7 +226,7 @@ def _no_new_privileges(wish: Wish) -> bool:
 
 
 def _privileges(wish: Wish) -> list[Step]:
-    phase, spec, who = Phase.DROP, wish.spec, wish.identity
+    phase, spec, who = Phase.DROP, wish.spec, wish.inside
     caps = asked.kept_capabilities(wish)
     origin = wish.origin("cap", "uid")
     steps: list[Step] = []
@@ -232,7 +237,7 @@ def _privileges(wish: Wish) -> list[Step]:
                 phase=phase, origin=origin, caps=caps, bounding=wish.jailed, keep=keep
             )
         )
-    if wish.root and wish.host_ids is None and who != users.Identity():
+    if wish.root and who != users.Identity():
         steps.append(
             users.Become(phase=phase, origin=wish.origin("uid", "gid", "add_gids"), identity=who)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from donjon.jail import asked, devices, hostview, mounts, proc, rootfs, users
+from donjon.jail import asked, devices, hostview, mounts, proc, rootfs
 from donjon.jail.asked import HOST, Wish
 from donjon.jail.phase import Phase
 from donjon.jail.step import Step
@@ -106,7 +106,6 @@ def _new_root(wish: Wish) -> list[Step]:
     if "/tmp" not in given:
         found.append(mounts.TmpfsMount(phase=phase, origin=origin, target="/tmp", size=TMP_SIZE))
     if "/run" not in given:
-        inside = wish.identity if wish.host_ids is None else users.Identity()
         found.append(
             mounts.TmpfsMount(
                 phase=phase,
@@ -114,8 +113,8 @@ def _new_root(wish: Wish) -> list[Step]:
                 target="/run",
                 size=RUN_SIZE,
                 mode=0o755,
-                uid=inside.uid,
-                gid=inside.gid,
+                uid=wish.inside.uid,
+                gid=wish.inside.gid,
             )
         )
     return found

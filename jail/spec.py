@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.idmap import SIZE, IdMap, IdRange
 from donjon.origin import DEFAULT, Origin
 
 
@@ -104,6 +105,11 @@ class JailSpec:
     setns: str | None = None
     setns_preopen: bool = False
     hostname: str | None = None
+    time_offsets: tuple[tuple[str, int], ...] = ()  # clock, seconds; brings a time namespace
+    id_range: IdRange | None = None  # brings a user namespace
+    id_range_size: int = SIZE
+    id_range_ledger: str | None = None
+    id_map: IdMap | None = None  # what id_range came to: given out before the plan is made
 
     # root file system
     rootfs: str | None = None  # "host" or a directory
@@ -169,4 +175,6 @@ class JailSpec:
             or self.binds
             or self.tmpfs
             or self.jailed
+            or self.id_range
+            or self.time_offsets
         )

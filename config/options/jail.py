@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
+from donjon.config.options.option import Option
 from donjon.config.options.rows import Rows, unbuilt
+from donjon.jail import timens
+from donjon.jail.idmap import IdRange
 from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, Tmpfs
+from donjon.origin import Origin
+
+if TYPE_CHECKING:
+    from donjon.config.builder import Builder
 
 _ns = Rows("namespaces", "jail", operator=True)
 _root = Rows("root file system", "jail", operator=True)
@@ -63,6 +70,31 @@ def _cgroup_option(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _id_range(text: str) -> IdRange:
+    """Read ``auto[:NAME]`` or ``BASE:SIZE``."""
+    first, colon, rest = values.word(text).partition(":")
+    if first == "auto":
+        if colon and not rest:
+            raise ValueError("a name is missing")
+        return IdRange(name=rest)
+    if not (first.isascii() and first.isdigit() and rest.isascii() and rest.isdigit()):
+        raise ValueError("neither auto, auto:NAME nor BASE:SIZE")
+    return IdRange(base=int(first), size=int(rest))
+
+
+def _offsets(text: str) -> tuple[tuple[str, int], ...]:
+    """Read ``CLOCK=SECONDS,...``, each clock once."""
+    found: dict[str, int] = {}
+    for item in values.listed(text):
+        clock, _, seconds = item.partition("=")
+        if clock not in timens.CLOCKS or clock in found or not seconds:
+            raise ValueError(f"not CLOCK=SECONDS, with {' and '.join(timens.CLOCKS)} each once")
+        found[clock] = values.integer(-values.INT_MAX)(seconds)
+    if not found:
+        raise ValueError("no clock is named")
+    return tuple(found.items())
+
+
 _WORDS: dict[str, Any] = {"metavar": "WORDS", "example": "pid,net", "parse": values.namespaces}
 
 NAMESPACES = (
@@ -109,6 +141,51 @@ NAMESPACES = (
         metavar="NAME",
         example="customer1",
         parse=_hostname,
+        ours=True,
+    ),
+)
+
+
+def _ledger(builder: Builder, value: Any, origin: Origin) -> None:
+    """An Emperor's is that of its vassals, too."""
+    for name in ("jail", "emperor"):
+        builder.part(name).put("id_range_ledger", value, origin)
+
+
+IDS = (
+    _ns.text(
+        "id-range",
+        "Give the jail a user namespace with a range of host ids that nobody else has.",
+        metavar="auto[:NAME]|BASE:SIZE",
+        example="auto",
+        parse=_id_range,
+        ours=True,
+    ),
+    _ns.number(
+        "id-range-size",
+        "How many ids id-range = auto gives.",
+        parse=values.integer(1, 1 << 30),
+        example="65536",
+        ours=True,
+    ),
+    Option(
+        name="id-range-ledger",
+        help="The file that remembers whose ids are whose.",
+        area="namespaces",
+        metavar="FILE",
+        example="/var/lib/donjon/id-ranges",
+        parse=values.absolute,
+        apply=_ledger,
+        operator=True,
+        ours=True,
+    ),
+    _ns.text(
+        "time-offset",
+        "Give the jail a time namespace whose clocks are ahead of the host's.",
+        field="time_offsets",
+        metavar="CLOCK=SECONDS,...",
+        example="monotonic=86400,boottime=86400",
+        parse=_offsets,
         ours=True,
     ),
 )
@@ -184,6 +261,7 @@ CGROUPS = (
 
 OPTIONS = (
     *NAMESPACES,
+    *IDS,
     *ROOT,
     *CGROUPS,
     *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),

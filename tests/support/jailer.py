@@ -88,7 +88,7 @@ class Jailer:
         os.close(writer)
         os.close(go_read)
         if "user" in born_in:
-            userns.write_maps(pid, *userns.host_ids(users.resolve(spec)))
+            userns.write_id_map(pid, userns.map_of(spec, users.resolve(spec)))
         os.write(go_write, b"g")
         os.close(go_write)
         with os.fdopen(reader, "rb") as pipe:

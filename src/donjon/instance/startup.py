@@ -25,6 +25,7 @@ from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
+from donjon.jail import idgrant
 from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
@@ -82,6 +83,8 @@ def _complete(launch: Launch) -> Launch:
         launch = replace(launch, server=server)
     if launch.emperor is not None and not launch.jail.drop_first:
         launch = replace(launch, jail=replace(launch.jail, keep_root=True))
+    if launch.jail.id_range is not None and os.geteuid() == 0:
+        launch = replace(launch, jail=idgrant.settle(launch.jail))
     return launch
 
 

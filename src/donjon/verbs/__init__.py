@@ -22,6 +22,8 @@ VERBS = {
     "stop": ("orders", "Stop vassals until they are started again"),
     "start": ("orders", "Start vassals that were stopped"),
     "logs": ("logs", "Show the last lines a vassal wrote"),
+    "enter": ("enter", "Run a command in the jail of a vassal"),
+    "ids": ("ids", "List whose host ids are whose, or give some back"),
     "options": ("options", "Look options up"),
     "doctor": ("doctor", "Show what this host allows, and how to get the rest"),
     "version": ("about", "Show the version"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
 from donjon.config.spec import Launch
 from donjon.emperor import client
+from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.verbs import arguments, reading, text
@@ -30,6 +33,8 @@ def main(verb: str, words: Sequence[str]) -> int:
     arguments.add_json(parser)
     chosen = parser.parse_args(words)
     launch = config_launch.build(reading.read(chosen.file, chosen).entries)
+    name = os.path.abspath(chosen.file.partition(":")[0])
+    launch = replace(launch, jail=idgrant.settle(launch.jail, name, preview=True))
     if chosen.diff:
         return _diff(chosen.diff, chosen.control, launch)
     plan = plan_of(launch, frozenset(filter(None, chosen.clone.split(","))))
