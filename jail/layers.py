@@ -89,7 +89,8 @@ def _pre_jail(wish: Wish) -> list[Step]:
     if not path:
         return []
     origin = wish.origin("setns")
-    return [setns.JoinNamespaces(phase=Phase.PRE_JAIL, origin=origin, path=path)]
+    uids = frozenset(wish.spec.setns_uids)
+    return [setns.JoinNamespaces(phase=Phase.PRE_JAIL, origin=origin, path=path, uids=uids)]
 
 
 def _jail(wish: Wish) -> list[Step]:
@@ -193,6 +194,9 @@ def _gates(wish: Wish) -> list[Step]:
 def _drop(wish: Wish) -> list[Step]:
     phase, spec = Phase.DROP, wish.spec
     steps: list[Step] = []
+    if spec.setns_preopen:
+        origin, skip = wish.origin("setns_preopen"), frozenset(spec.setns_skip)
+        steps.append(setns.HoldNamespaces(phase=phase, origin=origin, skip=skip))
     if wish.root and wish.jailed and not spec.keep_root:
         steps.append(limits.NoCoreDumps(phase=phase))
     bounds = _bounds(wish)

@@ -103,7 +103,9 @@ class JailSpec:
     namespace_net: str | None = None
     namespace_keep_mounts: tuple[KeepMount, ...] = ()
     setns: str | None = None
-    setns_preopen: bool = False
+    setns_preopen: bool = False  # opened before the drop
+    setns_skip: tuple[str, ...] = ()
+    setns_uids: tuple[int, ...] = ()  # whose namespaces are joined, besides root's and our own
     hostname: str | None = None
     time_offsets: tuple[tuple[str, int], ...] = ()  # clock, seconds; brings a time namespace
     id_range: IdRange | None = None  # brings a user namespace

@@ -15,6 +15,7 @@ from donjon.server.crew import Crew, State
 from donjon.server.fifo import Fifo
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
+from donjon.server.nsgiver import NamespaceGiver
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
 from donjon.server.stats import StatsServer
@@ -44,6 +45,7 @@ class Services:
         self._touches: Touches | None = None
         self._fifo: Fifo | None = None
         self._proxy: EmperorProxy | None = None
+        self._giver: NamespaceGiver | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -84,6 +86,9 @@ class Services:
         if spec.stats or self._stats:
             self._stats = self._stats or StatsServer(master, self._parts)
             self._stats.set(spec)
+        if spec.setns_socket or self._giver:
+            self._giver = self._giver or NamespaceGiver(master.loop)
+            self._giver.set(spec)
         if spec.master_fifo or self._fifo:
             self._fifo = self._fifo or Fifo(master.loop, self._commands())
             self._fifo.set(spec.master_fifo)
@@ -191,7 +196,7 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        for service in (self._touches, self._fifo, self._stats, self._proxy):
+        for service in (self._touches, self._fifo, self._stats, self._proxy, self._giver):
             if service is not None:
                 service.close()
 

@@ -156,5 +156,8 @@ class ServerSpec:
     alarms: tuple[Alarm, ...] = ()
     daemons: tuple[Daemon, ...] = ()
     emperor_proxy_socket: str | None = None
+    setns_socket: str | None = None
+    setns_skip: tuple[str, ...] = ()
+    setns_uids: tuple[int, ...] = ()
 
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
-from donjon.config.options.option import Option
-from donjon.config.options.rows import Rows, unbuilt
-from donjon.jail import timens
+from donjon.config.options.option import Apply, Option
+from donjon.config.options.rows import Rows, put, unbuilt
+from donjon.errors import JailError
+from donjon.jail import setns, timens, users
 from donjon.jail.idmap import IdRange
 from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, Tmpfs
 from donjon.origin import Origin
@@ -95,6 +96,30 @@ def _offsets(text: str) -> tuple[tuple[str, int], ...]:
     return tuple(found.items())
 
 
+def _unix_socket(text: str) -> str:
+    if ":" in text and not text.startswith(("/", "@")):
+        raise ValueError("not a unix socket, and nothing else carries descriptors")
+    return values.word(text)
+
+
+def _uid(text: str) -> int:
+    """Read the name or number of a user."""
+    try:
+        return users.find_user(values.word(text))[0]
+    except JailError as error:
+        raise ValueError(error.reason) from error
+
+
+def _both(field: str) -> Apply:
+    """Return an ``apply`` that appends to a field that jail and server have."""
+
+    def apply(builder: Builder, value: Any, origin: Origin) -> None:
+        builder.jail.append(field, value, origin)
+        builder.server.append(field, value, origin)
+
+    return apply
+
+
 _WORDS: dict[str, Any] = {"metavar": "WORDS", "example": "pid,net", "parse": values.namespaces}
 
 NAMESPACES = (
@@ -134,7 +159,43 @@ NAMESPACES = (
         "Join the namespaces that a setns-socket gives.",
         metavar="SOCKET",
         example="/run/ns.socket",
+        parse=_unix_socket,
     ),
+    Option(
+        name="setns-socket",
+        help="Give our namespaces to whoever connects to this socket and is known.",
+        area="namespaces",
+        metavar="SOCKET",
+        example="/run/ns.socket",
+        parse=_unix_socket,
+        apply=put("server", "setns_socket"),
+        operator=True,
+    ),
+    Option(
+        name="setns-socket-skip",
+        help="Do not give this one; user is never given.",
+        area="namespaces",
+        aliases=("setns-skip",),
+        metavar="NAME",
+        example="cgroup",
+        parse=values.choice(*setns.NAMES, "user"),
+        apply=_both("setns_skip"),
+        repeats=True,
+        operator=True,
+    ),
+    Option(
+        name="setns-socket-uid",
+        help="A user who may get namespaces of us, or give us his, besides root and our own.",
+        area="namespaces",
+        metavar="USER",
+        example="65533",
+        parse=_uid,
+        apply=_both("setns_uids"),
+        repeats=True,
+        operator=True,
+        ours=True,
+    ),
+    _ns.flag("setns-preopen", "Open what the setns-socket gives before privileges are dropped."),
     Rows("namespaces", "jail").text(
         "hostname",
         "Give the jail a host name of its own.",
@@ -264,7 +325,5 @@ OPTIONS = (
     *IDS,
     *ROOT,
     *CGROUPS,
-    *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
-    *unbuilt("namespaces", nothing="setns-preopen", harmless=True),
     *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )

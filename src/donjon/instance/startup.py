@@ -25,7 +25,7 @@ from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
-from donjon.jail import idgrant
+from donjon.jail import idgrant, setns
 from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
@@ -232,7 +232,8 @@ class _Start:
         """Name the descriptors that no child of the master may hold."""
         launch_fd = self.birth.launch_fd if self.birth else -1
         kept = self.fallback.kept_fd if self.fallback else -1
-        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd)
+        given = [file.fileno() for _, file in setns.held()]
+        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd, *given)
         return [number for number in numbers if number >= 0]
 
     def _emperor(self, spec: EmperorSpec, moments: InstancePhases) -> Callable[[], int]:
