@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
-from donjon.emperor import stats
+from donjon.emperor import doorway, stats
 from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
+from donjon.errors import DonjonError
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
@@ -72,6 +73,7 @@ class ControlServer:
             "stop": lambda request: self._tell(request, Event.STOP, "is told to stop"),
             "start": self._start,
             "logs": self._logs,
+            "enter": self._enter,
         }
 
     def open(self) -> None:
@@ -255,6 +257,12 @@ class ControlServer:
         if vassal.process is not None and vassal.state is State.RUNNING:
             raise RequestError(f"{vassal.name} runs already", hint="donjon reload")
         return self._tell(request, Event.START, "is started")
+
+    def _enter(self, request: JSON) -> JSON:
+        try:
+            return {"door": doorway.describe(self._find(request))}
+        except DonjonError as error:
+            raise RequestError(str(error)) from error
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

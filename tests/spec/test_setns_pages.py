@@ -1,5 +1,6 @@
 """``setns-socket`` and ``setns``: given and joined, ours and the original's, known and unknown."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -149,7 +150,7 @@ def test_sns_03_with_preopen_the_giver_runs_without_root(place, run, preopen):
     path = place / "sockets" / "ns"
     hosting.wait_for(path.exists, "the socket")
     assert hosting.status(one.pid)["Uid"].split() == ["33"] * 4
-    data, links = received(path)
+    _, links = received(path)
     given = [kind for kind in ("net", "ipc", "uts") if kinds(one.pid)[kind] in links]
     assert given == ["net", "ipc", "uts"]
     if preopen:
@@ -223,10 +224,8 @@ def stranger(place):
             os.write(told, b"1")
             while True:
                 peer, _ = server.accept()
-                try:
+                with contextlib.suppress(OSError):  # it hung up
                     setns.give(peer, setns.open_own(set(setns.NAMES) - {"uts"}))
-                except OSError:
-                    pass
                 peer.close()
     os.read(ready, 1)
     os.close(ready)
