@@ -275,6 +275,12 @@ def _gate(wish: Wish, phase: Phase, one: WaitFor) -> Step:
         "socket": spec.wait_for_socket_timeout,
     }
     timeout = seconds.get(one.kind, spec.wait_for_fs_timeout)
+    if one.kind == "interface":
+        from donjon.jail import interfaces  # noqa: PLC0415  (slow, and most jails never need it)
+
+        return interfaces.InterfaceGate(
+            phase=phase, origin=one.origin, target=one.target, timeout=timeout
+        )
     return gates.Gate(
         phase=phase, origin=one.origin, kind=one.kind, target=one.target, timeout=timeout
     )

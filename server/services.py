@@ -15,6 +15,7 @@ from donjon.server.crew import Crew, State
 from donjon.server.fifo import Fifo
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
+from donjon.server.mountcheck import MountCheck
 from donjon.server.nsgiver import NamespaceGiver
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
@@ -46,6 +47,7 @@ class Services:
         self._fifo: Fifo | None = None
         self._proxy: EmperorProxy | None = None
         self._giver: NamespaceGiver | None = None
+        self._mounts: MountCheck | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -89,6 +91,9 @@ class Services:
         if spec.setns_socket or self._giver:
             self._giver = self._giver or NamespaceGiver(master.loop)
             self._giver.set(spec)
+        if spec.mountpoint_checks or self._mounts:
+            self._mounts = self._mounts or MountCheck(master.loop, master.perish)
+            self._mounts.set(spec.mountpoint_checks)
         if spec.master_fifo or self._fifo:
             self._fifo = self._fifo or Fifo(master.loop, self._commands())
             self._fifo.set(spec.master_fifo)
@@ -196,7 +201,10 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        for service in (self._touches, self._fifo, self._stats, self._proxy, self._giver):
+        services = (
+            self._touches, self._fifo, self._stats, self._proxy, self._giver, self._mounts,
+        )  # fmt: skip
+        for service in services:
             if service is not None:
                 service.close()
 

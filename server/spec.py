@@ -156,6 +156,7 @@ class ServerSpec:
     alarms: tuple[Alarm, ...] = ()
     daemons: tuple[Daemon, ...] = ()
     emperor_proxy_socket: str | None = None
+    mountpoint_checks: tuple[str, ...] = ()
     setns_socket: str | None = None
     setns_skip: tuple[str, ...] = ()
     setns_uids: tuple[int, ...] = ()

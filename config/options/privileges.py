@@ -124,6 +124,19 @@ GATES = (
     _patience("wait-for-socket-timeout", "a socket"),
 )
 
+CHECKS = (
+    Rows("gates", "server").several(
+        "mountpoint-check",
+        "End the instance at once when the file system on DIR is gone or hangs.",
+        "check-mountpoint",
+        "check-mount",
+        "mount-check",
+        field="mountpoint_checks",
+        metavar="DIR",
+        example="/app",
+    ),
+)
+
 LIMITS = (
     _limit.number(
         "limit-as",
@@ -195,11 +208,12 @@ FOREIGN = (
 OPTIONS = (
     *PRIVILEGES,
     *GATES,
+    *CHECKS,
     *LIMITS,
     *FOREIGN,
     *unbuilt(
         "limits",
-        required="cpu-affinity check-mountpoint|mountpoint-check|check-mount|mount-check",
+        required="cpu-affinity",
         nothing="never-swap",
         optional="ksm",
         harmless=True,

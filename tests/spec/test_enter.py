@@ -217,8 +217,8 @@ def test_the_newcomer_has_no_terminal_to_push_into(entering):
     try:
         done = subprocess.run(
             entering.command("shop", sys.executable, "-c", code),
-            stdin=far, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
-            timeout=60, start_new_session=True,
+            stdin=far, capture_output=True, text=True, check=False, timeout=60,
+            start_new_session=True,
         )  # fmt: skip
     finally:
         os.close(main)
