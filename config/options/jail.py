@@ -22,8 +22,9 @@ _cgroup = Rows("control groups", "jail", operator=True)
 
 
 def _source_target(text: str) -> tuple[str, str]:
+    """Read ``SRC[:DST]``; where nothing is said, the jail decides."""
     source, _, target = values.word(text).partition(":")
-    return source, target or source
+    return source, target
 
 
 def _hostname(text: str) -> str:

@@ -26,7 +26,6 @@ from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail import idgrant, setns
-from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 from donjon.server import environment, master, pidfiles
@@ -160,16 +159,14 @@ class _Start:
 
     def _context(self, control: int) -> Context:
         inherit = [control] if control >= 0 else []
-        variables = {EXIT_ON_RELOAD: ""} if self.launch.server.exit_on_reload else {}
         birth = self.birth
         if birth is None:
-            return Context(argv=tuple(sys.argv), inherit=inherit, variables=variables)
+            return Context(argv=tuple(sys.argv), inherit=inherit)
         return Context(
             name=birth.name,
             born_in=birth.born_in,
             argv=birth.argv,
             inherit=inherit,
-            variables=variables,
         )
 
     def _outline(self) -> Outline:
