@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from donjon import log, syscalls
 from donjon.errors import reason_of
 from donjon.fd import Fd
-from donjon.jail import mountcheck
+from donjon.jail import descriptors, mountcheck
 from donjon.server.loop import Loop, Timer
 
 EVERY = 1.0
@@ -90,6 +90,7 @@ def _watch(paths: Sequence[str], writer: Fd) -> None:
     """Be the sentinel; never returns."""
     try:
         syscalls.set_pdeathsig(signal.SIGKILL)
+        descriptors.seal((writer.fileno(),))
         devices: dict[str, int] = {}
         while True:
             for path in paths:
