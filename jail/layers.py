@@ -29,6 +29,7 @@ from donjon.jail.asked import Wish
 from donjon.jail.phase import Phase
 from donjon.jail.spec import WaitFor
 from donjon.jail.step import Step
+from donjon.netns import naming
 
 _GATE_ORDER = ("interface", "fs", "file", "dir", "mountpoint")
 
@@ -109,11 +110,16 @@ def _jail(wish: Wish) -> list[Step]:
 def _old_style(wish: Wish, value: str) -> list[Step]:
     phase, origin = Phase.JAIL, wish.origin("namespace")
     directory, hostname = oldstyle.split(value)
-    words = (*oldstyle.WORDS, *(("net",) if wish.spec.namespace_net else ()))
+    network = wish.spec.namespace_net
+    named = bool(network) and naming.exists(network or "")
+    words = (*oldstyle.WORDS, *(("net",) if network and not named else ()))
     steps: list[Step] = [
         oldstyle.CloneJail(phase=phase, origin=origin, words=words, outside=wish.outside),
         mounts.MakePrivate(phase=phase, origin=origin),
     ]
+    if network and named:
+        where = wish.origin("namespace_net")
+        steps.append(namespaces.JoinNetwork(phase=phase, origin=where, name=network))
     if hostname:
         steps.append(namespaces.SetHostname(phase=phase, origin=origin, name=hostname))
     keep = wish.spec.namespace_keep_mounts

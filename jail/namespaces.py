@@ -15,6 +15,7 @@ from donjon.errors import JailError
 from donjon.jail import timens
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.netns import naming
 
 WORDS: dict[str, int] = {
     "fs": syscalls.CLONE_NEWNS,
@@ -111,3 +112,17 @@ class SetHostname(Builtin):
 
     def execute(self, context: Context) -> None:
         syscalls.sethostname(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinNetwork(Builtin):
+    """setns(2) into the network namespace that the operator made under a name."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"enter the network namespace {self.name} of ip netns"
+
+    def execute(self, context: Context) -> None:
+        with naming.open_named(self.name) as network:
+            syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)

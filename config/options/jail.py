@@ -141,7 +141,7 @@ NAMESPACES = (
     ),
     _ns.text(
         "namespace-net",
-        "Give the old-style namespace a network namespace too.",
+        "Give the old-style namespace a network namespace: that of ip netns, if NAME is one.",
         "ns-net",
         metavar="NAME",
         example="private",

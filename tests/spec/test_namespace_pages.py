@@ -317,6 +317,24 @@ def test_namespace_net_adds_a_network_namespace(host):
     assert differing(inner) == {"mnt", "pid", "uts", "ipc", "net"}
 
 
+def test_namespace_net_enters_a_namespace_that_the_operator_named(host):
+    name, before = f"donjon-{os.getpid()}", os.path.ismount("/run/netns")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        named = os.stat(f"/run/netns/{name}").st_ino
+        host.vassal("shop", f"namespace = /:again\nnamespace-net = {name}\n")
+        host.start()
+        host.answer("shop")
+        (inner,) = hosting.children(host.master("shop"))
+        assert kinds(inner)["net"] == f"net:[{named}]"
+        host.close_emperor()
+        assert os.stat(f"/run/netns/{name}").st_ino == named, "it stays the operator's"
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+        if not before:
+            subprocess.run(["umount", "/run/netns"], check=True)
+
+
 @pytest.mark.parametrize("rootfs", ["", "rootfs = host\nbind = {place}/sockets\n"])
 def test_wfr_01_hooks_wait_until_the_interface_is_there(host, rootfs):
     one, two = f"dw{os.getpid() % 9999}a", f"dw{os.getpid() % 9999}b"
