@@ -93,7 +93,7 @@ def _write(process: int, name: str, text: str) -> None:
         os.write(file.fileno(), text.encode())
 
 
-def _is_hosts() -> bool:
+def is_hosts() -> bool:
     """Whether all ids mean themselves, as in the first user namespace only."""
     with open("/proc/self/uid_map", encoding="utf-8") as text:
         return text.read().split() == ["0", "0", "4294967295"]
@@ -142,7 +142,7 @@ class ForbidNested(Builtin):
         return "forbid further user namespaces inside"
 
     def execute(self, context: Context) -> None:
-        if _is_hosts():
+        if is_hosts():
             raise JailError("refusing to forbid user namespaces", reason="this is the host's own")
         try:
             with Fd(os.open(_MAX_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)) as file:

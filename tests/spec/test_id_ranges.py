@@ -145,3 +145,12 @@ def test_an_instance_without_an_emperor_gets_ids_too(host):
         instance.terminate()
         instance.kill()
         instance.wait()
+
+
+def test_a_vassal_that_is_executed_finds_itself_among_its_ids(host):
+    host.vassal("shop", "id-range = auto\nuid = 33\ngid = 33\n")
+    host.start(f"emperor-spawn = exec\nid-range-ledger = {host.place}/ids\n")
+    host.answer("shop")
+    pid = host.master("shop")
+    assert maps(pid) == [[0, FIRST, 65536]]
+    assert hosting.status(pid)["Uid"].split() == [str(FIRST + 33)] * 4

@@ -25,8 +25,9 @@ from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
-from donjon.jail import idgrant, setns
+from donjon.jail import idgrant, setns, userns
 from donjon.jail.phase import Phase
+from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
 from donjon.server import environment, master, pidfiles
 from donjon.server.link import EmperorLink
@@ -83,8 +84,15 @@ def _complete(launch: Launch) -> Launch:
     if launch.emperor is not None and not launch.jail.drop_first:
         launch = replace(launch, jail=replace(launch.jail, keep_root=True))
     if launch.jail.id_range is not None and os.geteuid() == 0:
-        launch = replace(launch, jail=idgrant.settle(launch.jail))
+        launch = replace(launch, jail=_with_ids(launch.jail))
     return launch
+
+
+def _with_ids(jail: JailSpec) -> JailSpec:
+    """Give out the ids of ``id-range``. A vassal that was executed is among its own already."""
+    if jail.id_map is None and not userns.is_hosts():
+        return replace(jail, id_range=None)
+    return idgrant.settle(jail)
 
 
 @dataclass(slots=True)
