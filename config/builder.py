@@ -105,6 +105,7 @@ class Builder:
         self._settle_sockets()
         if under_emperor:
             self._settle_vassal()
+        self._settle_services()
         self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
         self.jail.values["expose"] = _exposed(self.server.values)
         sources = self.emperor.values.get("sources")
@@ -136,6 +137,16 @@ class Builder:
                 what = f"{field} = pid begins with the next process; {added} is added"
                 self.warn(what, self.jail.origins[field])
                 return
+
+    def _settle_services(self) -> None:
+        """Say what nobody does where there is no master."""
+        values = self.server.values
+        for field in ("setns_socket", "mountpoint_checks"):
+            if values.get(field) and not (
+                values.get("master") or "sources" in self.emperor.values
+            ):
+                origin = self.server.origins[field]
+                self.warn(f"{origin.option or field} does nothing without a master", origin)
 
     def _settle_vassal(self) -> None:
         """A vassal has a master, and never leaves its Emperor for the background."""

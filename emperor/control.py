@@ -259,10 +259,13 @@ class ControlServer:
         return self._tell(request, Event.START, "is started")
 
     def _enter(self, request: JSON) -> JSON:
+        vassal = self._find(request)
         try:
-            return {"door": doorway.describe(self._find(request))}
+            found = doorway.describe(vassal)
         except DonjonError as error:
             raise RequestError(str(error)) from error
+        log.write(f"[emperor] the operator enters the jail of {vassal.name}")
+        return {"door": found}
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

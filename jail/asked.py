@@ -285,6 +285,17 @@ def _check_capabilities(wish: Wish) -> None:
             origin=wish.origin("rootfs", "binds", "tmpfs", "pivot_root", "namespace"),
             reason="emperor-cap does not grant it to vassals",
         )
+    late = namespaces.late_words(spec)
+    if (
+        spec.emperor_cap is not None
+        and late
+        and capabilities.number("sys_admin") not in spec.emperor_cap
+    ):
+        raise JailError(
+            f"these namespaces need the capability sys_admin: {' '.join(sorted(late))}",
+            origin=wish.origin("time_offsets", "cgroups"),
+            reason="emperor-cap does not grant it to vassals",
+        )
 
 
 def _check_interpreter(wish: Wish) -> None:

@@ -212,3 +212,11 @@ def test_the_host_is_not_told_by_hooks_of_a_jail_in_a_time_namespace(jail):
     hook = Note(Phase.POST_JAIL, lambda context: seen.append(clocks()[1]))
     before = clocks()[1]
     assert jail(spec, lambda: seen, hooks=[hook])[0] >= before + 3600
+
+
+def test_namespaces_that_are_entered_late_need_what_emperor_cap_took():
+    spec = JailSpec(time_offsets=(("boottime", 3600),), emperor_cap=frozenset({7}))
+    with pytest.raises(
+        JailError, match="these namespaces need the capability sys_admin: time: emp"
+    ):
+        plan.build(spec, root=True)

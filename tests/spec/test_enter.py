@@ -6,13 +6,17 @@ import pty
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import hosting
 import pytest
 
 from donjon.errors import JailError
-from donjon.jail import join
+from donjon.jail import confinement, join
+from donjon.jail.phase import Phase
+from donjon.jail.step import Builtin
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -248,6 +252,54 @@ def test_a_directory_as_standard_input_is_refused(tmp_path):
 def test_a_process_that_took_the_number_of_the_jails_is_not_joined():
     with pytest.raises(JailError, match="cannot join the jail: it has just ended"):
         join.run(join.Door(pid=os.getpid(), start=1), ["true"], {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wall(Builtin):
+    """A wall that cannot be read off a process: a mask, or a failure."""
+
+    at_join: ClassVar[bool] = True
+    breaks: bool = False
+
+    def describe(self):
+        return "mask"
+
+    def execute(self, context):
+        if self.breaks:
+            raise JailError("the wall does not stand")
+        assert os.getuid() == 33
+        os.umask(0o027)
+
+
+def joined(door, command):
+    """Output and end of a command that joins, in a process that is not the suite's."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        try:
+            os._exit(join.run(door, command, {"PATH": "/usr/bin:/bin"}))
+        except JailError as error:
+            os.write(1, str(error).encode())
+            os._exit(99)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+
+
+def test_walls_of_the_plan_stand_before_the_first_foreign_instruction(entering):
+    entering.host.vassal("shop", "uid = 33\ngid = 33\n")
+    entering.start(f"emperor-use-clone = {FIVE}\n")
+    entering.host.answer("shop")
+    pid = entering.host.master("shop")
+    door = join.Door(pid=pid, start=confinement.started(pid), walls=(Wall(phase=Phase.DROP),))
+    assert joined(door, ["sh", "-c", "umask"]) == (0, "0027\n")
+    broken = replace(door, walls=(Wall(phase=Phase.DROP, breaks=True),))
+    assert joined(broken, ["echo", "in"]) == (99, "the wall does not stand")
+    assert "the operator enters" not in entering.host.log(), "that is the command's"
+    assert entering.run("shop", "true").returncode == 0
+    assert "[emperor] the operator enters the jail of shop.ini" in entering.host.log()
 
 
 def test_a_customer_can_neither_enter_nor_ask(entering):
