@@ -105,9 +105,11 @@ class Builder:
     def finish(self, entries: tuple[Entry, ...], *, argv0: str, under_emperor: bool) -> Launch:
         """Return the Launch. Raises OptionError for a shared socket that does not exist."""
         self._settle_emperor()
+        self._settle_pids()
         self._settle_sockets()
         if under_emperor:
             self._settle_vassal()
+        self._settle_services()
         self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
         self.jail.values["expose"] = _exposed(self.server.values)
         sources = self.emperor.values.get("sources")
@@ -129,6 +131,28 @@ class Builder:
         if "sources" in self.emperor.values:
             self.jail.values["keep_root"] = True
             self.emperor.values["stats_http"] = self.server.values.get("stats_http", False)
+
+    def _settle_pids(self) -> None:
+        """Without a refork the next child, whichever it is, would be the first process."""
+        values = self.jail.values
+        if any(values.get(name) for name in ("refork", "refork_as_root", "refork_post_jail")):
+            return
+        for field, added in (("unshare", "refork-post-jail"), ("unshare2", "refork-as-root")):
+            if "pid" in values.get(field, ()):
+                values[added.replace("-", "_")] = True
+                what = f"{field} = pid begins with the next process; {added} is added"
+                self.warn(what, self.jail.origins[field])
+                return
+
+    def _settle_services(self) -> None:
+        """Say what nobody does where there is no master."""
+        values = self.server.values
+        for field in ("setns_socket", "mountpoint_checks"):
+            if values.get(field) and not (
+                values.get("master") or "sources" in self.emperor.values
+            ):
+                origin = self.server.origins[field]
+                self.warn(f"{origin.option or field} does nothing without a master", origin)
 
     def _settle_vassal(self) -> None:
         """A vassal has a master, and never leaves its Emperor for the background."""

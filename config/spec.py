@@ -54,6 +54,7 @@ class EmperorSpec:
     spawn: str = "fork"  # emperor-spawn = fork | exec (ours)
     spawner_preload: tuple[str, ...] = ()  # modules the zygote imports (ours)
     log_directory: str | None = None  # vassals' logs, one file each (ours)
+    id_range_ledger: str | None = None  # of vassals; default idledger.PATH (ours)
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
     plan_file: str | None = None  # hosting plans (ours)
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket as sockets
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ DEFAULT_SOCKET = "/run/donjon/control.sock"
 
 TIMEOUT = 10.0
 """Seconds that an Emperor has to answer."""
+
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 _HINTS = {
     "FileNotFoundError": "is an Emperor running?",
@@ -25,6 +28,17 @@ def ask(verb: str, *, name: str = "", socket: str | None = None, **words: Any) -
     """Ask once and return the answer. Raises DonjonError with the Emperor's reason."""
     with _connect(socket) as link, link.makefile("rb") as stream:
         _request(link, verb, name, words)
+        return _answer(stream.readline())
+
+
+def ask_root(verb: str, *, name: str = "", socket: str | None = None) -> dict[str, Any]:
+    """Ask an Emperor that runs as root; what another one says is not to be acted upon as root."""
+    with _connect(socket) as link, link.makefile("rb") as stream:
+        raw = link.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _UCRED.size)
+        _pid, uid, _gid = _UCRED.unpack(raw)
+        if uid != 0:
+            raise DonjonError(f"the Emperor on {socket or DEFAULT_SOCKET} is uid {uid}, not root")
+        _request(link, verb, name, {})
         return _answer(stream.readline())
 
 

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
-from donjon.emperor import stats
+from donjon.emperor import doorway, stats
 from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
+from donjon.errors import DonjonError
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
@@ -73,6 +74,7 @@ class ControlServer:
             "start": self._start,
             "logs": self._logs,
             "plans": lambda _request: self.emperor.resources.overview(),
+            "enter": self._enter,
         }
 
     def open(self) -> None:
@@ -258,6 +260,15 @@ class ControlServer:
         if vassal.process is not None and vassal.state is State.RUNNING:
             raise RequestError(f"{vassal.name} runs already", hint="donjon reload")
         return self._tell(request, Event.START, "is started")
+
+    def _enter(self, request: JSON) -> JSON:
+        vassal = self._find(request)
+        try:
+            found = doorway.describe(vassal)
+        except DonjonError as error:
+            raise RequestError(str(error)) from error
+        log.write(f"[emperor] the operator enters the jail of {vassal.name}")
+        return {"door": found}
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

@@ -136,23 +136,31 @@ def _is_plain_jail(jail: JailSpec) -> bool:
     return not special and drop_point(jail) is DropPoint.START
 
 
+_SERVED = frozenset(
+    {
+        "listeners", "listen", "chmod_socket", "umask", "socket_timeout", "buffer_size",
+        "post_buffering", "limit_post", "reuse_port", "vacuum", "master", "processes", "threads",
+        "enable_threads", "lazy_apps", "need_app", "max_requests", "max_requests_delta",
+        "min_worker_lifetime", "reload_mercy", "worker_reload_mercy", "die_on_term",
+        "exit_on_reload", "no_orphans", "heartbeat", "cpu_affinity", "applications", "callable",
+        "chdir", "chdir2", "pythonpath", "virtualenv", "pyargv", "python_import",
+        "manage_script_name", "single_interpreter", "catch_exceptions", "environment", "options",
+        "disable_logging", "log_format", "log_x_forwarded_for", "alarms", "origins",
+    }
+)  # fmt: skip
+"""What of a configuration a master that only waits, its workers, or the master it wakes see to."""
+
+_UNASKED = ServerSpec()
+_SPECIAL = tuple(name for name in ServerSpec.__annotations__ if name not in _SERVED)
+
+
 def _is_plain_server(spec: ServerSpec) -> bool:
-    """Whether a master that only waits is enough, and nothing is to be done before it does."""
-    before = (
-        spec.envdirs or spec.pidfile or spec.pidfile2 or spec.safe_pidfile or spec.safe_pidfile2
-        or spec.logto or spec.logto2 or spec.file_write or spec.no_server or spec.chown_socket
-    )  # fmt: skip
-    beside = (
-        spec.http_routers or spec.mules or spec.daemons or spec.stats or spec.master_fifo
-        or spec.touch_reload or spec.touch_chain_reload or spec.touch_workers_reload
-        or spec.touch_hooks or spec.emperor_proxy_socket or spec.harakiri or spec.idle
-        or spec.max_worker_lifetime or spec.idle_freeze or spec.ksm or spec.fd_watches
-    )  # fmt: skip
-    named = (
-        spec.auto_procname or spec.procname or spec.procname_master or spec.procname_prefix
-        or spec.procname_prefix_spaced or spec.procname_append
-    )  # fmt: skip
-    return not (before or beside or named) and 1 <= spec.processes <= MOST_WORKERS
+    """Whether a master that only waits is enough, and nothing is to be done before it does.
+
+    What is not known here counts as something to be done.
+    """
+    special = any(getattr(spec, name) != getattr(_UNASKED, name) for name in _SPECIAL)
+    return not special and 1 <= spec.processes <= MOST_WORKERS
 
 
 # -- acts

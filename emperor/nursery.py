@@ -340,7 +340,8 @@ class Nursery:
     def _map_ids(self, cradle: Cradle, pid: int) -> None:
         go, cradle.go = cradle.go, -1
         try:
-            userns.write_maps(pid, *cradle.reading.host_ids)
+            if cradle.reading.ids is not None:
+                userns.write_id_map(pid, cradle.reading.ids)
             os.write(go, b"g")
         finally:
             os.close(go)

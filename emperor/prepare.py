@@ -29,10 +29,11 @@ from donjon.emperor.plans import Plans, is_named
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
 from donjon.hooks.spec import Hook
+from donjon.jail import idgrant, userns, users
 from donjon.jail import plan as plans
-from donjon.jail import userns, users
 from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.confinement import needs_rights
+from donjon.jail.idmap import IdMap
 from donjon.jail.limits import Limit
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
@@ -61,7 +62,7 @@ class Reading:
     outline: Outline
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
-    host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
+    ids: IdMap | None = None  # of the user namespace in which it is born
     bare: JailSpec = dataclasses.field(default_factory=JailSpec)  # without its hosting plan
     hosting: HostingPlan | None = None
 
@@ -76,6 +77,7 @@ class Reading:
         return (
             self.clone_words,
             self.walls,
+            self.ids,
             self.uid,
             self.gid,
             self.launch.spawn,
@@ -167,7 +169,7 @@ class Preparer:
             operator_sources=self.trusted if origins_hold else frozenset(),
             owner=(found.uid, found.gid) if tyrant else None,
         )
-        drops_at_birth = tyrant and not needs_root(launch)
+        drops_at_birth = tyrant and not needs_root(launch, self.spec.use_clone)
         jail = dataclasses.replace(
             launch.jail,
             clone_flags=launch.jail.clone_flags | self.spec.use_clone,
@@ -198,6 +200,7 @@ class Preparer:
         self, name: str, found: Found, launch: Launch, bare: JailSpec, *, drops_at_birth: bool
     ) -> Reading:
         """Give the jail what its hosting plan says, and understand what follows."""
+        bare = self._with_ids(bare, found)
         plan = self.plans.plan_of(self.spec, name, launch)
         jail = plans_of.furnish(
             bare,
@@ -207,7 +210,7 @@ class Preparer:
             frosty=bool(launch.server.idle_freeze) and os.geteuid() == 0,
         )
         launch = dataclasses.replace(launch, jail=jail, server=self._merging(name, launch.server))
-        words = jail.clone_flags | plans.implied_words(jail)
+        words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
         return Reading(
@@ -220,9 +223,18 @@ class Preparer:
             outline=understood,
             uid=found.uid if drops_at_birth else None,
             gid=found.gid if drops_at_birth else None,
-            host_ids=_host_ids(jail, words),
+            ids=userns.map_of(jail, users.resolve(jail)) if "user" in words else None,
             bare=bare,
             hosting=plan,
+        )
+
+    def _with_ids(self, jail: JailSpec, found: Found) -> JailSpec:
+        """Give out the ids of ``id-range``: they belong to the file, whatever is in it."""
+        return idgrant.settle(
+            jail,
+            os.path.abspath(found.path),
+            path=self.spec.id_range_ledger,
+            owner=(found.uid, found.gid) if self.spec.tyrant else None,
         )
 
     def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
@@ -284,21 +296,17 @@ def _wall(step: Step) -> str:
     return step.walls() if isinstance(step, EnterCgroup) else step.describe()
 
 
-def _host_ids(jail: JailSpec, words: frozenset[str]) -> tuple[int, int]:
-    """Return the (uid, gid) that root of the vassal's user namespace is on the host."""
-    return userns.host_ids(users.resolve(jail)) if "user" in words else (-1, -1)
-
-
 def _asks_for(jail: JailSpec, uid: int, gid: int) -> bool:
     """Whether the ids a tyrant's vassal asks for, if any, are those it is given anyway."""
     identity = users.resolve(jail)
     return identity.uid in (None, uid) and (jail.gid is None or identity.gid == gid)
 
 
-def needs_root(launch: Launch) -> bool:
+def needs_root(launch: Launch, use_clone: frozenset[str] = frozenset()) -> bool:
     """Whether the operator asked for a jail that only root can build."""
     jail = launch.jail
     return bool(
+        "user" in use_clone or jail.id_range or jail.time_offsets or
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
         or jail.privileged_exec or needs_rights(jail) or jail.mask_paths

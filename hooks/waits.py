@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from donjon import log
 from donjon.hooks.action import ActionError, Scene, Words
+from donjon.jail import mountcheck
 
 _PAUSE = 0.05  # seconds between two looks
 
@@ -34,6 +35,13 @@ def wait_for_socket(args: Words, scene: Scene) -> None:
     """wait_for_socket ADDRESS: somebody accepts connections there."""
     timeout = scene.facts.wait_for_socket_timeout
     _wait(args[0], "socket ", lambda: _accepts(args[0]), timeout)
+
+
+def check_mountpoint(args: Words, _scene: Scene) -> None:
+    """mountpoint_check DIR: the file system there answers, though its server may hang."""
+    fault = mountcheck.fault_of(args[0])
+    if fault:
+        raise ActionError(f"{args[0]}: {fault}")
 
 
 def _wait(name: str, kind: str, there: Callable[[], bool], timeout: float) -> None:

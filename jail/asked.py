@@ -23,6 +23,7 @@ from donjon.jail import (
     userns,
     users,
 )
+from donjon.jail.idmap import IdMap
 from donjon.jail.phase import ORDER, Phase
 from donjon.jail.rootspec import DirectoryRoot, ImageRoot, OverlayRoot, Root
 from donjon.jail.spec import JailSpec
@@ -43,6 +44,8 @@ _ROOT_ONLY = (
     "unshare",
     "unshare2",
     "hostname",
+    "id_range",
+    "time_offsets",
 )
 _PRIVILEGED_HOOKS = frozenset({Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER})
 """Phases that an instance without root does not have (uwsgi-facts 2.2)."""
@@ -59,7 +62,18 @@ class Wish:
     root: bool
     unshare: frozenset[str]  # in the privilege phase, implied ones included
     identity: users.Identity
-    host_ids: tuple[int, int] | None  # root inside a user namespace, None without one
+    ids: IdMap | None  # of the user namespace, None without one
+
+    @property
+    def host_ids(self) -> tuple[int, int] | None:
+        """Who root of the user namespace is on the host."""
+        return self.ids.root if self.ids else None
+
+    @property
+    def inside(self) -> users.Identity:
+        """Who the application is, in the ids of the jail: root where there is nobody else."""
+        only_root = self.ids is not None and self.spec.id_range is None
+        return users.Identity() if only_root else self.identity
 
     @property
     def jailed(self) -> bool:
@@ -95,7 +109,7 @@ class Wish:
     @property
     def stays_root(self) -> bool:
         """Whether the application has uid 0, be it of a user namespace."""
-        return self.host_ids is not None or self.identity.uid in (None, 0)
+        return self.inside.uid in (None, 0)
 
     @property
     def shows_runtime(self) -> bool:
@@ -164,7 +178,7 @@ def understand(
         root=True,
         unshare=unshare,
         identity=identity,
-        host_ids=userns.host_ids(identity) if user else None,
+        ids=userns.map_of(spec, identity) if user else None,
     )
     if wish.has_mounts:
         oldmounts.lacking()
@@ -178,7 +192,8 @@ def understand(
 
 def _unshare_words(spec: JailSpec, born: frozenset[str]) -> frozenset[str]:
     have = born | (frozenset(oldstyle.WORDS) if spec.namespace else frozenset())
-    return namespaces.canonical(spec.unshare) | (namespaces.implied_words(spec) - have)
+    wanted = namespaces.implied_words(spec) | namespaces.late_words(spec)
+    return namespaces.canonical(spec.unshare) | (wanted - have)
 
 
 def _split_hooks(
@@ -220,7 +235,7 @@ def _without_root(spec: JailSpec, hooks: Sequence[Step], born: frozenset[str]) -
         root=False,
         unshare=frozenset(),
         identity=users.Identity(),
-        host_ids=None,
+        ids=None,
     )
 
 
@@ -313,6 +328,17 @@ def _check_capabilities(wish: Wish) -> None:
             origin=wish.walls(),
             reason="emperor-cap does not grant it to vassals",
         )
+    late = namespaces.late_words(spec)
+    if (
+        spec.emperor_cap is not None
+        and late
+        and capabilities.number("sys_admin") not in spec.emperor_cap
+    ):
+        raise JailError(
+            f"these namespaces need the capability sys_admin: {' '.join(sorted(late))}",
+            origin=wish.origin("time_offsets", "cgroups"),
+            reason="emperor-cap does not grant it to vassals",
+        )
 
 
 def _check_interpreter(wish: Wish) -> None:
@@ -330,8 +356,10 @@ def _check_interpreter(wish: Wish) -> None:
         interpreter.check_visible(kind.path, [bind.target for bind in spec.binds], origin)
         return
     uid, groups = wish.identity.may()
-    if wish.host_ids is not None:
-        uid, groups = wish.host_ids[0], frozenset({wish.host_ids[1]})
+    if wish.ids is not None:
+        inside = wish.inside
+        uid = wish.ids.uid(inside.uid or 0)
+        groups = frozenset(wish.ids.gid(one) for one in (inside.gid or 0, *(inside.groups or ())))
     trees: tuple[str, ...] = ("/",)
     if spec.rootfs == HOST:
         trees = (*hostview.host_root().trees, *hostview.late_trees())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from donjon import log, syscalls
 from donjon.errors import JailError
@@ -186,6 +187,8 @@ class Hold(Builtin):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoNewPrivileges(Builtin):
     """PR_SET_NO_NEW_PRIVS: set-user-id programs and file capabilities give nothing any more."""
+
+    at_join: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "give up gaining privileges by executing programs"

@@ -1,15 +1,14 @@
 # ruff: noqa: D102, ARG002  (what describe and execute are is said by Step)
 """Gates: start-up waits until something is there, with a time limit.
 
-An interface is awaited by the kernel's own news (rtnetlink(7)); /sys/class/net is not asked,
-because it shows the network namespace in which it was mounted. The others have no news that
-crosses mount points, so they are looked at, soon at first and then more rarely.
+An interface is awaited by the kernel's own news (``netns.links``). The others have no news that
+crosses mount points, so they are looked at, soon at first and then more rarely; by a child, since
+a look at a file system whose server hangs does not return.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import stat
 import time
@@ -17,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from donjon.errors import JailError
+from donjon.jail import bounded
 from donjon.jail.step import Builtin, Context
 
-_RTMGRP_LINK = 1  # linux/rtnetlink.h
 _FIRST, _LONGEST = 0.005, 0.25  # seconds between two looks
+_THERE = "there"
+_SLACK = 1.0  # seconds that a last look may take
 
 
 def _is_mountpoint(path: str) -> bool:
@@ -70,14 +71,25 @@ TITLES = {"fs": "file or directory", "dir": "directory", "mountpoint": "mount po
 def wait_for(kind: str, target: str, timeout: float) -> None:
     """Return when ``target`` is there. Raises JailError after ``timeout`` seconds. Blocks."""
     if kind == "interface":
-        found = _wait_for_interface(target, timeout)
+        from donjon.netns import links  # noqa: PLC0415  (slow, and most jails never need it)
+
+        found = links.wait_for(target, timeout)
     else:
-        found = _look(lambda: CONDITIONS[kind](target), timeout)
+        condition = CONDITIONS[kind]
+        told = bounded.ask(
+            lambda: str(_look(lambda: condition(target), timeout)), timeout + _SLACK
+        )
+        found = told == "True"
     if not found:
         raise JailError(
             f"waited for the {TITLES.get(kind, kind)} {target}",
             reason=f"it is not there after {timeout:g} seconds",
         )
+
+
+def _tell(kind: str, target: str, timeout: float) -> str:
+    condition = CONDITIONS[kind]
+    return _THERE if _look(lambda: condition(target), timeout) else ""
 
 
 def _look(condition: Callable[[], bool], timeout: float) -> bool:
@@ -90,37 +102,6 @@ def _look(condition: Callable[[], bool], timeout: float) -> bool:
         time.sleep(min(pause, left))
         pause = min(pause * 2, _LONGEST)
     return True
-
-
-def _has_interface(name: str) -> bool:
-    try:
-        return socket.if_nametoindex(name) > 0
-    except OSError:
-        return False
-
-
-def _wait_for_interface(name: str, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-    ) as news:
-        news.bind((0, _RTMGRP_LINK))  # before the first look, so that nothing is missed
-        while not _has_interface(name):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if select.select([news], [], [], left)[0]:
-                _drain(news)
-    return True
-
-
-def _drain(news: socket.socket) -> None:
-    """Forget what was said: the interface is looked up instead. Too much news is ENOBUFS."""
-    try:
-        while news.recv(65536):
-            pass
-    except OSError:
-        return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from donjon.jail.asked import Wish
 from donjon.jail.phase import Phase
 from donjon.jail.spec import WaitFor
 from donjon.jail.step import Step
+from donjon.netns import naming
 
 _GATE_ORDER = ("interface", "fs", "file", "dir", "mountpoint")
 
@@ -75,7 +76,8 @@ def _as_vassal(wish: Wish) -> list[Step]:
     phase = Phase.AS_VASSAL
     steps: list[Step] = []
     if wish.root and "user" in wish.born_in:
-        steps.append(userns.BecomeRootInside(phase=phase, origin=wish.origin("uid")))
+        origin = wish.origin("id_range", "uid")
+        steps.append(userns.BecomeRootInside(phase=phase, origin=origin, ids=wish.ids))
     if wish.root and "fs" in wish.born_in:
         steps.append(mounts.MakePrivate(phase=phase, origin=wish.walls()))
     if wish.root and wish.spec.emperor_cap is not None:
@@ -89,7 +91,8 @@ def _pre_jail(wish: Wish) -> list[Step]:
     if not path:
         return []
     origin = wish.origin("setns")
-    return [setns.JoinNamespaces(phase=Phase.PRE_JAIL, origin=origin, path=path)]
+    uids = frozenset(wish.spec.setns_uids)
+    return [setns.JoinNamespaces(phase=Phase.PRE_JAIL, origin=origin, path=path, uids=uids)]
 
 
 def _jail(wish: Wish) -> list[Step]:
@@ -108,11 +111,16 @@ def _jail(wish: Wish) -> list[Step]:
 def _old_style(wish: Wish, value: str) -> list[Step]:
     phase, origin = Phase.JAIL, wish.origin("namespace")
     directory, hostname = oldstyle.split(value)
-    words = (*oldstyle.WORDS, *(("net",) if wish.spec.namespace_net else ()))
+    network = wish.spec.namespace_net
+    named = bool(network) and naming.exists(network or "")
+    words = (*oldstyle.WORDS, *(("net",) if network and not named else ()))
     steps: list[Step] = [
         oldstyle.CloneJail(phase=phase, origin=origin, words=words, outside=wish.outside),
         mounts.MakePrivate(phase=phase, origin=origin),
     ]
+    if network and named:
+        where = wish.origin("namespace_net")
+        steps.append(namespaces.JoinNetwork(phase=phase, origin=where, name=network))
     if hostname:
         steps.append(namespaces.SetHostname(phase=phase, origin=origin, name=hostname))
     keep = wish.spec.namespace_keep_mounts
@@ -142,12 +150,16 @@ def _post_jail(wish: Wish) -> list[Step]:
 
 
 def _unshare(wish: Wish, phase: Phase) -> Step:
-    origin = wish.origin("unshare", "rootfs", "binds", "tmpfs", "pivot_root", "hostname")
-    words = tuple(sorted(wish.unshare))
-    if "user" in wish.unshare and wish.host_ids is not None:
-        uid, gid = wish.host_ids
-        return userns.UnshareUser(phase=phase, origin=origin, words=words, uid=uid, gid=gid)
-    return namespaces.Unshare(phase=phase, origin=origin, words=words)
+    origin = wish.origin(
+        "unshare", "rootfs", "binds", "tmpfs", "pivot_root", "hostname", "time_offsets"
+    )
+    words, offsets = tuple(sorted(wish.unshare)), wish.spec.time_offsets
+    if "user" in wish.unshare and wish.ids is not None:
+        origin = wish.origin("unshare", "id_range")
+        return userns.UnshareUser(
+            phase=phase, origin=origin, words=words, ids=wish.ids, offsets=offsets
+        )
+    return namespaces.Unshare(phase=phase, origin=origin, words=words, offsets=offsets)
 
 
 def _root(wish: Wish) -> list[Step]:
@@ -190,7 +202,11 @@ def _gates(wish: Wish) -> list[Step]:
 
 def _drop(wish: Wish) -> list[Step]:
     phase, spec = Phase.DROP, wish.spec
-    steps: list[Step] = confinement.before(wish)
+    steps: list[Step] = []
+    if spec.setns_preopen:
+        origin, skip = wish.origin("setns_preopen"), frozenset(spec.setns_skip)
+        steps.append(setns.HoldNamespaces(phase=phase, origin=origin, skip=skip))
+    steps += confinement.before(wish)
     bounds = _bounds(wish)
     steps += [step for name, step in bounds.items() if name not in spec.own_limits]
     steps += _privileges(wish)
@@ -217,7 +233,7 @@ def _bounds(wish: Wish) -> dict[str, Step]:
 
 
 def _privileges(wish: Wish) -> list[Step]:
-    phase, spec, who = Phase.DROP, wish.spec, wish.identity
+    phase, spec, who = Phase.DROP, wish.spec, wish.inside
     caps = asked.kept_capabilities(wish)
     origin = wish.origin("cap", "uid")
     steps: list[Step] = []
@@ -229,7 +245,7 @@ def _privileges(wish: Wish) -> list[Step]:
                 phase=phase, origin=origin, caps=caps, bounding=wish.jailed, keep=keep
             )
         )
-    if wish.root and wish.host_ids is None and who != users.Identity():
+    if wish.root and who != users.Identity():
         steps.append(
             users.Become(phase=phase, origin=wish.origin("uid", "gid", "add_gids"), identity=who)
         )
@@ -265,6 +281,12 @@ def _gate(wish: Wish, phase: Phase, one: WaitFor) -> Step:
         "socket": spec.wait_for_socket_timeout,
     }
     timeout = seconds.get(one.kind, spec.wait_for_fs_timeout)
+    if one.kind == "interface":
+        from donjon.jail import interfaces  # noqa: PLC0415  (slow, and most jails never need it)
+
+        return interfaces.InterfaceGate(
+            phase=phase, origin=one.origin, target=one.target, timeout=timeout
+        )
     return gates.Gate(
         phase=phase, origin=one.origin, kind=one.kind, target=one.target, timeout=timeout
     )

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
+from donjon.jail import timens
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.netns import naming
 
 WORDS: dict[str, int] = {
     "fs": syscalls.CLONE_NEWNS,
@@ -66,20 +68,38 @@ def implied_words(spec: JailSpec) -> frozenset[str]:
         words.add("fs")
     if spec.hostname is not None:
         words.add("uts")
+    if spec.id_range is not None:
+        words.add("user")
+    return frozenset(words)
+
+
+def late_words(spec: JailSpec) -> frozenset[str]:
+    """Return the namespaces that clone3 would make too early, so that the process leaves for them.
+
+    Offsets must be written before anybody is in a time namespace. The root of a cgroup namespace
+    is the group in which its maker is, and a vassal's maker is in the Emperor's.
+    """
+    words = {"time"} if spec.time_offsets else set()
+    if spec.cgroups and "cgroup" in spec.clone_flags:
+        words.add("cgroup")
     return frozenset(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unshare(Builtin):
-    """unshare(2). A pid namespace begins with the next child."""
+    """unshare(2). A pid namespace begins with the next child, a time namespace at once."""
 
     words: tuple[str, ...]
+    offsets: tuple[tuple[str, int], ...] = ()
 
     def describe(self) -> str:
-        return f"leave the host's namespaces: {' '.join(self.words)}"
+        clocks = timens.describe(self.offsets)
+        return f"leave the host's namespaces: {' '.join(self.words)}{clocks}"
 
     def execute(self, context: Context) -> None:
         syscalls.unshare(clone_flags(self.words))
+        if "time" in self.words:
+            timens.settle(self.offsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +113,17 @@ class SetHostname(Builtin):
 
     def execute(self, context: Context) -> None:
         syscalls.sethostname(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinNetwork(Builtin):
+    """setns(2) into the network namespace that the operator made under a name."""
+
+    name: str
+
+    def describe(self) -> str:
+        return f"enter the network namespace {self.name} of ip netns"
+
+    def execute(self, context: Context) -> None:
+        with naming.open_named(self.name) as network:
+            syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)

@@ -2,13 +2,14 @@
 """``namespace = DIR[:HOSTNAME]``, the original's first jail (uwsgi-facts 3.4, spec ONS).
 
 An outer process clones an inner one into new uts, pid, ipc and mount namespaces, runs the
-post-jail hooks outside with UWSGI_JAIL_PID set, and waits: status 1 of the inner one ends it with
-1, status 0 with exit-on-reload with 0, anything else makes a new jail. The inner process is PID 1;
+post-jail hooks outside with UWSGI_JAIL_PID set, and waits: status 0 or 1 of the inner one is its
+own end, anything else makes a new jail. The inner process is PID 1;
 its root is DIR without whatever was mounted below it, with a new /proc and the mounts that were to
 be kept.
 
 Unlike the original, the host's mounts keep their propagation (only the inner process makes its own
-private), and no directory is made in DIR.
+private), and no directory is made in DIR. The original makes a new jail after status 0 too, since
+its reload ends the inner process that way; ours does not, and whoever ends with 0 was told to.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ from donjon.jail.spec import KeepMount
 from donjon.jail.step import Builtin, Context, Step
 
 JAIL_PID = "UWSGI_JAIL_PID"
-EXIT_ON_RELOAD = "exit-on-reload"
-"""A name in Context.variables: the instance asked to end instead of being started again."""
 WORDS = ("uts", "pid", "ipc", "fs")
 
 
@@ -50,7 +49,7 @@ class CloneJail(Builtin):
                 return
             with Fd(pidfd) as jail:
                 status = self._outside(context, pid, jail)
-            if status == 1 or (status == 0 and EXIT_ON_RELOAD in context.variables):
+            if status in (0, 1):
                 os._exit(status)
 
     def _outside(self, context: Context, pid: int, jail: Fd) -> int:

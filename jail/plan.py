@@ -24,12 +24,12 @@ from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
 from donjon.jail import asked, hostview, layers, oldmounts, proc, runtime, users
 from donjon.jail.interpreter import library
-from donjon.jail.namespaces import clone_flags, implied_words
+from donjon.jail.namespaces import clone_flags, implied_words, late_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context, Step
 
-__all__ = ["Plan", "build", "clone_flags", "implied_words", "warm"]
+__all__ = ["Plan", "build", "clone_flags", "implied_words", "late_words", "warm"]
 
 
 @dataclass(frozen=True, slots=True)

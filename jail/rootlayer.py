@@ -23,7 +23,6 @@ from donjon.jail import (
     rootfs,
     runtime,
     sysfs,
-    users,
 )
 from donjon.jail.asked import HOST, Wish
 from donjon.jail.phase import Phase
@@ -162,7 +161,6 @@ def _new_root(wish: Wish) -> list[Step]:
     if "/tmp" not in given:
         found.append(mounts.TmpfsMount(phase=phase, origin=origin, target="/tmp", size=TMP_SIZE))
     if "/run" not in given:
-        inside = wish.identity if wish.host_ids is None else users.Identity()
         found.append(
             mounts.TmpfsMount(
                 phase=phase,
@@ -170,8 +168,8 @@ def _new_root(wish: Wish) -> list[Step]:
                 target="/run",
                 size=RUN_SIZE,
                 mode=0o755,
-                uid=inside.uid,
-                gid=inside.gid,
+                uid=wish.inside.uid,
+                gid=wish.inside.gid,
             )
         )
     return found + _etc_files(wish)

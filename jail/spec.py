@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.idmap import SIZE, IdMap, IdRange
 from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
 
@@ -137,8 +138,15 @@ class JailSpec:
     namespace_net: str | None = None
     namespace_keep_mounts: tuple[KeepMount, ...] = ()
     setns: str | None = None
-    setns_preopen: bool = False
+    setns_preopen: bool = False  # opened before the drop
+    setns_skip: tuple[str, ...] = ()
+    setns_uids: tuple[int, ...] = ()  # whose namespaces are joined, besides root's and our own
     hostname: str | None = None
+    time_offsets: tuple[tuple[str, int], ...] = ()  # clock, seconds; brings a time namespace
+    id_range: IdRange | None = None  # brings a user namespace
+    id_range_size: int = SIZE
+    id_range_ledger: str | None = None
+    id_map: IdMap | None = None  # what id_range came to: given out before the plan is made
 
     # root file system
     rootfs: str | None = None  # as written; rootspec reads it
@@ -224,4 +232,6 @@ class JailSpec:
             or self.mask_paths
             or self.readonly_paths
             or self.jailed
+            or self.id_range
+            or self.time_offsets
         )

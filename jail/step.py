@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from donjon.jail.phase import Phase
 from donjon.origin import DEFAULT, Origin
@@ -56,7 +56,13 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builtin:
-    """What the jail's own steps have in common."""
+    """What the jail's own steps have in common.
 
+    ``at_join`` steps are repeated by who joins the running jail (``join``), as its user and just
+    before the first foreign instruction: walls that cannot be read off a process of the jail.
+    There ``execute`` can import nothing any more, and gets an empty Context.
+    """
+
+    at_join: ClassVar[bool] = False
     phase: Phase
     origin: Origin = DEFAULT

@@ -2,8 +2,8 @@
 """User namespaces: root inside is a host uid that is never 0.
 
 The maps of a new namespace are written from outside, by a process that is root on the host
-(user_namespaces(7)): one line, ``0 UID 1``. The child waits until it was told that they are
-written, and then becomes uid 0 inside.
+(user_namespaces(7)): one line, ``0 UID 1``, or the range that ``id-range`` gives (``idmap``). The
+child waits until it was told that they are written, and then becomes uid 0 inside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from donjon import log, syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import namespaces, users
+from donjon.jail import idmap, namespaces, timens, users
+from donjon.jail.idmap import Extent, IdMap
+from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
 
 _MAX_NAMESPACES = "/proc/sys/user/max_user_namespaces"
@@ -34,22 +36,55 @@ def host_ids(identity: users.Identity) -> tuple[int, int]:
     return uid, gid
 
 
+def map_of(spec: JailSpec, identity: users.Identity) -> IdMap:
+    """Return the maps that a user namespace of ``spec`` has. Raises JailError for the host's root.
+
+    With a range, ids of the specification are ids inside and must be in it.
+    """
+    if spec.id_range is None:
+        return idmap.of_root(*host_ids(identity))
+    if spec.id_map is None:
+        raise JailError("no ids are given out yet", origin=spec.origins.get("id_range"))
+    groups = (0 if identity.gid is None else identity.gid, *(identity.groups or ()))
+    for kind, inside, outside in (
+        ("uid", identity.uid or 0, spec.id_map.uid),
+        *(("gid", group, spec.id_map.gid) for group in groups),
+    ):
+        if outside(inside) < 0:
+            raise JailError(
+                f"{kind} {inside} does not exist in the user namespace",
+                origin=spec.origins.get(kind, spec.origins.get("id_range")),
+                reason="id-range does not have so many ids",
+                hint=f"id-range-size = {inside + 1} or more",
+            )
+    return spec.id_map
+
+
 def write_maps(pid: int, uid: int, gid: int) -> None:
-    """Map root inside the namespace of ``pid`` to ``uid`` and ``gid`` outside. Raises JailError.
+    """Map root inside the namespace of ``pid`` to a host's uid and gid. Raises JailError."""
+    write_id_map(pid, idmap.of_root(uid, gid))
+
+
+def write_id_map(pid: int, ids: IdMap) -> None:
+    """Write both maps of the namespace of ``pid``. Raises JailError.
 
     To be called by a process that is root outside. ``pid`` must not have been reaped: the caller
     is its parent, or the parent waits for it.
     """
-    if uid == 0 or gid == 0:
+    if ids.names_hosts_root():
         raise JailError("root of a user namespace cannot be the host's root")
     try:
         with Fd(os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as process:
-            _write(process.fileno(), "gid_map", f"0 {gid} 1\n")
-            _write(process.fileno(), "uid_map", f"0 {uid} 1\n")
+            _write(process.fileno(), "gid_map", _lines(ids.gids))
+            _write(process.fileno(), "uid_map", _lines(ids.uids))
     except OSError as error:
         raise JailError(
-            f"cannot map uid {uid} into the user namespace", reason=reason_of(error)
+            f"cannot map uid {ids.root[0]} into the user namespace", reason=reason_of(error)
         ) from error
+
+
+def _lines(extents: tuple[Extent, ...]) -> str:
+    return "".join(f"{one.inside} {one.outside} {one.count}\n" for one in extents)
 
 
 def _write(process: int, name: str, text: str) -> None:
@@ -58,10 +93,18 @@ def _write(process: int, name: str, text: str) -> None:
         os.write(file.fileno(), text.encode())
 
 
-def _is_hosts() -> bool:
+def is_hosts() -> bool:
     """Whether all ids mean themselves, as in the first user namespace only."""
     with open("/proc/self/uid_map", encoding="utf-8") as text:
         return text.read().split() == ["0", "0", "4294967295"]
+
+
+def describe(ids: IdMap) -> str:
+    """Say who root inside is on the host, and how many others there are."""
+    uid, gid = ids.root
+    more = sum(extent.count for extent in ids.uids)
+    others = f", the first of {more} ids" if more > 1 else ""
+    return f"root inside is uid {uid} and gid {gid} of the host{others}"
 
 
 def become_root() -> None:
@@ -73,8 +116,11 @@ def become_root() -> None:
 class BecomeRootInside(Builtin):
     """Take the ids that the maps give, in a namespace in which this process was born."""
 
+    ids: IdMap | None = None
+
     def describe(self) -> str:
-        return "become root of the user namespace"
+        who = f": {describe(self.ids)}" if self.ids else ""
+        return f"become root of the user namespace{who}"
 
     def execute(self, context: Context) -> None:
         signal = syscalls.prctl(syscalls.PR_GET_PDEATHSIG)
@@ -96,7 +142,7 @@ class ForbidNested(Builtin):
         return "forbid further user namespaces inside"
 
     def execute(self, context: Context) -> None:
-        if _is_hosts():
+        if is_hosts():
             raise JailError("refusing to forbid user namespaces", reason="this is the host's own")
         try:
             with Fd(os.open(_MAX_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)) as file:
@@ -112,23 +158,22 @@ class UnshareUser(Builtin):
     """unshare(2) with a user namespace: a child, still outside, writes the maps of its parent."""
 
     words: tuple[str, ...]
-    uid: int
-    gid: int
+    ids: IdMap
+    offsets: tuple[tuple[str, int], ...] = ()
 
     def describe(self) -> str:
-        return (
-            f"leave the host's namespaces: {' '.join(self.words)}; "
-            f"root inside is uid {self.uid} and gid {self.gid} of the host"
-        )
+        clocks = timens.describe(self.offsets)
+        words = " ".join(self.words)
+        return f"leave the host's namespaces: {words}; {describe(self.ids)}{clocks}"
 
     def execute(self, context: Context) -> None:
         ready_read, ready_write = (Fd(number) for number in os.pipe())
-        pid = os.getpid()
+        pid = int(os.readlink("/proc/self"))  # as this /proc counts, which may be an outer one
         with ready_read:
             writer = os.fork()
             if writer == 0:
                 ready_write.close()
-                os._exit(_map_parent(ready_read.fileno(), pid, self.uid, self.gid))
+                os._exit(_map_parent(ready_read.fileno(), pid, self.ids))
             with ready_write:
                 try:
                     syscalls.unshare(namespaces.clone_flags(self.words))
@@ -138,19 +183,21 @@ class UnshareUser(Builtin):
                     _, status = os.waitpid(writer, 0)
         if status != 0:
             raise JailError(
-                f"cannot map uid {self.uid} into the user namespace",
+                f"cannot map uid {self.ids.root[0]} into the user namespace",
                 origin=self.origin,
                 reason=os.strerror(os.waitstatus_to_exitcode(status)),
             )
         become_root()
+        if "time" in self.words:
+            timens.settle(self.offsets)
 
 
-def _map_parent(ready: int, pid: int, uid: int, gid: int) -> int:
+def _map_parent(ready: int, pid: int, ids: IdMap) -> int:
     """Write the maps once the parent is in its new namespace; return an errno as status."""
     if os.read(ready, 1) != b"1":
         return 0
     try:
-        write_maps(pid, uid, gid)
+        write_id_map(pid, ids)
     except JailError as error:
         cause = error.__cause__
         return (cause.errno or 1) if isinstance(cause, OSError) else 1

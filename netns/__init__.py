@@ -1,1 +1,5 @@
-"""Links, addresses, routes and names of network namespaces, through pyroute2. To come."""
+"""Network namespaces: links, and the names of /run/netns.
+
+``links`` waits for an interface by the kernel's own news, through pyroute2; ``naming`` finds the
+namespaces that ip-netns(8) named. Addresses and routes are to come.
+"""

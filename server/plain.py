@@ -47,22 +47,39 @@ def tell(spec: ServerSpec, ports: tuple[int, ...]) -> bytes | None:
         spec.need_app,
         spec.environment,
         (spec.pyargv or "").split(),
-        [*reversed(spec.pythonpath), "."],
         spec.chdir2 or "",
         spec.max_requests + spec.max_requests_delta if spec.max_requests else 0,
     )
     return marshal.dumps(told)
 
 
+_DONE = frozenset(
+    {
+        "listeners", "listen", "chmod_socket", "umask", "socket_timeout", "buffer_size",
+        "post_buffering", "limit_post", "reuse_port", "vacuum", "master", "enable_threads",
+        "need_app", "max_requests", "max_requests_delta", "min_worker_lifetime", "reload_mercy",
+        "worker_reload_mercy", "die_on_term", "exit_on_reload", "no_orphans", "heartbeat",
+        "applications", "callable", "chdir", "chdir2", "pyargv", "manage_script_name",
+        "single_interpreter", "catch_exceptions", "environment", "options", "disable_logging",
+        "log_format", "log_x_forwarded_for", "alarms", "origins",
+    }
+)  # fmt: skip
+"""What of a configuration ``work`` does, or others do before or after it."""
+
+_UNASKED = ServerSpec()
+_MORE = tuple(name for name in ServerSpec.__annotations__ if name not in _DONE)
+
+
 def _is_plain(spec: ServerSpec) -> bool:
-    applications = spec.applications
-    if len(applications) != 1 or applications[0].kind != "wsgi-file":
+    """Whether nothing is asked for but one file; what is not known here counts as more."""
+    if any(getattr(spec, name) != getattr(_UNASKED, name) for name in _MORE):
         return False
-    more = (
-        spec.lazy_apps or spec.master_as_root or spec.virtualenv or spec.python_import
-        or spec.pythonpath or spec.cpu_affinity or applications[0].mountpoint
-    )  # fmt: skip
-    return spec.processes == 1 and spec.threads == 1 and not more
+    applications = spec.applications
+    return (
+        len(applications) == 1
+        and applications[0].kind == "wsgi-file"
+        and not applications[0].mountpoint
+    )
 
 
 def work(
@@ -79,13 +96,13 @@ def work(
     ``fds`` are its listeners, ``writer`` the line to its master. ``life`` is called if the
     application wants to know about it. Raises AppLoadError.
     """
-    settings, protocols, file, need_app, pairs, argv, path, chdir2, most = marshal.loads(text)
+    settings, protocols, file, need_app, pairs, argv, chdir2, most = marshal.loads(text)
     pid = os.getpid()
     if pairs:
         environment.apply_pairs(pairs)
     module = uwsgi_module.install_lazily(life)
     sys.argv = ["uwsgi", *argv]
-    sys.path[:0] = path
+    sys.path[:0] = ["."]
     applications: list[tuple[str, loader.App]] = []
     try:
         applications.append(("", loader.load_file(*file)))

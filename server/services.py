@@ -17,6 +17,8 @@ from donjon.server.fifo import Fifo
 from donjon.server.frost import Frost
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
+from donjon.server.mountcheck import MountCheck
+from donjon.server.nsgiver import NamespaceGiver
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
 from donjon.server.spec import FdWatch
@@ -49,6 +51,8 @@ class Services:
         self._proxy: EmperorProxy | None = None
         self._fds: FdWatches | None = None
         self.frost = Frost(master)
+        self._giver: NamespaceGiver | None = None
+        self._mounts: MountCheck | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -91,6 +95,12 @@ class Services:
         if spec.stats or self._stats:
             self._stats = self._stats or StatsServer(master, self._parts)
             self._stats.set(spec)
+        if spec.setns_socket or self._giver:
+            self._giver = self._giver or NamespaceGiver(master.loop)
+            self._giver.set(spec)
+        if spec.mountpoint_checks or self._mounts:
+            self._mounts = self._mounts or MountCheck(master.loop, master.perish)
+            self._mounts.set(spec.mountpoint_checks)
         if spec.master_fifo or self._fifo:
             self._fifo = self._fifo or Fifo(master.loop, self._commands())
             self._fifo.set(spec.master_fifo)
@@ -220,7 +230,11 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        for service in (self._touches, self._fifo, self._stats, self._proxy, self._fds):
+        services = (
+            self._touches, self._fifo, self._stats, self._proxy, self._fds,
+            self._giver, self._mounts,
+        )  # fmt: skip
+        for service in services:
             if service is not None:
                 service.close()
 

@@ -176,5 +176,9 @@ class ServerSpec:
     fd_watches: tuple[FdWatch, ...] = ()
     daemons: tuple[Daemon, ...] = ()
     emperor_proxy_socket: str | None = None
+    mountpoint_checks: tuple[str, ...] = ()
+    setns_socket: str | None = None
+    setns_skip: tuple[str, ...] = ()
+    setns_uids: tuple[int, ...] = ()
 
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
-from donjon.config.options.rows import Rows, unbuilt
-from donjon.jail import rootspec
+from donjon.config.options.option import Apply, Option
+from donjon.config.options.rows import Rows, put, unbuilt
+from donjon.errors import JailError
+from donjon.jail import rootspec, setns, timens, users
+from donjon.jail.idmap import IdRange
 from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, PathRule, Tmpfs
 from donjon.origin import Origin
+
+if TYPE_CHECKING:
+    from donjon.config.builder import Builder
 
 _ns = Rows("namespaces", "jail", operator=True)
 _root = Rows("root file system", "jail", operator=True)
@@ -17,8 +23,9 @@ _cgroup = Rows("control groups", "jail", operator=True)
 
 
 def _source_target(text: str) -> tuple[str, str]:
+    """Read ``SRC[:DST]``; where nothing is said, the jail decides."""
     source, _, target = values.word(text).partition(":")
-    return source, target or source
+    return source, target
 
 
 def _hostname(text: str) -> str:
@@ -114,6 +121,55 @@ def _cgroup_option(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _id_range(text: str) -> IdRange:
+    """Read ``auto[:NAME]`` or ``BASE:SIZE``."""
+    first, colon, rest = values.word(text).partition(":")
+    if first == "auto":
+        if colon and not rest:
+            raise ValueError("a name is missing")
+        return IdRange(name=rest)
+    if not (first.isascii() and first.isdigit() and rest.isascii() and rest.isdigit()):
+        raise ValueError("neither auto, auto:NAME nor BASE:SIZE")
+    return IdRange(base=int(first), size=int(rest))
+
+
+def _offsets(text: str) -> tuple[tuple[str, int], ...]:
+    """Read ``CLOCK=SECONDS,...``, each clock once."""
+    found: dict[str, int] = {}
+    for item in values.listed(text):
+        clock, _, seconds = item.partition("=")
+        if clock not in timens.CLOCKS or clock in found or not seconds:
+            raise ValueError(f"not CLOCK=SECONDS, with {' and '.join(timens.CLOCKS)} each once")
+        found[clock] = values.integer(-values.INT_MAX)(seconds)
+    if not found:
+        raise ValueError("no clock is named")
+    return tuple(found.items())
+
+
+def _unix_socket(text: str) -> str:
+    if ":" in text and not text.startswith(("/", "@")):
+        raise ValueError("not a unix socket, and nothing else carries descriptors")
+    return values.word(text)
+
+
+def _uid(text: str) -> int:
+    """Read the name or number of a user."""
+    try:
+        return users.find_user(values.word(text))[0]
+    except JailError as error:
+        raise ValueError(error.reason) from error
+
+
+def _both(field: str) -> Apply:
+    """Return an ``apply`` that appends to a field that jail and server have."""
+
+    def apply(builder: Builder, value: Any, origin: Origin) -> None:
+        builder.jail.append(field, value, origin)
+        builder.server.append(field, value, origin)
+
+    return apply
+
+
 _WORDS: dict[str, Any] = {"metavar": "WORDS", "example": "pid,net", "parse": values.namespaces}
 
 NAMESPACES = (
@@ -134,7 +190,7 @@ NAMESPACES = (
     ),
     _ns.text(
         "namespace-net",
-        "Give the old-style namespace a network namespace too.",
+        "Give the old-style namespace a network namespace: that of ip netns, if NAME is one.",
         "ns-net",
         metavar="NAME",
         example="private",
@@ -153,13 +209,94 @@ NAMESPACES = (
         "Join the namespaces that a setns-socket gives.",
         metavar="SOCKET",
         example="/run/ns.socket",
+        parse=_unix_socket,
     ),
+    Option(
+        name="setns-socket",
+        help="Give our namespaces to whoever connects to this socket and is known.",
+        area="namespaces",
+        metavar="SOCKET",
+        example="/run/ns.socket",
+        parse=_unix_socket,
+        apply=put("server", "setns_socket"),
+        operator=True,
+    ),
+    Option(
+        name="setns-socket-skip",
+        help="Do not give this one; user is never given.",
+        area="namespaces",
+        aliases=("setns-skip",),
+        metavar="NAME",
+        example="cgroup",
+        parse=values.choice(*setns.NAMES, "user"),
+        apply=_both("setns_skip"),
+        repeats=True,
+        operator=True,
+    ),
+    Option(
+        name="setns-socket-uid",
+        help="A user who may get namespaces of us, or give us his, besides root and our own.",
+        area="namespaces",
+        metavar="USER",
+        example="65533",
+        parse=_uid,
+        apply=_both("setns_uids"),
+        repeats=True,
+        operator=True,
+        ours=True,
+    ),
+    _ns.flag("setns-preopen", "Open what the setns-socket gives before privileges are dropped."),
     Rows("namespaces", "jail").text(
         "hostname",
         "Give the jail a host name of its own.",
         metavar="NAME",
         example="customer1",
         parse=_hostname,
+        ours=True,
+    ),
+)
+
+
+def _ledger(builder: Builder, value: Any, origin: Origin) -> None:
+    """An Emperor's is that of its vassals, too."""
+    for name in ("jail", "emperor"):
+        builder.part(name).put("id_range_ledger", value, origin)
+
+
+IDS = (
+    _ns.text(
+        "id-range",
+        "Give the jail a user namespace with a range of host ids that nobody else has.",
+        metavar="auto[:NAME]|BASE:SIZE",
+        example="auto",
+        parse=_id_range,
+        ours=True,
+    ),
+    _ns.number(
+        "id-range-size",
+        "How many ids id-range = auto gives.",
+        parse=values.integer(1, 1 << 30),
+        example="65536",
+        ours=True,
+    ),
+    Option(
+        name="id-range-ledger",
+        help="The file that remembers whose ids are whose.",
+        area="namespaces",
+        metavar="FILE",
+        example="/var/lib/donjon/id-ranges",
+        parse=values.absolute,
+        apply=_ledger,
+        operator=True,
+        ours=True,
+    ),
+    _ns.text(
+        "time-offset",
+        "Give the jail a time namespace whose clocks are ahead of the host's.",
+        field="time_offsets",
+        metavar="CLOCK=SECONDS,...",
+        example="monotonic=86400,boottime=86400",
+        parse=_offsets,
         ours=True,
     ),
 )
@@ -293,9 +430,8 @@ CGROUPS = (
 
 OPTIONS = (
     *NAMESPACES,
+    *IDS,
     *ROOT,
     *CGROUPS,
-    *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
-    *unbuilt("namespaces", nothing="setns-preopen", harmless=True),
     *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )

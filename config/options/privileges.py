@@ -205,6 +205,19 @@ GATES = (
     _patience("wait-for-socket-timeout", "a socket"),
 )
 
+CHECKS = (
+    Rows("gates", "server").several(
+        "mountpoint-check",
+        "End the instance at once when the file system on DIR is gone or hangs.",
+        "check-mountpoint",
+        "check-mount",
+        "mount-check",
+        field="mountpoint_checks",
+        metavar="DIR",
+        example="/app",
+    ),
+)
+
 LIMITS = (
     Rows("limits", "server").number(
         "cpu-affinity",
@@ -282,11 +295,11 @@ FOREIGN = (
 OPTIONS = (
     *PRIVILEGES,
     *GATES,
+    *CHECKS,
     *LIMITS,
     *FOREIGN,
     *unbuilt(
         "limits",
-        required="check-mountpoint|mountpoint-check|check-mount|mount-check",
         nothing="never-swap",
         harmless=True,
     ),

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from donjon.config.entry import Entry
-from donjon.config.launch import build
+from donjon.config.launch import build, problems
 from donjon.errors import ConfigError, OptionError
 from donjon.hooks.spec import Hook, Kind
 from donjon.jail.phase import Phase
@@ -176,9 +176,7 @@ def test_a_jail_of_hooks_and_namespaces():
     assert jail.refork
     assert jail.cap == {10}
     assert jail.namespace == "/ns:web"
-    assert jail.namespace_keep_mounts == (
-        KeepMount("/nfs", "/nfs", at(9, "namespace-keep-mount")),
-    )
+    assert jail.namespace_keep_mounts == (KeepMount("/nfs", "", at(9, "namespace-keep-mount")),)
     assert jail.origins["uid"] == at(3, "uid")
     assert jail.is_jailed
 
@@ -329,3 +327,28 @@ def test_a_vassal_of_twenty_lines_is_built_fast():
         build(given)
         best = min(best, time.perf_counter() - start)
     assert best < 0.0005
+
+
+@pytest.mark.parametrize("line", ["setns-socket = /run/x", "mountpoint-check = /app"])
+def test_a_service_of_the_master_says_so_where_there_is_none(line):
+    key, _, value = line.partition(" = ")
+    entry = Entry(key, value, Origin("a.ini", 2, key))
+    said = [str(one) for one in problems([entry])]
+    assert said == [f"a.ini:2: {key} does nothing without a master"]
+    assert problems([entry, Entry("master", "true", Origin("a.ini", 3, "master"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        ({"unshare": "pid,fs"}, "refork_post_jail"),
+        ({"unshare2": "pid"}, "refork_as_root"),
+        ({"unshare": "pid", "refork": "true"}, ""),
+        ({"unshare": "fs"}, ""),
+    ],
+)
+def test_a_pid_namespace_gets_a_first_process(words, added):
+    given = [Entry(key, value, Origin("a.ini", 2, key)) for key, value in words.items()]
+    jail = build(given).jail
+    asked = {name for name in ("refork_post_jail", "refork_as_root") if getattr(jail, name)}
+    assert asked == ({added} if added else set())

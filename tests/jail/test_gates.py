@@ -45,17 +45,19 @@ def test_a_directory_is_no_file_and_a_file_no_directory(tmp_path):
 
 
 def test_a_file_that_appears_opens_the_gate(tmp_path, monkeypatch):
-    looks = []
+    looks = tmp_path / "looks"
+    looks.write_text("")
 
     def look(path):
-        looks.append(path)
-        if len(looks) == 3:
+        with looks.open("a") as file:
+            file.write("x")
+        if looks.read_text() == "xxx":
             (tmp_path / "late").write_text("")
         return os.path.exists(path)
 
     monkeypatch.setitem(gates.CONDITIONS, "file", look)
     gates.wait_for("file", str(tmp_path / "late"), 10)
-    assert len(looks) == 3
+    assert looks.read_text() == "xxx"
 
 
 def test_a_socket_opens_the_gate_once_it_listens(tmp_path):

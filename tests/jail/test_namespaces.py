@@ -221,14 +221,13 @@ def test_a_failing_hook_outside_is_the_end_of_the_old_style_jail(jail, old_jail)
     assert told.status == 1
 
 
-def test_an_old_style_jail_that_ends_is_made_again_until_it_ends_with_1(jail, old_jail):
-    jail.variables = {}
+def test_an_old_style_jail_that_dies_is_made_again_until_it_ends_with_1(jail, old_jail):
     count = old_jail / "count"
 
     def live(context):
         past = len(Path("/count").read_text()) if os.path.exists("/count") else 0
         Path("/count").write_text("x" * (past + 1))
-        os._exit(0 if past < 2 else 1)
+        os._exit(9 if past < 2 else 1)
 
     spec = JailSpec(namespace=str(old_jail))
     told = jail.tell(spec, hooks=[Note(Phase.AS_ROOT, live)])
@@ -236,7 +235,7 @@ def test_an_old_style_jail_that_ends_is_made_again_until_it_ends_with_1(jail, ol
     assert count.read_text() == "xxx"
 
 
-def test_exit_on_reload_ends_the_old_style_jail(jail, old_jail):
+def test_an_orderly_end_is_the_end_of_the_old_style_jail(jail, old_jail):
     spec = JailSpec(namespace=str(old_jail))
     told = jail.tell(spec, hooks=[Note(Phase.AS_ROOT, lambda context: os._exit(0))])
     assert told.status == 0

@@ -169,12 +169,16 @@ class Host:
         """The pid of vassal NAME as the Emperor tells it."""
         return next(int(v["pid"]) for v in self.stats()["vassals"] if v["id"] == f"{name}.ini")
 
+    def close_emperor(self) -> None:
+        """End the Emperor (SIGINT) and require a clean end."""
+        if self.emperor is not None and self.emperor.poll() is None:
+            self.emperor.send_signal(signal.SIGINT)
+            assert self.emperor.wait(40) == 0, self.log()[-3000:]
+
     def close(self) -> None:
-        """End the Emperor (SIGINT), require a clean end, and remove everything."""
+        """End the Emperor and remove everything."""
         try:
-            if self.emperor is not None and self.emperor.poll() is None:
-                self.emperor.send_signal(signal.SIGINT)
-                assert self.emperor.wait(40) == 0, self.log()[-3000:]
+            self.close_emperor()
         finally:
             if self.emperor is not None and self.emperor.poll() is None:
                 self.emperor.kill()

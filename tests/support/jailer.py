@@ -5,7 +5,7 @@ import pickle
 import signal
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,6 @@ class Told:
 class Jailer:
     """Runs plans in children."""
 
-    variables: dict[str, str] = field(default_factory=lambda: {"exit-on-reload": ""})
-
     def __call__(
         self,
         spec: JailSpec,
@@ -84,11 +82,11 @@ class Jailer:
             os.close(go_write)
             os.read(go_read, 1)
             os.close(go_read)
-            os._exit(_live(made, look, writer, inject, born_in, self.variables))
+            os._exit(_live(made, look, writer, inject, born_in))
         os.close(writer)
         os.close(go_read)
         if "user" in born_in:
-            userns.write_maps(pid, *userns.host_ids(users.resolve(spec)))
+            userns.write_id_map(pid, userns.map_of(spec, users.resolve(spec)))
         os.write(go_write, b"g")
         os.close(go_write)
         with os.fdopen(reader, "rb") as pipe:
@@ -101,13 +99,13 @@ class Jailer:
         return Told(value, error, status)
 
 
-def _live(made, look, writer, inject, born_in, variables) -> int:
+def _live(made, look, writer, inject, born_in) -> int:
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if inject:
             syscalls.inject(*inject)
-        context = Context(born_in=born_in, variables=dict(variables))
+        context = Context(born_in=born_in)
         made.run(context, ALL)
         answer = (look(), "")
         status = 0

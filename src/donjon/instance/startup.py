@@ -27,8 +27,9 @@ from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
-from donjon.jail.oldstyle import EXIT_ON_RELOAD
+from donjon.jail import idgrant, setns, userns
 from donjon.jail.phase import Phase
+from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
 from donjon.server import environment, generation, master, pidfiles
 from donjon.server.board import Board
@@ -93,7 +94,16 @@ def _complete(launch: Launch) -> Launch:
         launch = replace(launch, server=server)
     if launch.emperor is not None and not launch.jail.drop_first:
         launch = replace(launch, jail=replace(launch.jail, keep_root=True))
+    if launch.jail.id_range is not None and os.geteuid() == 0:
+        launch = replace(launch, jail=_with_ids(launch.jail))
     return launch
+
+
+def _with_ids(jail: JailSpec) -> JailSpec:
+    """Give out the ids of ``id-range``. A vassal that was executed is among its own already."""
+    if jail.id_map is None and not userns.is_hosts():
+        return replace(jail, id_range=None)
+    return idgrant.settle(jail)
 
 
 @dataclass(slots=True)
@@ -190,16 +200,14 @@ class _Start:
 
     def _context(self, control: int) -> Context:
         inherit = [control] if control >= 0 else []
-        variables = {EXIT_ON_RELOAD: ""} if self.launch.server.exit_on_reload else {}
         birth = self.birth
         if birth is None:
-            return Context(argv=tuple(sys.argv), inherit=inherit, variables=variables)
+            return Context(argv=tuple(sys.argv), inherit=inherit)
         return Context(
             name=birth.name,
             born_in=birth.born_in,
             argv=birth.argv,
             inherit=inherit,
-            variables=variables,
         )
 
     def _outline(self) -> Outline:
@@ -265,7 +273,8 @@ class _Start:
         """Name the descriptors that no child of the master may hold."""
         launch_fd = self.birth.launch_fd if self.birth else -1
         kept = self.fallback.kept_fd if self.fallback else -1
-        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd)
+        given = [file.fileno() for _, file in setns.held()]
+        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd, *given)
         return [number for number in numbers if number >= 0]
 
     def _emperor(self, spec: EmperorSpec, moments: InstancePhases) -> Callable[[], int]:

@@ -16,6 +16,7 @@ from donjon.config.world import OutsideAccess
 from donjon.errors import ConfigError, DonjonError, HookError, reason_of
 from donjon.hooks import runner
 from donjon.hooks.runner import HookStep
+from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
 from donjon.verbs import applications, arguments, reading, text
@@ -150,7 +151,8 @@ def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
                 steps += runner.steps([hook], facts)
             except HookError as error:
                 found.append(Problem(file, "error", error))
-        jail_plan.build(launch.jail, steps, root=True)
+        jail = idgrant.settle(launch.jail, os.path.abspath(file), preview=True)
+        jail_plan.build(jail, steps, root=True)
         found += [Problem(file, "warning", each) for each in applications.problems(launch)]
     except DonjonError as error:
         found.append(Problem(file, "error", error))

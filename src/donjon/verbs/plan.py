@@ -11,6 +11,7 @@ from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import client, plans
+from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.verbs import arguments, reading, text
@@ -37,6 +38,8 @@ def main(verb: str, words: Sequence[str]) -> int:
     launch = config_launch.build(reading.read(chosen.file, chosen).entries)
     if chosen.plans:
         launch = _furnished(launch, chosen.file, chosen.plans)
+    name = os.path.abspath(chosen.file.partition(":")[0])
+    launch = replace(launch, jail=idgrant.settle(launch.jail, name, preview=True))
     if chosen.diff:
         return _diff(chosen.diff, chosen.control, launch)
     plan = plan_of(launch, frozenset(filter(None, chosen.clone.split(","))))

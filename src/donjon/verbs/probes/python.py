@@ -19,8 +19,9 @@ NOBODY = 65534
 PACKAGES = (
     ("yaml", "PyYAML", "python3-yaml"),
     ("defusedxml", "defusedxml", "python3-defusedxml"),
+    ("pyroute2", "pyroute2", ""),
 )
-"""Module, name on the package index, Debian package."""
+"""Module, name on the package index, Debian package if it is new enough."""
 
 
 def findings() -> Iterator[Finding]:
@@ -66,7 +67,7 @@ def _readable(name: str, path: str) -> Finding:
 
 def _package(module: str, package: str, debian: str) -> Finding:
     if importlib.util.find_spec(module) is None:
-        remedy = f"pip install {package}, or apt-get install {debian}"
+        remedy = f"pip install {package}" + (f", or apt-get install {debian}" if debian else "")
         return Finding(AREA, package, Level.MISSING, "not installed", remedy)
     try:
         return Finding(AREA, package, Level.OK, metadata.version(package))
