@@ -69,6 +69,7 @@ CONFINEMENT = (
     _id.text(
         "io-priority",
         "How reads and writes are scheduled: realtime, best-effort or idle, and 0 (first) to 7.",
+        "ioprio",
         metavar="CLASS[:LEVEL]",
         example="best-effort:6",
         parse=standing.parse_io,

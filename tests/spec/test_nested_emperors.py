@@ -38,25 +38,19 @@ def status_of_inner(host):
 
 
 def test_an_emperor_in_a_jail_makes_jails_of_its_own(host):
-    nested(
-        host, "unshare = ipc,uts\n", "uid = 33\ngid = 33\nunshare = ipc,fs\nhostname = deep\n"
-    )
+    bind = f"bind = {host.place}/sockets:{host.place}/sockets\n"
+    inner = f"uid = 33\ngid = 33\nunshare = ipc\nhostname = deep\nrootfs = host\n{bind}"
+    nested(host, "unshare = ipc,uts\n", inner)
     host.start()
-    assert settled(host)["hostname"] == "deep"
+    facts = settled(host)
+    assert facts["hostname"] == "deep"
+    assert "usr" in facts["root"]
+    assert "home" not in facts["root"]
     king = hosting.status(host.master("king"))
     assert (king["Seccomp"], king["Seccomp_filters"], king["NoNewPrivs"]) == ("2", "1", "0")
-    inner, pid = status_of_inner(host)
-    assert (inner["Seccomp"], inner["Seccomp_filters"], inner["NoNewPrivs"]) == ("2", "2", "1")
+    found, pid = status_of_inner(host)
+    assert (found["Seccomp"], found["Seccomp_filters"], found["NoNewPrivs"]) == ("2", "2", "1")
     assert {"mnt", "uts", "ipc"} <= set(hosting.own_namespaces(pid))
-
-
-def test_an_emperor_in_a_jail_gives_its_vassals_a_root(host):
-    bind = f"bind = {host.place}/sockets:{host.place}/sockets\n"
-    nested(host, "unshare = ipc\n", f"uid = 33\ngid = 33\nrootfs = host\n{bind}")
-    host.start()
-    root = settled(host)["root"]
-    assert "usr" in root
-    assert "home" not in root
 
 
 def test_a_customers_emperor_keeps_plain_vassals_without_clone3(host):
