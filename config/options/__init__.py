@@ -16,6 +16,7 @@ _AREAS = (
     "emperor",
     "jail",
     "privileges",
+    "confinement",
     "resources",
     "hooks",
     "sockets",

@@ -35,9 +35,11 @@ def own(path, uid, text="[uwsgi]\nenv = SECRET=1\n", mode=0o600):
     return path
 
 
-def understood(text, operators="", uid=MALLORY):
+def understood(text, operators="", uid=MALLORY, clone=()):
     """What a tyrant makes of a customer's text."""
-    spec = EmperorSpec(sources=("/v",), tyrant=True, vassals_include=("/base.ini",))
+    spec = EmperorSpec(
+        sources=("/v",), tyrant=True, vassals_include=("/base.ini",), use_clone=frozenset(clone)
+    )
     preparer = Preparer(spec, ["donjon"])
     seen = Found("a.ini", "/v/a.ini", 0, (0, 0), uid, uid, 1)
     files = {"a.ini": f"[uwsgi]\n{text}".encode(), "/base.ini": f"[uwsgi]\n{operators}".encode()}
@@ -192,3 +194,33 @@ def test_what_a_configuration_left_running_ends_with_its_evaluation(host):
         return found
 
     hosting.wait_for(lambda: not sleepers(), "end of what was left running", 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("rlimit-nofile = 5:10", "limit nofile to 5"),
+        ("oom-score-adj = -100", "set the OOM score to -100"),
+        ("io-priority = realtime", "do input and output as realtime"),
+        ("cap = net_bind_service", "keep the capabilities net_bind_service"),
+        ("seccomp = learn", "record system calls"),
+    ],
+)
+def test_what_takes_more_than_a_customers_rights_is_done_before_the_drop(line, step):
+    reading = understood("", f"{line}\n")
+    assert reading.uid is None, "he is not dropped at birth"
+    plan = list(reading.plan)
+    done = next(i for i, words in enumerate(plan) if step in words)
+    becoming = next(i for i, words in enumerate(plan) if "become" in words)
+    assert done < becoming or step[:4] in ("keep", "reco")
+
+
+def test_a_customer_in_namespaces_alone_is_filtered_too():
+    """Without root's help: the walls of birth, no_new_privs and the filter are taken on as him."""
+    reading = understood("", clone=("pid", "ipc"))
+    assert reading.uid == MALLORY
+    assert [words.partition(": ")[2] for words in reading.plan] == [
+        "take a session keyring of its own",
+        "give up gaining privileges by executing programs",
+        "filter system calls: default",
+    ]

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hosting import Host, wait_for
+from hosting import Host, own_namespaces, wait_for
 
 from donjon.verbs.auditing import checks, facts, inside
 from donjon.verbs.auditing.checks import Verdict
@@ -66,6 +66,24 @@ def test_nothing_is_possible_from_inside_a_tight_jail(ask):
     assert all(one["good"] is True for one in tried.values()), tried
     assert tried["mount a file system"]["detail"] == "refused: EPERM"
     assert tried["read the password hashes"]["detail"] == "refused: ENOENT"
+
+
+def test_nothing_is_possible_from_inside_a_user_namespace(donjon):
+    one = Host(Path(tempfile.mkdtemp(prefix="donjon-audit.")))
+    try:
+        bind = f"bind = {one.place}/sockets:{one.place}/sockets\n"
+        one.vassal("mapped", f"uid = 10022\ngid = 10022\nrootfs = host\n{bind}")
+        one.start(f"emperor-control = {one.place}/control\nemperor-use-clone = {FIVE},user\n")
+        one.answer("mapped")
+        assert "user" in own_namespaces(one.master("mapped"))
+        done = donjon("audit", "--json", "--control", one.place / "control", "mapped")
+        found = json.loads(done.stdout)["findings"]
+    finally:
+        one.close()
+    tried = [one for one in found if one["area"] == inside.AREA]
+    assert [one for one in tried if one["good"] is not True] == []
+    good = {one["name"] for one in found if one["good"]}
+    assert {"a user namespace of its own", "no process is root on the host"} <= good
 
 
 def test_a_loose_vassal_is_told_all_that_weakens_it(ask):

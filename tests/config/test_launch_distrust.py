@@ -2,10 +2,14 @@
 
 import pytest
 
+from donjon.config import options
+from donjon.config.entry import Entry
 from donjon.config.evaluate import evaluate
 from donjon.config.launch import build
 from donjon.config.world import FileWorld
 from donjon.errors import ConfigError
+from donjon.jail import standing
+from donjon.origin import Origin
 
 OPERATOR = "[uwsgi]\nuid = 33\ncgroup = /limit\n"
 
@@ -84,3 +88,35 @@ def test_a_file_cannot_pass_for_the_command_line(launch, name):
 def test_no_way_of_writing_an_option_makes_it_the_operators(launch, text):
     with pytest.raises(ConfigError, match="uid is for the operator only"):
         launch(text, **{"more.ini": "[uwsgi]\nuid = 0\n"})
+
+
+OPERATORS = [row for row in options.all_options() if row.operator and row.built]
+OURS_ALONE = {
+    "seccomp", "landlock", "oom-score-adj", "io-priority", "securebits", "keep-keyring",
+    "apparmor-profile", "no-new-privs", "cap", "rootfs", "bind", "tmpfs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OPERATORS, ids=[row.name for row in OPERATORS])
+def test_an_operators_option_is_refused_in_a_customers_file_by_name(row):
+    for name in row.names:
+        entry = Entry(name, row.example or "1", Origin("shop.ini", 7, name))
+        with pytest.raises(ConfigError) as caught:
+            build([entry], customer=True)
+        assert str(caught.value) == (
+            f"shop.ini:7: {name} is for the operator only (it cannot stand in a customer's file)"
+        )
+
+
+def test_what_weakens_a_jail_is_the_operators():
+    names = {row.name for row in OPERATORS}
+    assert names >= OURS_ALONE
+    assert {f"rlimit-{name}" for name in standing.LIMITS} <= names
+
+
+@pytest.mark.parametrize("text", ["seccomp = off", "landlock = auto", "rlimit-core = unlimited"])
+def test_what_the_operator_includes_for_a_customer_counts(launch, text):
+    made = launch("master = true\n", f"{OPERATOR}{text}\n")
+    assert made.jail.seccomp or made.jail.landlock or made.jail.rlimits
+    with pytest.raises(ConfigError, match=f"{text.partition(' ')[0]} is for the operator only"):
+        launch(f"{text}\n")
