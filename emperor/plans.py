@@ -36,6 +36,7 @@ class Plans:
     @classmethod
     def load(cls, spec: EmperorSpec) -> Plans:
         """Read the plans of this Emperor. Raises ConfigError."""
+        cgroup_layout.current.cache_clear()  # the operator may have mounted what was missing
         path = _file_of(spec)
         return cls(path, read_plans(path) if path else {})
 
@@ -98,7 +99,7 @@ def furnish(
         return jail
     origin = plan.origin if plan else jail.origins.get("idle_freeze", DEFAULT)
     options = options_of(plan) if plan else ()
-    layout = cgroup_layout.look()
+    layout = cgroup_layout.current()
     wanted = CONTROLLERS if plan else ()
     _check_layout(layout, options, origin)
     name = f"{directory}/{urllib.parse.quote(vassal, safe='')}"

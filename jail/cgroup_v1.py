@@ -8,6 +8,7 @@ are done here.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,16 +69,8 @@ class Version1:
         return cgroup_files.settings(options, 1)
 
     def has_files(self, path: str) -> frozenset[str]:
-        """See Driver: those of the hierarchy, whose root has files of its own."""
-        root = hierarchy_of(path)
-        try:
-            names = os.listdir(root)
-        except OSError:
-            return frozenset()
-        found = {name.partition(".")[0] for name in names}
-        # the root of a hierarchy has no freezer.state: its name is all that tells
-        named = set(os.path.basename(root).split(",")) & _PROBES.keys()
-        return frozenset(found | named)
+        """See Driver: those of the whole hierarchy."""
+        return _families(hierarchy_of(path))
 
     def make_ready(self, path: str, options: Sequence[CgroupOption]) -> None:
         """See Driver: a hierarchy's files are in each of its groups."""
@@ -132,6 +125,16 @@ class Version1:
     def kill(self, path: str) -> bool:  # noqa: ARG002
         """See Driver: version 1 cannot."""
         return False
+
+
+@functools.cache
+def _families(root: str) -> frozenset[str]:
+    """Return the families of a hierarchy. Its root lacks some files, so its name tells as well."""
+    try:
+        found = {name.partition(".")[0] for name in os.listdir(root)}
+    except OSError:
+        return frozenset()
+    return frozenset(found | (set(os.path.basename(root).split(",")) & _PROBES.keys()))
 
 
 def oom_eventfd(path: str) -> int:

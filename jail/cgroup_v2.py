@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ class Version2:
 
     def has_files(self, path: str) -> frozenset[str]:
         """See Driver: those of the controllers that the hierarchy has."""
-        return _CORE | set(read(f"{hierarchy_of(path)}/cgroup.controllers").split())
+        return _families(hierarchy_of(path))
 
     def make_ready(self, path: str, options: Sequence[CgroupOption]) -> None:
         """Switch on, from the top down, the controllers whose files the options name."""
@@ -117,6 +118,11 @@ class Version2:
             return False
         write(f"{path}/cgroup.kill", "1")
         return True
+
+
+@functools.cache
+def _families(root: str) -> frozenset[str]:
+    return _CORE | set(read(f"{root}/cgroup.controllers").split())
 
 
 def _io(path: str) -> tuple[int | None, int | None]:

@@ -371,8 +371,9 @@ def describe(groups: Sequence[CgroupPath], options: Sequence[CgroupOption]) -> s
     for group in groups:
         driver = driver_of(group.path)
         values = []
+        families = driver.has_files(group.path) if driver and options else frozenset()
         for setting in driver.settings(options) if driver else ():
-            written = _had(driver, group.path, setting.written) if driver else ()
+            written = [pair for pair in setting.written if pair[0].partition(".")[0] in families]
             values += [_shown(setting.option, *pair) for pair in written]
             taken |= {setting.option.key for _ in written}
         texts.append(f"enter the cgroup {group.path}")
@@ -381,12 +382,6 @@ def describe(groups: Sequence[CgroupPath], options: Sequence[CgroupOption]) -> s
     if lost:
         texts.append(f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} in none of them")
     return "; ".join(texts)
-
-
-def _had(driver: Driver, path: str, written: cgroup_files.Written) -> cgroup_files.Written:
-    """Return what of ``written`` has a file in groups of this hierarchy."""
-    families = driver.has_files(path)
-    return tuple(pair for pair in written if pair[0].partition(".")[0] in families)
 
 
 def _shown(option: CgroupOption, name: str, value: str) -> str:

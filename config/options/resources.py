@@ -150,6 +150,7 @@ IDLE = (
     ),
 )
 
+
 def _frequency(text: str) -> int:
     """Read a number, or a word that only says yes or no."""
     if values.is_plain_true(text):
