@@ -54,9 +54,7 @@ class Janitor:
     def clean(self) -> None:
         """Kill, wait, remove. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
-        for path in self._groups:
-            with contextlib.suppress(OSError):  # gone with its Emperor
-                cgroups.thaw_all([path])
+        cgroups.thaw_all(self._groups)
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)
@@ -89,8 +87,7 @@ def wait_for_end(pidfds: list[int], deadline: float) -> None:
 
 def empty_cgroup(path: str, deadline: float) -> None:
     """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
-    with contextlib.suppress(OSError):  # the group is gone
-        cgroups.kill_all([path])
+    cgroups.kill_all([path])
     while time.monotonic() < deadline:
         pidfds = members(path)
         if not pidfds:

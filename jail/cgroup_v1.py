@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from donjon.fd import Fd
@@ -94,15 +95,21 @@ class Version1:
 
     def counts(self, path: str) -> Counts:
         """See Driver."""
-        cpu = table(f"{path}/cpu.stat")
-        return Counts(
-            oom_kill=table(f"{path}/memory.oom_control").get("oom_kill", 0),
-            memory_max=(number(f"{path}/memory.failcnt") or 0)
-            + (number(f"{path}/memory.memsw.failcnt") or 0),
-            pids=table(f"{path}/pids.events").get("max", 0),
-            throttled=cpu.get("nr_throttled", 0),
-            throttled_usec=cpu.get("throttled_time", 0) // 1000,
-        )
+        had = self.has_files(path)
+        counts = Counts()
+        if "cpu" in had:
+            cpu = table(f"{path}/cpu.stat")
+            counts = Counts(
+                throttled=cpu.get("nr_throttled", 0),
+                throttled_usec=cpu.get("throttled_time", 0) // 1000,
+            )
+        if "memory" in had:
+            full = (number(f"{path}/memory.{name}failcnt") or 0 for name in ("", "memsw."))
+            killed = table(f"{path}/memory.oom_control").get("oom_kill", 0)
+            counts = replace(counts, oom_kill=killed, memory_max=sum(full))
+        if "pids" in had:
+            counts = replace(counts, pids=table(f"{path}/pids.events").get("max", 0))
+        return counts
 
     def notices(self, path: str) -> list[Notice]:
         """See Driver: memory.oom_control tells an eventfd (memory.rst §10); pids.events of this

@@ -75,6 +75,8 @@ class Version2:
 
     def counts(self, path: str) -> Counts:
         """See Driver."""
+        if not self.has_files(path) & {"cpu", "memory", "pids"}:
+            return Counts()
         memory, cpu = table(f"{path}/memory.events"), table(f"{path}/cpu.stat")
         return Counts(
             oom_kill=memory.get("oom_kill", 0),
