@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import select
 import struct
@@ -30,8 +31,11 @@ from donjon.jail.cgroup_driver import Counts
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
 
-LOOK = 5.0
+LOOK = 10.0
 """Seconds between looks at counts of which the kernel does not tell."""
+
+STEP = 0.5
+"""Seconds between two turns of looking, each at a few vassals: no turn may hold the loop."""
 
 HOOK_PAUSE = 10.0
 """Seconds between two runs of hook-fault for one kind of fault of one vassal; the next run is told
@@ -122,8 +126,8 @@ class Record:
     untold: Counter[Kind] = field(default_factory=Counter)
     told: dict[Kind, float] = field(default_factory=dict)
     due: set[Kind] = field(default_factory=set)  # kinds that the hook will be told of
-    looked: float = -1.0  # monotonic
     look_due: bool = False
+    there: tuple[Seen, ...] = ()  # its processes when the kernel told of something
     silent: bool = False  # has a limit of which the kernel does not tell
 
 
@@ -137,6 +141,7 @@ class Faults:
         self._inotify: Fd | None = None
         self._files: dict[int, str] = {}  # watch → vassal
         self._looking = False
+        self._round: list[str] = []  # who is still to be looked at
 
     def close(self) -> None:
         """Forget everything."""
@@ -177,12 +182,26 @@ class Faults:
             self.reactor.after(LOOK, self._look_around)
 
     def _look_around(self) -> None:
-        names = [name for name, record in self._records.items() if record.silent]
-        self._looking = bool(names) and not self.emperor.ending
-        for name in names:
+        """Look at the next of those, a few at a time: all of them once in LOOK seconds."""
+        if not self._round:
+            self._round = [name for name, record in self._records.items() if record.silent]
+        self._looking = bool(self._round) and not self.emperor.ending
+        if not self._looking:
+            return
+        pause = max(STEP, LOOK / len(self._round))
+        for _ in range(math.ceil(self._silent() * pause / LOOK)):
+            if self._round:
+                self._look_at(self._round.pop())
+        self.reactor.after(pause, self._look_around)
+
+    def _silent(self) -> int:
+        return sum(record.silent for record in self._records.values())
+
+    def _look_at(self, name: str) -> None:
+        """Look at one that can have done something."""
+        vassal = self.emperor.court.vassals.get(name)
+        if vassal is not None and vassal.process and not self.emperor.resources.is_frozen(vassal):
             self.look(name)
-        if self._looking:
-            self.reactor.after(LOOK, self._look_around)
 
     def _watch_group(self, record: Record, name: str, path: str) -> None:
         driver = cgroups.driver_of(path)
@@ -225,13 +244,13 @@ class Faults:
                     at += _HEADER.size + length
                     names.append(self._files.get(wd, ""))
         for name in dict.fromkeys(names):
-            self._look_soon(name)
+            self._noticed(name)
 
     def _drain(self, name: str, fd: int) -> Callable[[int], None]:
         def drain(_events: int) -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(fd, 8)
-            self._look_soon(name)
+            self._noticed(name)
 
         return drain
 
@@ -266,17 +285,23 @@ class Faults:
 
     # what happened
 
-    def _look_soon(self, name: str) -> None:
-        """Look at once, but not more than once in PAUSE: a vassal can make the kernel shout."""
+    def _noticed(self, name: str) -> None:
+        """The kernel says that something happened, or is about to: of a lack of memory it tells
+        before it kills. So there is a look at once and one when PAUSE is over, and no more: a
+        vassal can make the kernel shout. Who is there is seen now."""
         record = self._records.get(name)
         if record is None or record.look_due:
             return
-        wait = record.looked + PAUSE - self.reactor.clock()
-        if wait <= 0:
-            self.look(name)
-            return
         record.look_due = True
-        self.reactor.after(wait, lambda: self.look(name))
+        record.there = snapshot(record.paths)
+        self.reactor.after(PAUSE, lambda: self._look_late(name))
+        self.look(name)
+
+    def _look_late(self, name: str) -> None:
+        self.look(name)
+        record = self._records.get(name)
+        if record is not None:
+            record.look_due, record.there = False, ()
 
     def look(self, name: str) -> None:
         """Compare the counts with those of the last look."""
@@ -288,7 +313,7 @@ class Faults:
             cgroups.counts_of(self.emperor.nursery.groups.paths(vassal.name)),
             record.counts,
         )
-        record.counts, record.looked, record.look_due = now, self.reactor.clock(), False
+        record.counts = now
         for kind, (field_name, words) in _COUNTED.items():
             more = getattr(now, field_name) - getattr(before, field_name)
             if more > 0:
@@ -300,7 +325,8 @@ class Faults:
         if vassal is None or record is None:
             return
         record.totals[kind] += count
-        record.recent.append(Fault(kind, count, time.time(), text, snapshot(record.paths)))
+        there = record.there or snapshot(record.paths)
+        record.recent.append(Fault(kind, count, time.time(), text, there))
         record.untold[kind] += count
         if kind not in _QUIET:
             log.write(f"[emperor] vassal {name}: {text}")

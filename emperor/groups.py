@@ -69,10 +69,13 @@ class Groups:
         ]
 
     def sweep(self, vassal: str) -> None:
-        """Its master is dead: kill what else is in the groups it has for itself."""
+        """Its master is dead: kill what else is in the groups it has for itself.
+
+        One by one: whoever is born in a group that was killed whole is killed at once (clone3(2)
+        with CLONE_INTO_CGROUP, seen on Linux 6.18), and the vassal may be started again.
+        """
         own = self.own(vassal)
-        if cgroups.kill_all(own):
-            return
+        cgroups.thaw_all(own)
         for path in own:
             for pidfd in members(path):
                 kill(pidfd)
@@ -80,7 +83,8 @@ class Groups:
 
     def forget(self, vassal: str) -> None:
         """Remove the groups of a vassal that nobody else uses."""
-        self.sweep(vassal)
+        if not cgroups.kill_all(self.own(vassal)):
+            self.sweep(vassal)
         paths = self._users.pop(vassal, set())
         self._given.pop(vassal, None)
         self._remove(paths & self._made, TRIES)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 
 from donjon import log, syscalls
-from donjon.emperor.orders import Adopted, Leftover, Order
+from donjon.emperor.orders import Adopted, Leftover, Made, Order
 from donjon.jail import cgroups
 
 PATIENCE = 10.0
@@ -44,21 +44,22 @@ class Janitor:
         self._vassals.discard(pidfd)
         os.close(pidfd)
 
-    def note(self, leftover: Leftover) -> None:
-        """Remember a file, or forget a file or cgroup that is gone."""
-        if leftover.forget:
-            self._files.pop(leftover.path, None)
-            self._groups.discard(leftover.path)
+    def note(self, what: Leftover | Made) -> None:
+        """Remember groups or a file, or forget a file or group that is gone."""
+        if isinstance(what, Made):
+            self._groups.update(what.cgroups)
+            self._parents.update(what.parents)
+        elif what.forget:
+            self._files.pop(what.path, None)
+            self._groups.discard(what.path)
         else:
-            self._files[leftover.path] = leftover.identity
+            self._files[what.path] = what.identity
 
     def clean(self, others: Iterable[int] = ()) -> None:
         """Kill, wait, remove, ``others`` as well. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         self._vassals.update(others)
-        for path in self._groups:
-            with contextlib.suppress(OSError):  # gone with its Emperor
-                cgroups.thaw_all([path])
+        cgroups.thaw_all(self._groups)
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)
@@ -91,8 +92,7 @@ def wait_for_end(pidfds: list[int], deadline: float) -> None:
 
 def empty_cgroup(path: str, deadline: float) -> None:
     """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
-    with contextlib.suppress(OSError):  # the group is gone
-        cgroups.kill_all([path])
+    cgroups.kill_all([path])
     while time.monotonic() < deadline:
         pidfds = members(path)
         if not pidfds:

@@ -80,6 +80,14 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Control groups that were made for a vassal: the janitor removes them with the Emperor."""
+
+    cgroups: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What became of an order: the pid, with its pidfd beside it, or the reason there is none."""
 
@@ -98,21 +106,21 @@ def send(link: socket.socket, message: Any, fds: tuple[int, ...] = ()) -> None:
     """Send one message with descriptors; they stay open here."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     if len(data) <= DIRECT_LIMIT:
-        _send(link, (NOTE if isinstance(message, Leftover) else DIRECT) + data, fds)
+        _send(link, (NOTE if isinstance(message, Leftover | Made) else DIRECT) + data, fds)
         return
     with Fd(os.memfd_create("order", os.MFD_CLOEXEC)) as body:
         os.write(body.fileno(), data)
         _send(link, BY_MEMFD, (*fds, body.fileno()))
 
 
-def notes(text: bytes) -> Iterator[Leftover]:
+def notes(text: bytes) -> Iterator[Leftover | Made]:
     """Read packets that were kept, each after its length."""
     at = 0
     while at < len(text):
         (length,) = _LENGTH.unpack_from(text, at)
         at += _LENGTH.size + length
         message = pickle.loads(text[at - length + 1 : at])
-        if isinstance(message, Leftover):
+        if isinstance(message, Leftover | Made):
             yield message
 
 

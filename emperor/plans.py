@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from donjon import log
 from donjon.config.hosting import HostingPlan, read_plans
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.errors import ConfigError, reason_of
@@ -36,8 +37,12 @@ class Plans:
     @classmethod
     def load(cls, spec: EmperorSpec) -> Plans:
         """Read the plans of this Emperor. Raises ConfigError."""
+        cgroup_layout.current.cache_clear()  # the operator may have mounted what was missing
         path = _file_of(spec)
-        return cls(path, read_plans(path) if path else {})
+        plans = read_plans(path) if path else {}
+        if plans and os.geteuid() != 0:
+            log.write("without root only open-files and processes of hosting plans are kept")
+        return cls(path, plans)
 
     def plan_of(self, spec: EmperorSpec, vassal: str, launch: Launch) -> HostingPlan | None:
         """Return a vassal's plan: what the operator assigned, or what its file says.
@@ -86,19 +91,33 @@ def is_named(vassal: str, patterns: Iterable[str]) -> bool:
 
 
 def furnish(
-    jail: JailSpec, plan: HostingPlan | None, vassal: str, *, directory: str, frosty: bool
+    jail: JailSpec,
+    plan: HostingPlan | None,
+    vassal: str,
+    *,
+    directory: str,
+    frosty: Origin | None = None,
 ) -> JailSpec:
     """Return ``jail`` with the groups and limits of a plan.
 
-    ``frosty`` is whether it must be possible to freeze the vassal, plan or not. What the vassal's
+    ``frosty`` is who asked that the vassal can be frozen, plan or not. What the vassal's
     file asks for is kept where it is stricter. Raises ConfigError for a plan that this host
     cannot keep.
     """
-    if plan is None and not frosty:
+    origin = plan.origin if plan else frosty
+    if origin is None:
         return jail
-    origin = plan.origin if plan else jail.origins.get("idle_freeze", DEFAULT)
+    if os.geteuid() == 0:
+        jail = _grouped(jail, plan, vassal, directory, origin)
+    return _limited(jail, plan) if plan else jail
+
+
+def _grouped(
+    jail: JailSpec, plan: HostingPlan | None, vassal: str, directory: str, origin: Origin
+) -> JailSpec:
+    """Return the jail in the groups of a plan, or in one that can be frozen."""
     options = options_of(plan) if plan else ()
-    layout = cgroup_layout.look()
+    layout = cgroup_layout.current()
     wanted = CONTROLLERS if plan else ()
     _check_layout(layout, options, origin)
     name = f"{directory}/{urllib.parse.quote(vassal, safe='')}"
@@ -108,12 +127,11 @@ def furnish(
         for path in layout.groups(wanted, name)
         if hierarchy_of(path) not in taken
     )
-    jail = replace(
+    return replace(
         jail,
         cgroups=(*jail.cgroups, *groups),
         cgroup_options=(*options, *jail.cgroup_options),
     )
-    return _limited(jail, plan) if plan else jail
 
 
 def _check_layout(

@@ -38,7 +38,7 @@ from donjon.jail.limits import Limit
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Step
-from donjon.origin import Origin
+from donjon.origin import DEFAULT, Origin
 from donjon.server.spec import ServerSpec
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
@@ -207,7 +207,7 @@ class Preparer:
             plan,
             name,
             directory=self.spec.plan_cgroup,
-            frosty=bool(launch.server.idle_freeze) and os.geteuid() == 0,
+            frosty=_frosty(launch.server),
         )
         launch = dataclasses.replace(launch, jail=jail, server=self._merging(name, launch.server))
         words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
@@ -294,6 +294,13 @@ def _is_live(step: Step) -> bool:
 
 def _wall(step: Step) -> str:
     return step.walls() if isinstance(step, EnterCgroup) else step.describe()
+
+
+def _frosty(server: ServerSpec) -> Origin | None:
+    """Return who asked for ``idle-freeze``; without root there are no groups to freeze."""
+    if not server.idle_freeze or os.geteuid() != 0:
+        return None
+    return server.origins.get("idle_freeze", DEFAULT)
 
 
 def _asks_for(jail: JailSpec, uid: int, gid: int) -> bool:

@@ -158,6 +158,10 @@ class Resources:
             "frozen": self.frost.is_frozen(vassal),
         }
 
+    def is_frozen(self, vassal: Vassal) -> bool:
+        """Whether a vassal stands still."""
+        return self.frost.is_frozen(vassal)
+
     def facts(self, vassal: Vassal) -> dict[str, Any]:
         """Return what the statistics say of a vassal."""
         return {

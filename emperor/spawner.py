@@ -29,7 +29,7 @@ from donjon import log, syscalls
 from donjon.emperor import _birth, begun, evaluator, flat, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, change_environment, live
-from donjon.emperor.orders import Adopted, Answer, Leftover, Order
+from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
 from donjon.jail import idmaps, plan, template, zygote
@@ -105,7 +105,13 @@ class Spawner:
         if packet is None:
             orders.send(self.link, message, fds)
         else:
+            self._note_groups(message)
             orders.send_packet(self.link, packet, fds)
+
+    def _note_groups(self, message: Order | Leftover | Adopted) -> None:
+        """Tell the janitor of the groups of a plain order, which is carried out unread."""
+        if isinstance(message, Order) and (message.cgroups or message.parents):
+            orders.send(self.link, Made(cgroups=message.cgroups, parents=message.parents))
 
     def receive(self) -> Answer | None:
         """Return the next answer (its pidfd is the caller's now), or None when the spawner

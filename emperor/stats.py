@@ -42,12 +42,12 @@ def document(emperor: Emperor) -> dict[str, Any]:
         "emperor": list(emperor.spec.sources),
         "emperor_tyrant": int(emperor.spec.tyrant),
         "throttle_level": 0,
-        "ksm": merging.to_json() if merging else None,
         "vassals": [
             {**vassal_row(vassal), **emperor.resources.facts(vassal)}
             for vassal in court.vassals.values()
         ],
         "blacklist": [blame_row(name, blame) for name, blame in court.blacklist.items()],
+        "ksm": merging.to_json() if merging else None,
     }
 
 

@@ -6,6 +6,7 @@ version 2 has what every group has: freezing, killing, pressure, processor time.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -83,3 +84,9 @@ def look(mountinfo: str = "/proc/self/mountinfo") -> Layout:
                 old.update(dict.fromkeys(words, place))
     found = read(os.path.join(unified, "cgroup.controllers")).split() if unified else ()
     return Layout(unified, frozenset(found), old)
+
+
+@functools.cache
+def current() -> Layout:
+    """Return this machine's layout, looked at once."""
+    return look()

@@ -8,8 +8,10 @@ are done here.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from donjon.fd import Fd
@@ -68,16 +70,8 @@ class Version1:
         return cgroup_files.settings(options, 1)
 
     def has_files(self, path: str) -> frozenset[str]:
-        """See Driver: those of the hierarchy, whose root has files of its own."""
-        root = hierarchy_of(path)
-        try:
-            names = os.listdir(root)
-        except OSError:
-            return frozenset()
-        found = {name.partition(".")[0] for name in names}
-        # the root of a hierarchy has no freezer.state: its name is all that tells
-        named = set(os.path.basename(root).split(",")) & _PROBES.keys()
-        return frozenset(found | named)
+        """See Driver: those of the whole hierarchy."""
+        return _families(hierarchy_of(path))
 
     def make_ready(self, path: str, options: Sequence[CgroupOption]) -> None:
         """See Driver: a hierarchy's files are in each of its groups."""
@@ -101,15 +95,21 @@ class Version1:
 
     def counts(self, path: str) -> Counts:
         """See Driver."""
-        cpu = table(f"{path}/cpu.stat")
-        return Counts(
-            oom_kill=table(f"{path}/memory.oom_control").get("oom_kill", 0),
-            memory_max=(number(f"{path}/memory.failcnt") or 0)
-            + (number(f"{path}/memory.memsw.failcnt") or 0),
-            pids=table(f"{path}/pids.events").get("max", 0),
-            throttled=cpu.get("nr_throttled", 0),
-            throttled_usec=cpu.get("throttled_time", 0) // 1000,
-        )
+        had = self.has_files(path)
+        counts = Counts()
+        if "cpu" in had:
+            cpu = table(f"{path}/cpu.stat")
+            counts = Counts(
+                throttled=cpu.get("nr_throttled", 0),
+                throttled_usec=cpu.get("throttled_time", 0) // 1000,
+            )
+        if "memory" in had:
+            full = (number(f"{path}/memory.{name}failcnt") or 0 for name in ("", "memsw."))
+            killed = table(f"{path}/memory.oom_control").get("oom_kill", 0)
+            counts = replace(counts, oom_kill=killed, memory_max=sum(full))
+        if "pids" in had:
+            counts = replace(counts, pids=table(f"{path}/pids.events").get("max", 0))
+        return counts
 
     def notices(self, path: str) -> list[Notice]:
         """See Driver: memory.oom_control tells an eventfd (memory.rst §10); pids.events of this
@@ -132,6 +132,16 @@ class Version1:
     def kill(self, path: str) -> bool:  # noqa: ARG002
         """See Driver: version 1 cannot."""
         return False
+
+
+@functools.cache
+def _families(root: str) -> frozenset[str]:
+    """Return the families of a hierarchy. Its root lacks some files, so its name tells as well."""
+    try:
+        found = {name.partition(".")[0] for name in os.listdir(root)}
+    except OSError:
+        return frozenset()
+    return frozenset(found | (set(os.path.basename(root).split(",")) & _PROBES.keys()))
 
 
 def oom_eventfd(path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ class Version2:
 
     def has_files(self, path: str) -> frozenset[str]:
         """See Driver: those of the controllers that the hierarchy has."""
-        return _CORE | set(read(f"{hierarchy_of(path)}/cgroup.controllers").split())
+        return _families(hierarchy_of(path))
 
     def make_ready(self, path: str, options: Sequence[CgroupOption]) -> None:
         """Switch on, from the top down, the controllers whose files the options name."""
@@ -74,6 +75,8 @@ class Version2:
 
     def counts(self, path: str) -> Counts:
         """See Driver."""
+        if not self.has_files(path) & {"cpu", "memory", "pids"}:
+            return Counts()
         memory, cpu = table(f"{path}/memory.events"), table(f"{path}/cpu.stat")
         return Counts(
             oom_kill=memory.get("oom_kill", 0),
@@ -117,6 +120,11 @@ class Version2:
             return False
         write(f"{path}/cgroup.kill", "1")
         return True
+
+
+@functools.cache
+def _families(root: str) -> frozenset[str]:
+    return _CORE | set(read(f"{root}/cgroup.controllers").split())
 
 
 def _io(path: str) -> tuple[int | None, int | None]:

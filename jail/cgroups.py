@@ -13,6 +13,7 @@ Not root: nothing happens (CGR-02). What differs between the versions is behind
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -106,11 +107,12 @@ def counts_of(paths: Iterable[str]) -> Counts:
 
 
 def thaw_all(paths: Iterable[str]) -> None:
-    """Let what is frozen in these groups go on. Raises OSError."""
+    """Let what is frozen in these groups go on."""
     for path in paths:
         driver = driver_of(path) if os.path.isdir(path) else None
-        if driver is not None:
-            driver.freeze(path, frozen=False)
+        with contextlib.suppress(OSError):  # the group went meanwhile
+            if driver is not None:
+                driver.freeze(path, frozen=False)
 
 
 def kill_all(paths: Iterable[str]) -> bool:
@@ -118,9 +120,16 @@ def kill_all(paths: Iterable[str]) -> bool:
     only way for some."""
     groups = [path for path in paths if os.path.isdir(path)]
     thaw_all(groups)
-    drivers = [(path, driver) for path in groups if (driver := driver_of(path)) is not None]
-    killed = [driver.kill(path) for path, driver in drivers]  # each of them, whatever others do
+    killed = [_kill(path) for path in groups]  # each of them, whatever others do
     return all(killed)
+
+
+def _kill(path: str) -> bool:
+    driver = driver_of(path)
+    try:
+        return driver is not None and driver.kill(path)
+    except OSError:
+        return False
 
 
 def check(spec: JailSpec) -> None:
@@ -371,8 +380,9 @@ def describe(groups: Sequence[CgroupPath], options: Sequence[CgroupOption]) -> s
     for group in groups:
         driver = driver_of(group.path)
         values = []
+        families = driver.has_files(group.path) if driver and options else frozenset()
         for setting in driver.settings(options) if driver else ():
-            written = _had(driver, group.path, setting.written) if driver else ()
+            written = [pair for pair in setting.written if pair[0].partition(".")[0] in families]
             values += [_shown(setting.option, *pair) for pair in written]
             taken |= {setting.option.key for _ in written}
         texts.append(f"enter the cgroup {group.path}")
@@ -381,12 +391,6 @@ def describe(groups: Sequence[CgroupPath], options: Sequence[CgroupOption]) -> s
     if lost:
         texts.append(f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} in none of them")
     return "; ".join(texts)
-
-
-def _had(driver: Driver, path: str, written: cgroup_files.Written) -> cgroup_files.Written:
-    """Return what of ``written`` has a file in groups of this hierarchy."""
-    families = driver.has_files(path)
-    return tuple(pair for pair in written if pair[0].partition(".")[0] in families)
 
 
 def _shown(option: CgroupOption, name: str, value: str) -> str:

@@ -52,7 +52,7 @@ def test_statistics_have_the_keys_of_the_original_first(emperor):
     emperor.said("vassal a.ini is now loyal")
     wait_for(lambda: emperor.stats()["blacklist"], "the blacklist")
     document = emperor.stats()
-    assert list(document) == [*TOP, "vassals", "blacklist"]
+    assert list(document) == [*TOP, "vassals", "blacklist", "ksm"]
     row = emperor.row("a.ini")
     assert list(row)[: len(VASSAL)] == VASSAL
     assert list(document["blacklist"][0]) == BLACKLIST

@@ -171,7 +171,7 @@ def test_a_plan_that_nobody_defined_is_refused_with_those_that_are(tmp_path):
 def test_a_plan_is_groups_options_and_limits_and_the_stricter_limit_stays(tmp_path):
     _spec, known = load(tmp_path)
     jail = JailSpec(max_fd=100, own_limits=frozenset({"max_fd"}))
-    made = plans.furnish(jail, known.plans["gold"], "a/b.ini", directory="d", frosty=False)
+    made = plans.furnish(jail, known.plans["gold"], "a/b.ini", directory="d")
     assert f"{LAYOUT.old['memory']}/d/a%2Fb.ini" in [group.path for group in made.cgroups]
     assert [f"{one.key}={one.value}" for one in made.cgroup_options] == [
         "cpu.weight=400",
@@ -181,7 +181,7 @@ def test_a_plan_is_groups_options_and_limits_and_the_stricter_limit_stays(tmp_pa
         "cpu.max=150000 100000",
     ]
     assert (made.max_fd, made.own_limits) == (100, {"max_fd"})
-    made = plans.furnish(JailSpec(), known.plans["gold"], "b.ini", directory="d", frosty=False)
+    made = plans.furnish(JailSpec(), known.plans["gold"], "b.ini", directory="d")
     assert (made.max_fd, str(made.origins["max_fd"])) == (
         200,
         f"{tmp_path}/plans.ini:7: plan gold",
@@ -192,9 +192,7 @@ def test_a_plan_is_groups_options_and_limits_and_the_stricter_limit_stays(tmp_pa
 def test_groups_that_the_operator_named_are_used_instead(tmp_path):
     _spec, known = load(tmp_path)
     own = CgroupPath(f"{LAYOUT.old['memory']}/mine/x")
-    made = plans.furnish(
-        JailSpec(cgroups=(own,)), known.plans["gold"], "b.ini", directory="d", frosty=False
-    )
+    made = plans.furnish(JailSpec(cgroups=(own,)), known.plans["gold"], "b.ini", directory="d")
     memory = [one.path for one in made.cgroups if one.path.startswith(LAYOUT.old["memory"] + "/")]
     assert memory == [own.path]
 
@@ -365,3 +363,59 @@ def test_donjon_plan_shows_what_a_hosting_plan_is_made_of(tmp_path):
     )
     assert "allow at most 200 open files" in done.stdout
     assert "plans.ini:7: plan gold" in done.stdout
+
+
+def test_donjon_check_shows_what_is_wrong_with_plans(tmp_path):
+    path = tmp_path / "emperor.ini"
+    path.write_text(f"[uwsgi]\nemperor = {tmp_path}\n[plan:gold]\npids = none\n")
+    done = subprocess.run(
+        [*hosting.DONJON, "check", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert (
+        f"{path}:4: error: cannot use pids = none in plan gold: not a whole number" in done.stdout
+    )
+
+
+@pytest.mark.root
+@pytest.mark.cgroup1
+@pytest.mark.slow
+def test_disks_are_limited_and_a_word_that_goes_is_taken_back(host, base):
+    plan = "[plan:slow]\nio-bytes = 1M\nio-operations = 50\nio-weight = 50\n"
+    host.vassal("shop", "plan = slow\n")
+    start(host, base, plan)
+    host.answer("shop")
+    disks = plans.disks()
+    if not disks:
+        pytest.skip("no disk")
+    file = "blkio.throttle.{}_device"
+    assert value("blkio", base, "shop.ini", file.format("write_bps")).split() == [
+        disks[0],
+        "1048576",
+    ]
+    assert value("blkio", base, "shop.ini", file.format("read_iops")).split() == [disks[0], "50"]
+    emperor = host.place / "emperor.ini"
+    emperor.write_text(emperor.read_text().replace("io-bytes = 1M\nio-operations = 50\n", ""))
+    hosting.wait_for(
+        lambda: value("blkio", base, "shop.ini", file.format("write_bps")) == "", "no limit"
+    )
+    assert value("blkio", base, "shop.ini", file.format("read_iops")) == ""
+
+
+@pytest.mark.root
+@pytest.mark.cgroup1
+@pytest.mark.slow
+def test_a_vassal_started_again_has_nothing_of_an_older_plan(host, base):
+    host.vassal("shop", "plan = gold\n")
+    start(host, base, GOLD)
+    host.answer("shop")
+    verb(host, "stop", "shop")
+    hosting.wait_for(lambda: host.master("shop") == -1, "the stop")
+    emperor = host.place / "emperor.ini"
+    emperor.write_text(emperor.read_text().replace("memory-max = 256M\nmemory-swap = 0\n", ""))
+    hosting.wait_for(lambda: "plans read again" in host.log(), "the new plans")
+    verb(host, "start", "shop")
+    host.answer("shop")
+    endless = Path(LAYOUT.old["memory"], "memory.limit_in_bytes").read_text().strip()
+    assert value("memory", base, "shop.ini", "memory.limit_in_bytes") == endless
+    assert value("pids", base, "shop.ini", "pids.max") == "64"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from donjon import syscalls
 from donjon.jail import cgroup_layout, cgroups
 from donjon.jail.cgroup_text import table
 from donjon.jail.cgroup_v1 import Version1
@@ -245,3 +246,37 @@ def test_what_a_version_cannot_it_says(group):
     assert not Version1().kill(path)
     assert not Version1().freeze(path, frozen=True)
     assert Version1().pressure(path, "memory", 10) == -1
+
+
+@pytest.mark.cgroup2
+def test_a_group_that_was_killed_whole_may_kill_who_is_born_in_it(group):
+    """Why only groups that are given up are killed so: Linux 6.18 does, and may not for ever."""
+    prepared, path = group("unified")
+    assert Version2().kill(path)
+    pid, pidfd = syscalls.clone3(0, cgroup=prepared.v2_fd)
+    if pid == 0:
+        os._exit(7)
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    assert (result.si_code, result.si_status) in {
+        (os.CLD_KILLED, signal.SIGKILL),
+        (os.CLD_EXITED, 7),
+    }
+
+
+@pytest.mark.cgroup2
+def test_a_controller_is_switched_on_from_the_root_down_where_an_option_needs_it(host_unchanged):
+    root = Path(LAYOUT.unified)
+    if "hugetlb" not in (root / "cgroup.controllers").read_text().split():
+        pytest.skip("no controller of version 2 that nobody else uses")
+    had = "hugetlb" in (root / "cgroup.subtree_control").read_text().split()
+    path = root / NAME / "x"
+    options = (CgroupOption("hugetlb.2MB.max", "4M"), CgroupOption("no.such", "1"))
+    prepared = cgroups.prepare(JailSpec(cgroups=(CgroupPath(str(path)),), cgroup_options=options))
+    try:
+        assert (path / "hugetlb.2MB.max").read_text() == f"{4 << 20}\n"
+    finally:
+        prepared.close()
+        assert cgroups.remove(prepared.created) == []
+        if not had:
+            (root / "cgroup.subtree_control").write_text("-hugetlb")

@@ -13,6 +13,7 @@ from donjon.config.entry import Entry
 from donjon.config.launch import Advice
 from donjon.config.outline import facts_of
 from donjon.config.world import OutsideAccess
+from donjon.emperor.plans import Plans, options_of
 from donjon.errors import ConfigError, DonjonError, HookError, reason_of
 from donjon.hooks import runner
 from donjon.hooks.runner import HookStep
@@ -152,6 +153,9 @@ def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
             except HookError as error:
                 found.append(Problem(file, "error", error))
         jail = idgrant.settle(launch.jail, os.path.abspath(file), preview=True)
+        if launch.emperor is not None:
+            for plan in Plans.load(launch.emperor).plans.values():
+                options_of(plan)
         jail_plan.build(jail, steps, root=True)
         found += [Problem(file, "warning", each) for each in applications.problems(launch)]
     except DonjonError as error:

@@ -62,7 +62,7 @@ def _furnished(launch: Launch, file: str, path: str) -> Launch:
     spec = EmperorSpec(plan_file=path)
     hosting = plans.Plans.load(spec).plan_of(spec, file, launch)
     name = os.path.basename(file)
-    jail = plans.furnish(launch.jail, hosting, name, directory=spec.plan_cgroup, frosty=False)
+    jail = plans.furnish(launch.jail, hosting, name, directory=spec.plan_cgroup)
     return replace(launch, jail=jail)
 
 

@@ -38,6 +38,20 @@ def findings() -> Iterator[Finding]:
         needed=False,
         remedy="boot with cgroup_enable=memory, or mount the controllers",
     )
+    yield judged(
+        AREA,
+        "freezing idle vassals",
+        None if unified or "freezer" in old else "no freezer",
+        needed=False,
+        remedy="mount the freezer, or cgroup2",
+    )
+    yield judged(
+        AREA,
+        "pressure, told by the kernel",
+        None if unified and os.path.isdir("/proc/pressure") else "no pressure files",
+        needed=False,
+        remedy="boot with psi=1, and mount cgroup2",
+    )
     if unified:
         yield _born_in(unified)
 
