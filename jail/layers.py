@@ -231,7 +231,11 @@ def _privileges(wish: Wish) -> list[Step]:
     if wish.root and caps is not None and (wish.jailed or keep):
         steps.append(
             capabilities.BeforeDrop(
-                phase=phase, origin=origin, caps=caps, bounding=wish.jailed, keep=keep
+                phase=phase,
+                origin=origin,
+                caps=caps,
+                bounding=wish.jailed and spec.no_new_privs is not False,
+                keep=keep,
             )
         )
     if wish.root and wish.host_ids is None and who != users.Identity():
