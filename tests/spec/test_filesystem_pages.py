@@ -75,6 +75,11 @@ def mount_points(pid):
     return {line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()}
 
 
+def root_of(pid):
+    """Return the root of a process, as a path that leads into it."""
+    return Path(f"/proc/{pid}") / "root"
+
+
 def processes(name):
     """Return the processes with a command of this name."""
     found = []
@@ -145,7 +150,7 @@ def test_pvr_02_the_common_pattern_keeps_the_old_tree_where_it_was_asked(host):
     assert ".old_root" in facts["root"]
     assert facts["uid"] == 33
     worker = hosting.children(host.master("shop"))[0]
-    root = Path(f"/proc/{worker}/root")
+    root = root_of(worker)
     assert (root / "etc" / "distribution").read_text() == "precise"
     assert (root / ".old_root" / "etc" / "passwd").exists()
 
@@ -175,7 +180,7 @@ def test_pvr_03_the_old_tree_is_unmounted_with_hooks(host):
     host.start("emperor-use-clone = fs\n")
     facts = answer(host, port)
     worker = hosting.children(host.master("shop"))[0]
-    assert os.listdir(f"/proc/{worker}/root/.old_root") == []
+    assert os.listdir(root_of(worker) / ".old_root") == []
     rows = [line.split() for line in facts["table"].splitlines()]
     assert [row[4] for row in rows].count("/") == 1
     assert not [row for row in rows if row[4].startswith("/.old_root")]
@@ -352,8 +357,8 @@ def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
     host.start("emperor-use-clone = fs,pid,user,net,ipc,uts\n")
     hosting.wait_for(lambda: "is ready to accept" in host.log(), "vassal")
     master = host.master("shop")
-    assert "app.py" in os.listdir(f"/proc/{master}/root/home")
-    assert os.stat(f"/proc/{master}/root/home/app.py").st_uid == 20101
+    assert "app.py" in os.listdir(root_of(master) / "home")
+    assert os.stat(root_of(master) / "home" / "app.py").st_uid == 20101
 
 
 @pytest.mark.userns
