@@ -6,6 +6,7 @@ import os
 import stat
 
 from donjon.emperor.prepare import Reading
+from donjon.jail import overlay, rootspec
 
 
 def sockets_of(
@@ -29,12 +30,23 @@ def sockets_of(
     return found
 
 
+def _kept_root(text: str | None) -> str | None:
+    """Return the directory of the host in which files that are made in a root remain."""
+    root = rootspec.parse(text) if text else None
+    if isinstance(root, rootspec.DirectoryRoot):
+        return root.path
+    if isinstance(root, rootspec.OverlayRoot) and root.upper is not None:
+        return os.path.join(root.upper, overlay.UPPER)
+    return None
+
+
 def _host_path(reading: Reading, address: str, cwd: str) -> str:
     """Return where a listener's file is on the host, "" for one that is not a file."""
     if "/" not in address or address.startswith(("@", "fd://", "\\0")):
         return ""
     jail = reading.launch.jail
-    root = jail.rootfs if jail.rootfs not in (None, "host") else None
-    root = root or jail.chroot or (jail.pivot_root[0] if jail.pivot_root else None)
+    root = (
+        _kept_root(jail.rootfs) or jail.chroot or (jail.pivot_root[0] if jail.pivot_root else None)
+    )
     path = os.path.normpath(os.path.join(cwd, address))
     return os.path.normpath(f"{root}/{path}") if root else path

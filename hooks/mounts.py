@@ -9,6 +9,7 @@ source has (a remount would take ``nosuid`` away), then its propagation. A line 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -138,11 +139,13 @@ def _set_attributes(target: str, attributes: int, recursive: int) -> None:
     if not attributes:
         return
     clear = syscalls.MOUNT_ATTR__ATIME if attributes & syscalls.MOUNT_ATTR_NOATIME else 0
-    if oldmounts.lacking():
-        oldmounts.set_attributes_at(target, attributes, recursive=bool(recursive), clear=clear)
-        return
     how = syscalls.AT_RECURSIVE if recursive else 0
-    syscalls.mount_setattr(syscalls.AT_FDCWD, target, how, attr_set=attributes, attr_clr=clear)
+    try:
+        syscalls.mount_setattr(syscalls.AT_FDCWD, target, how, attr_set=attributes, attr_clr=clear)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        oldmounts.set_attributes_at(target, attributes, recursive=bool(recursive), clear=clear)
 
 
 def parse_umount(text: str) -> Words:

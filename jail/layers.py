@@ -239,10 +239,12 @@ def _privileges(wish: Wish) -> list[Step]:
     steps: list[Step] = []
     locks = confinement.locks(wish, caps)
     keep = bool(caps or locks) and not wish.stays_root
-    if wish.root and caps is not None and (wish.jailed or keep):
+    # set-user-id programs that were let in could do nothing with an empty set
+    bounding = wish.jailed and (wish.stays_root or spec.no_new_privs is not False)
+    if wish.root and caps is not None and (bounding or keep):
         steps.append(
             capabilities.BeforeDrop(
-                phase=phase, origin=origin, caps=caps, bounding=wish.jailed, keep=keep
+                phase=phase, origin=origin, caps=caps, bounding=bounding, keep=keep
             )
         )
     if wish.root and who != users.Identity():

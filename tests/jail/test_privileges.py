@@ -72,6 +72,14 @@ def test_capabilities_are_kept_in_the_process_and_in_its_programs(jail):
     assert jail(spec, sets_of_a_program) == [bits] * 5
 
 
+def test_where_programs_may_gain_privileges_the_bounding_set_stays_but_for_root(jail):
+    bounding = status_of("CapBnd")
+    user = JailSpec(rootfs="host", uid="20001", no_new_privs=False)
+    root = JailSpec(rootfs="host", no_new_privs=False)
+    assert jail(user, sets, born_in=FIVE) == [NONE, NONE, NONE, bounding, NONE]
+    assert jail(root, sets, born_in=FIVE) == [NONE] * 5
+
+
 def test_cap_without_a_jail_leaves_the_bounding_set_alone(jail):
     bounding = status_of("CapBnd")
     cap = frozenset({10})

@@ -10,7 +10,7 @@ from donjon.config import launch as config_launch
 from donjon.emperor import client
 from donjon.errors import DonjonError, JailError
 from donjon.jail import overlay, rootspec
-from donjon.verbs import arguments, reading
+from donjon.verbs import arguments, reading, text
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -20,6 +20,7 @@ def main(verb: str, words: Sequence[str]) -> int:
     parser.add_argument("--file", metavar="FILE", help="a configuration instead of a vassal")
     reading.add_world(parser)
     arguments.add_control(parser)
+    arguments.add_json(parser)
     chosen = parser.parse_args(words)
     if bool(chosen.name) == bool(chosen.file):
         parser.error("name a vassal, or give --file FILE")
@@ -33,7 +34,10 @@ def main(verb: str, words: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise JailError(f"cannot reset {upper}", reason="only root may")
     overlay.to_base(upper)
-    print(f"{who} begins at its base: {upper} is empty")
+    if chosen.json:
+        text.as_json({"name": who, "upper": upper})
+    else:
+        text.line(f"{who} begins at its base: {upper} is empty")
     return 0
 
 
