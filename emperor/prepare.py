@@ -75,6 +75,7 @@ class Reading:
         return (
             self.clone_words,
             self.walls,
+            *(getattr(self.bare, field) for field in LIVE_LIMITS.values()),
             self.uid,
             self.gid,
             self.launch.spawn,
