@@ -41,11 +41,17 @@ HOOK_PAUSE = 10.0
 """Seconds between two runs of hook-fault for one kind of fault of one vassal; the next run is told
 how often it happened."""
 
+SILENCE = 60.0
+"""Seconds between two lines about the same pressure in a log."""
+
 PAUSE = 1.0
 """Seconds between two looks for what the kernel tells."""
 
 RECENT = 16
 PROCESSES = 32
+LOOKED_AT = 256
+"""Processes of a group that are looked at for the largest: there may be thousands."""
+
 _HEADER = struct.Struct("iIII")  # struct inotify_event of linux/inotify.h, without the name
 
 
@@ -125,6 +131,7 @@ class Record:
     watches: list[int] = field(default_factory=list)
     untold: Counter[Kind] = field(default_factory=Counter)
     told: dict[Kind, float] = field(default_factory=dict)
+    said: dict[Kind, float] = field(default_factory=dict)  # when a log had a line of it
     due: set[Kind] = field(default_factory=set)  # kinds that the hook will be told of
     look_due: bool = False
     there: tuple[Seen, ...] = ()  # its processes when the kernel told of something
@@ -183,19 +190,17 @@ class Faults:
 
     def _look_around(self) -> None:
         """Look at the next of those, a few at a time: all of them once in LOOK seconds."""
-        if not self._round:
-            self._round = [name for name, record in self._records.items() if record.silent]
-        self._looking = bool(self._round) and not self.emperor.ending
+        silent = [name for name, record in self._records.items() if record.silent]
+        self._looking = bool(silent) and not self.emperor.ending
         if not self._looking:
             return
-        pause = max(STEP, LOOK / len(self._round))
-        for _ in range(math.ceil(self._silent() * pause / LOOK)):
-            if self._round:
-                self._look_at(self._round.pop())
+        self._round = self._round or silent
+        pause = max(STEP, LOOK / len(silent))
+        now = math.ceil(len(silent) * pause / LOOK)
+        turn, self._round = self._round[:now], self._round[now:]
+        for name in turn:
+            self._look_at(name)
         self.reactor.after(pause, self._look_around)
-
-    def _silent(self) -> int:
-        return sum(record.silent for record in self._records.values())
 
     def _look_at(self, name: str) -> None:
         """Look at one that can have done something."""
@@ -328,10 +333,18 @@ class Faults:
         there = record.there or snapshot(record.paths)
         record.recent.append(Fault(kind, count, time.time(), text, there))
         record.untold[kind] += count
-        if kind not in _QUIET:
+        if kind not in _QUIET and self._may_say(record, kind):
             log.write(f"[emperor] vassal {name}: {text}")
             vassal.log.say(text)
         self._tell(vassal, kind)
+
+    def _may_say(self, record: Record, kind: Kind) -> bool:
+        """Whether a log has room for it: pressure lasts, and is told every two seconds."""
+        now = self.reactor.clock()
+        if kind in _RESOURCES.values() and now - record.said.get(kind, -SILENCE) < SILENCE:
+            return False
+        record.said[kind] = now
+        return True
 
     def _tell(self, vassal: Vassal, kind: Kind) -> None:
         """Run the hooks, at most once in HOOK_PAUSE for one kind."""
@@ -386,7 +399,7 @@ class Faults:
 def snapshot(paths: Sequence[str]) -> tuple[Seen, ...]:
     """Return the processes of a vassal's groups, the largest first."""
     pids = {pid for path in paths for pid in pids_of(path)}
-    found = [one for pid in pids if (one := _look_at(pid)) is not None]
+    found = [one for pid in sorted(pids)[:LOOKED_AT] if (one := _look_at(pid)) is not None]
     return tuple(sorted(found, key=lambda one: (-one.rss, one.pid))[:PROCESSES])
 
 

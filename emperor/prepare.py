@@ -78,6 +78,7 @@ class Reading:
             self.clone_words,
             self.walls,
             self.ids,
+            *(getattr(self.bare, field) for field in LIVE_LIMITS.values()),
             self.uid,
             self.gid,
             self.launch.spawn,

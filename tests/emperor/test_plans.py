@@ -10,9 +10,12 @@ from pathlib import Path
 import hosting
 import pytest
 
+from donjon.config.entry import Entry
 from donjon.config.hosting import VOCABULARY, read_plans
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import plans
+from donjon.emperor.prepare import Preparer
+from donjon.emperor.scanner import Found
 from donjon.errors import ConfigError, OptionError
 from donjon.jail import cgroup_layout
 from donjon.jail.spec import CgroupPath, JailSpec
@@ -419,3 +422,19 @@ def test_a_vassal_started_again_has_nothing_of_an_older_plan(host, base):
     endless = Path(LAYOUT.old["memory"], "memory.limit_in_bytes").read_text().strip()
     assert value("memory", base, "shop.ini", "memory.limit_in_bytes") == endless
     assert value("pids", base, "shop.ini", "pids.max") == "64"
+
+
+@pytest.mark.root
+@pytest.mark.cgroup1
+def test_a_limit_of_the_vassals_own_is_another_jail_and_one_of_its_plan_is_not(tmp_path):
+    spec, _known = load(tmp_path, sources=(str(tmp_path),))
+    preparer = Preparer(spec, ("donjon",))
+    found = Found("shop.ini", str(tmp_path / "shop.ini"), 1, (0, 0), 33, 33, 1)
+
+    def key(**words):
+        entries = [Entry(name.replace("_", "-"), text) for name, text in words.items()]
+        return preparer.understand("shop.ini", found, entries).jail_key()
+
+    assert key(plan="gold") == key(plan="bronze")
+    assert key(plan="gold", max_fd="50") != key(plan="gold", max_fd="60")
+    assert key(cgroup_opt="pids.max=5") == key(cgroup_opt="pids.max=6")
