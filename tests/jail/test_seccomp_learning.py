@@ -89,14 +89,16 @@ def test_the_recorder_holds_nothing_of_the_jails(jail, tmp_path):
     record = tmp_path / "record"
 
     def look():
-        for name in os.listdir("/proc"):
-            if name.isdigit() and Path(f"/proc/{name}/comm").read_text() == "donjon recorder\n":
-                facts = status_of("Uid", name), status_of("NoNewPrivs", name)
-                return int(name), facts
-        return None
+        [name] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return (
+            int(name),
+            status_of("Name", name),
+            status_of("Uid", name),
+            status_of("NoNewPrivs", name),
+        )
 
-    pid, facts = jail(learning(record), look)
-    assert facts == ("20001\t20001\t20001\t20001", "1")
+    pid, *facts = jail(learning(record), look)
+    assert facts == ["donjon recorder", "\t".join(["20001"] * 4), "1"]
     # it ends with the last process that it listens to
     try:
         pidfd = os.pidfd_open(pid)

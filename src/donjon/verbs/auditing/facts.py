@@ -65,7 +65,7 @@ def gather(pid: int, plan: tuple[str, ...] = ()) -> Facts:
     """Return the facts about the jail whose first process is ``pid``. Raises DonjonError."""
     try:
         mounts = tuple(_mounts(pid))
-        own_root = not os.path.samestat(os.stat(f"/proc/{pid}/root/"), os.stat("/"))
+        own_root = not os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/"))
         cgroups = _cgroups(pid)
         parents_cgroups = _cgroups(_parent(pid))
     except FileNotFoundError as error:

@@ -84,7 +84,7 @@ def _other_process() -> None:
 
 
 def _uid_of(name: str) -> int:
-    with contextlib.suppress(FileNotFoundError):  # it ended
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended
         number = os.open(f"/proc/{name}/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
             lines = os.read(number, 4096).split(b"\n")
