@@ -67,23 +67,26 @@ class Ledger:
     def __init__(self, path: str = PATH, accounts: Sequence[str] = ACCOUNTS) -> None:
         self.path = path
         self._accounts = tuple(accounts)
-        self._known: tuple[object, tuple[Range, ...]] = (None, ())
+        self._known: tuple[object, dict[str, Range]] = (None, {})
         self._taken: tuple[object, tuple[Range, ...]] = (None, ())
 
     def ranges(self) -> tuple[Range, ...]:
         """Return all ranges, lowest first. Raises JailError for a ledger that is damaged."""
-        identity = _identity(self.path)
-        if identity is None:
-            return ()
-        if self._known[0] != identity:
-            with _telling(f"cannot read the id ledger {self.path}"):
-                text = _read(self.path)
-            self._known = (identity, _parse(self.path, text))
-        return self._known[1]
+        return tuple(self._by_name().values())
 
     def find(self, name: str) -> Range | None:
         """Return the range of ``name``."""
-        return next((one for one in self.ranges() if one.name == name), None)
+        return self._by_name().get(name)
+
+    def _by_name(self) -> dict[str, Range]:
+        with _telling(f"cannot read the id ledger {self.path}"):
+            identity = _identity(self.path)
+            if identity is None:
+                return {}
+            text = None if self._known[0] == identity else _read(self.path)
+        if text is not None:
+            self._known = (identity, {one.name: one for one in _parse(self.path, text)})
+        return self._known[1]
 
     def assign(self, name: str, size: int) -> Range:
         """Return the range of ``name``; it gets one of ``size`` ids if it has none."""
@@ -178,12 +181,13 @@ class Ledger:
             lock = Fd(os.open(f"{self.path}.lock", flags, 0o600))
         with lock:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
-            self._known = (None, ())  # time stamps are coarse: what matters is what is there now
+            self._known = (None, {})  # time stamps are coarse: what matters is what is there now
             yield
 
     def _write(self, ranges: Iterable[Range]) -> None:
         """Replace the ledger, all of it or nothing. The lock is held."""
-        text = HEADER.encode() + b"".join(_line(one) for one in sorted(ranges))
+        ordered = sorted(ranges)
+        text = HEADER.encode() + b"".join(map(_line, ordered))
         new = f"{self.path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with _telling(f"cannot write the id ledger {self.path}"):
@@ -196,6 +200,7 @@ class Ledger:
             directory = os.path.dirname(self.path) or "."
             with Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
                 os.fsync(folder.fileno())
+        self._known = (_identity(self.path), {one.name: one for one in ordered})
 
 
 def _check_bounds(wanted: Range) -> None:
@@ -217,7 +222,7 @@ def _telling(what: str) -> Iterator[None]:
 def _identity(path: str) -> tuple[int, int, int, int] | None:
     try:
         info = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return None
     return info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size
 

@@ -127,6 +127,13 @@ def test_a_damaged_ledger_gives_nothing_out(ledger, text, reason):
     )
 
 
+def test_a_ledger_that_cannot_be_looked_at_is_not_taken_for_an_empty_one(tmp_path, accounts):
+    (tmp_path / "file").write_text("")
+    for path, reason in ((tmp_path / "file" / "ids", "Not a directory"), (tmp_path, "directory")):
+        with pytest.raises(JailError, match=f"cannot read the id ledger .*{reason}"):
+            Ledger(str(path), accounts).assign("a", 16)
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "rename"])
 def test_a_disk_that_fails_is_one_line_and_nothing_is_given(ledger, call):
     ledger.assign("a", 16)

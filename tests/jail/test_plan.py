@@ -57,7 +57,7 @@ def test_the_privilege_phase_has_the_order_of_the_original():
         "PivotRoot",
         "Unshare",
         "Refork",
-        "Gate",
+        "InterfaceGate",
         "Gate",
         "Named",
         "NoCoreDumps",
