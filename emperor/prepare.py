@@ -233,7 +233,7 @@ def needs_root(launch: Launch) -> bool:
     return bool(
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
-        or jail.privileged_exec
+        or jail.privileged_exec or jail.in_freebsd_jail
     )  # fmt: skip
 
 

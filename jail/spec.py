@@ -60,6 +60,24 @@ class KeepMount:
 
 
 @dataclass(frozen=True, slots=True)
+class OldJail:
+    """``jail = ROOTFS [HOSTNAME] [JAILNAME]`` of FreeBSD's jail(2)."""
+
+    path: str
+    hostname: str = ""
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JailParameter:
+    """``jail2 = KEY[=VALUE]`` of FreeBSD's jail_set(2); a flag's value may be None."""
+
+    key: str
+    value: str | None = None
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
 class WaitFor:
     """A gate of start-up: ``kind`` is interface, fs, file, dir, mountpoint or socket."""
 
@@ -118,6 +136,14 @@ class JailSpec:
     cgroup_options: tuple[CgroupOption, ...] = ()
     cgroup_dir_mode: int = 0o700
 
+    # FreeBSD's jails
+    jail: OldJail | None = None
+    jail_ip4: tuple[str, ...] = ()
+    jail_ip6: tuple[str, ...] = ()
+    jail_parameters: tuple[JailParameter, ...] = ()  # jail2
+    jail_attach: str | None = None  # jid or name
+    jidfile: str | None = None
+
     # identity and privileges
     uid: str | None = None
     gid: str | None = None
@@ -156,6 +182,11 @@ class JailSpec:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @property
+    def in_freebsd_jail(self) -> bool:
+        """Whether a jail of FreeBSD was asked for."""
+        return bool(self.jail or self.jail_parameters or self.jail_attach)
+
+    @property
     def is_jailed(self) -> bool:
         """Whether any wall was asked for, so that safe defaults apply (architecture §5)."""
         return bool(
@@ -169,4 +200,5 @@ class JailSpec:
             or self.binds
             or self.tmpfs
             or self.jailed
+            or self.in_freebsd_jail
         )

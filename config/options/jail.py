@@ -188,5 +188,4 @@ OPTIONS = (
     *CGROUPS,
     *unbuilt("namespaces", required="setns-socket setns-socket-skip|setns-skip"),
     *unbuilt("namespaces", nothing="setns-preopen", harmless=True),
-    *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )
