@@ -27,7 +27,7 @@ def extension(name: str, sources: str) -> Extension:
 LINUX = [
     extension(
         "syscalls._linux",
-        "_linux _faults _process _mount _file _privilege _cmdline _inotify",
+        "_linux _faults _process _mount _file _privilege _cmdline _inotify _tape",
     ),
     extension(
         "server._wsgi",

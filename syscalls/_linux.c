@@ -161,8 +161,8 @@ add_capabilities(PyObject *module)
 static int
 module_exec(PyObject *module)
 {
-    PyMethodDef *tables[] = {fault_methods,     process_methods, mount_methods,  file_methods,
-                             privilege_methods, cmdline_methods, inotify_methods};
+    PyMethodDef *tables[] = {fault_methods,     process_methods, mount_methods,   file_methods,
+                             privilege_methods, cmdline_methods, inotify_methods, tape_methods};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (PyModule_AddFunctions(module, tables[i]) < 0) {
             return -1;

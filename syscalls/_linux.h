@@ -71,5 +71,6 @@ extern PyMethodDef file_methods[];
 extern PyMethodDef privilege_methods[];
 extern PyMethodDef cmdline_methods[];
 extern PyMethodDef inotify_methods[];
+extern PyMethodDef tape_methods[];
 
 #endif
