@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
-from donjon.emperor import evaluator, orders, packing
+from donjon.emperor import direct, evaluator, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
@@ -246,7 +246,8 @@ class Zygote:
         if order.birth is not None and order.birth.launch.jail.rootfs == "host":
             zygote.refresh()
         try:
-            pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+            played = direct.bear(order, fds, self.entry)
+            pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except OSError as error:
             reason = f"cannot clone: {error.strerror}"
             orders.send(self.link, Answer(number=order.number, error=reason))
