@@ -27,7 +27,13 @@ def extension(name: str, sources: str) -> Extension:
 LINUX = [
     extension(
         "syscalls._linux",
-        "_linux _faults _process _mount _file _privilege _cmdline _inotify _tape",
+        "_linux _faults _process _mount _file _privilege _cmdline _confine _inotify _loop _memory"
+        " _tape cmdline faults fork",
+    ),
+    extension(
+        "emperor._birth",
+        "_birth newborn acts listening sitter"
+        " ../syscalls/cmdline ../syscalls/faults ../syscalls/fork",
     ),
     extension(
         "server._wsgi",

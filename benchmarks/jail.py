@@ -213,6 +213,8 @@ def make_root(place: Path) -> Path:
     root = place / "root"
     for name in ("usr", "etc", "tmp", "proc", "dev", "run", "sys"):
         (root / name).mkdir(parents=True)
+    for name in ("resolv.conf", "hosts"):
+        (root / "etc" / name).touch()
     for name in LINKS:
         (root / name).symlink_to(f"usr/{name}")
     return root

@@ -10,7 +10,7 @@ from donjon.config.spec import EmperorSpec, Launch
 from donjon.errors import ConfigError, OptionError
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
-from donjon.origin import Origin
+from donjon.origin import DEFAULT, Origin
 from donjon.server.spec import Application, Listener, ServerSpec
 
 PORT_MAX = 65535
@@ -61,6 +61,8 @@ class Builder:
         "fallback_config",
         "hooks",
         "jail",
+        "plan",
+        "plan_origin",
         "routers",
         "server",
         "shared_sockets",
@@ -82,6 +84,8 @@ class Builder:
         self.abstract_sockets = False
         self.fallback_config: str | None = None
         self.spawn: str | None = None
+        self.plan: str | None = None
+        self.plan_origin = DEFAULT
         self.strict = False
         self.advice: list[Advice] = []
 
@@ -115,6 +119,8 @@ class Builder:
             emperor=EmperorSpec(**self.emperor.fields()) if sources else None,
             fallback_config=self.fallback_config,
             spawn=self.spawn,
+            plan=self.plan,
+            plan_origin=place(self.plan_origin),
             strict=self.strict,
             argv0=argv0,
         )

@@ -88,6 +88,14 @@ def facts_of(launch: Launch) -> Facts:
             raise HookError(
                 f"bad alarm {alarm.name}", origin=alarm.origin, reason=str(error)
             ) from error
+    known = {alarm.name for alarm in launch.server.alarms}
+    for watch in launch.server.fd_watches:
+        if watch.alarm and watch.alarm not in known:
+            raise HookError(
+                f"no alarm is called {watch.alarm}",
+                origin=watch.origin,
+                hint=f"alarm = {watch.alarm} log: makes one",
+            )
     return Facts(
         wait_for_fs_timeout=jail.wait_for_fs_timeout,
         wait_for_socket_timeout=jail.wait_for_socket_timeout,
@@ -111,7 +119,8 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
     Without root there is no privilege phase, without a jail no post-jail (uwsgi-facts 2.2).
     """
     jail = launch.jail
-    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs
+    covers = jail.mask_paths or jail.readonly_paths
+    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs or covers
     absent: set[Phase] = set()
     if not root:
         absent = {Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from donjon.config.entry import Entry
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
-from donjon.origin import Origin
+from donjon.origin import DEFAULT, Origin
 from donjon.server.spec import ServerSpec
 
 
@@ -55,6 +55,10 @@ class EmperorSpec:
     spawner_preload: tuple[str, ...] = ()  # modules the zygote imports (ours)
     log_directory: str | None = None  # vassals' logs, one file each (ours)
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
+    plan_file: str | None = None  # hosting plans (ours)
+    plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan
+    ksm_trust: tuple[str, ...] = ()  # patterns of names whose pages may be merged
+    plan_cgroup: str = "donjon"  # below the root of each hierarchy
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
@@ -69,5 +73,7 @@ class Launch:
     emperor: EmperorSpec | None = None
     fallback_config: str | None = None
     spawn: str | None = None  # per vassal: fork | exec
+    plan: str | None = None  # per vassal, for the Emperor
+    plan_origin: Origin = DEFAULT
     strict: bool = False
     argv0: str = "donjon"  # what this program was called

@@ -13,6 +13,7 @@ from donjon.emperor import ondemand
 from donjon.emperor.leftovers import sockets_of
 from donjon.emperor.nursery import Cradle
 from donjon.emperor.orders import Answer
+from donjon.emperor.plans import UnknownPlanError
 from donjon.emperor.prepare import Reading
 from donjon.emperor.protocol import ToVassal
 from donjon.emperor.reading import NotYetError
@@ -92,6 +93,7 @@ class Conduct:
             log.debug(f"[emperor] vassal {vassal.name}: {outcome}")
             self.happen(vassal, Event.NOT_YET)
         elif isinstance(outcome, DonjonError):
+            vassal.plan_unknown = isinstance(outcome, UnknownPlanError)
             self._complain(vassal, outcome)
             self.happen(vassal, Event.READ_FAILED)
         else:
@@ -147,12 +149,14 @@ class Conduct:
                 f"[emperor-tyrant] dropping privileges to {vassal.found.uid} {vassal.found.gid} "
                 f"for instance {vassal.name}"
             )
-        self.emperor.errands.greet(vassal.name, self._variables(vassal))
+        self.emperor.errands.greet(vassal.name, self.variables(vassal))
+        self.emperor.resources.born(vassal)
         self.happen(vassal, Event.BORN)
         if vassal.read_again and vassal.state is State.RUNNING:
             self.happen(vassal, Event.CHANGED)
 
-    def _variables(self, vassal: Vassal) -> dict[str, str]:
+    def variables(self, vassal: Vassal) -> dict[str, str]:
+        """Return what hooks are told of a vassal."""
         return {
             "UWSGI_VASSAL_CONFIG": vassal.name,
             "UWSGI_VASSAL_PID": str(vassal.pid),
@@ -226,6 +230,7 @@ class Conduct:
     def clean(self, vassal: Vassal) -> None:
         """Give back what a dead vassal had."""
         had_process = vassal.process is not None
+        self.emperor.resources.frost.died(vassal)
         self.emperor.keeper.clean(vassal)
         for timer in (vassal.curse, vassal.pulse):
             if timer is not None:
@@ -253,6 +258,7 @@ class Conduct:
 
     def forget(self, vassal: Vassal) -> None:
         """It is no more."""
+        self.emperor.resources.forget(vassal)
         self.court.dismiss(vassal)
         self.emperor.nursery.groups.forget(vassal.name)
         if vassal.gap is not None:
@@ -273,7 +279,7 @@ class Conduct:
         if process is None or vassal.reading is None:
             return
         log.write(f"[emperor] reload the uwsgi instance {vassal.name}")
-        process.reading = vassal.reading
+        self.emperor.resources.change(vassal, vassal.reading)
         vassal.respawns += 1
         vassal.marks.renew()
         self.emperor.keeper.send_launch(vassal)
@@ -313,6 +319,8 @@ class Conduct:
 
     def _feel_pulse(self, vassal: Vassal) -> None:
         """One timer a vassal, put off to the end of the newest beat's validity when it fires."""
+        if self.emperor.resources.frost.is_frozen(vassal):
+            vassal.marks.beat = self.reactor.clock()
         silence = self.reactor.clock() - vassal.marks.beat
         left = self.spec.required_heartbeat - silence
         if left > 0:

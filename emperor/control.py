@@ -72,6 +72,7 @@ class ControlServer:
             "stop": lambda request: self._tell(request, Event.STOP, "is told to stop"),
             "start": self._start,
             "logs": self._logs,
+            "plans": lambda _request: self.emperor.resources.overview(),
         }
 
     def open(self) -> None:
@@ -217,6 +218,7 @@ class ControlServer:
 
     def _row(self, vassal: Vassal) -> JSON:
         row = stats.vassal_row(vassal)
+        row.update(self.emperor.resources.facts(vassal))
         row["name"] = row.pop("id")
         row["source"] = row.pop("monitor")
         row["path"] = vassal.found.path
@@ -240,6 +242,7 @@ class ControlServer:
                 f"{one.protocol} {one.address}"
                 for one in (*server.listeners, *server.http_routers)
             ]
+        row["resources"] = self.emperor.resources.row(vassal)
         row["log"] = vassal.log.tail(20)
         return {"vassal": row}
 

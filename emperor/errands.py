@@ -44,6 +44,9 @@ class Errands:
         self.steps = runner.steps(
             [hook for hook in hooks if hook.phase is Phase.AS_EMPEROR], Facts()
         )
+        self.fault_steps = runner.steps(
+            [hook for hook in hooks if hook.phase is Phase.FAULT], Facts()
+        )
         self._queues: dict[str, deque[Errand]] = {}
         self._children: dict[str, tuple[int, int]] = {}
         self.idle: Callable[[], None] = lambda: None
@@ -56,6 +59,12 @@ class Errands:
     def greet(self, name: str, variables: Mapping[str, str]) -> None:
         """Run the as-emperor hooks for a vassal that was just born."""
         for step in self.steps:
+            work = functools.partial(_run, step, name, variables)
+            self._add(name, Errand(step.describe(), work))
+
+    def fault(self, name: str, variables: Mapping[str, str]) -> None:
+        """Run the hooks for a fault of a vassal."""
+        for step in self.fault_steps:
             work = functools.partial(_run, step, name, variables)
             self._add(name, Errand(step.describe(), work))
 

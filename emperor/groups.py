@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from donjon import log
+from donjon.emperor import live
 from donjon.emperor.janitor import kill, members
 from donjon.emperor.reactor import Reactor
 from donjon.jail import cgroups
-from donjon.jail.spec import JailSpec
+from donjon.jail.spec import CgroupOption, JailSpec
 
 RETRY = 0.05
 TRIES = 100
@@ -28,15 +30,26 @@ class Groups:
         self.removed: Callable[[str], None] = lambda _path: None
         self._made: set[str] = set()
         self._users: dict[str, set[str]] = {}  # vassal → paths
+        self._given: dict[str, tuple[CgroupOption, ...]] = {}  # what was written to them
 
     def prepare(self, vassal: str, spec: JailSpec) -> cgroups.Prepared | None:
         """Make the groups of a vassal. Raises JailError; nothing is left then."""
         if not spec.cgroups:
             return None
-        prepared = cgroups.prepare(spec)
+        undone = tuple(live.taken_back(self._given.get(vassal, ()), spec.cgroup_options))
+        prepared = cgroups.prepare(replace(spec, cgroup_options=undone + spec.cgroup_options))
+        self._given[vassal] = spec.cgroup_options
         self._made.update(prepared.created)
         self._users.setdefault(vassal, set()).update(prepared.paths)
         return prepared
+
+    def changed(self, vassal: str, spec: JailSpec) -> None:
+        """Remember what was written to the groups of a vassal that runs."""
+        self._given[vassal] = spec.cgroup_options
+
+    def paths(self, vassal: str) -> list[str]:
+        """All groups of a vassal, those that were there before too."""
+        return sorted(self._users.get(vassal, ()))
 
     def made_for(self, vassal: str) -> tuple[str, ...]:
         """The groups of a vassal that exist because of this Emperor."""
@@ -47,18 +60,29 @@ class Groups:
         found = {one for path in self.made_for(vassal) for one in cgroups.parents_of(path)}
         return tuple(sorted(found))
 
+    def own(self, vassal: str) -> list[str]:
+        """Those of them in which nobody else is."""
+        return [
+            path
+            for path in self.made_for(vassal)
+            if sum(path in paths for paths in self._users.values()) == 1
+        ]
+
     def sweep(self, vassal: str) -> None:
         """Its master is dead: kill what else is in the groups it has for itself."""
-        for path in self.made_for(vassal):
-            if sum(path in paths for paths in self._users.values()) == 1:
-                for pidfd in members(path):
-                    kill(pidfd)
-                    os.close(pidfd)
+        own = self.own(vassal)
+        if cgroups.kill_all(own):
+            return
+        for path in own:
+            for pidfd in members(path):
+                kill(pidfd)
+                os.close(pidfd)
 
     def forget(self, vassal: str) -> None:
         """Remove the groups of a vassal that nobody else uses."""
         self.sweep(vassal)
         paths = self._users.pop(vassal, set())
+        self._given.pop(vassal, None)
         self._remove(paths & self._made, TRIES)
 
     def remove_all(self) -> None:

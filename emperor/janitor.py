@@ -14,6 +14,7 @@ import select
 import signal
 import stat
 import time
+from collections.abc import Iterable
 
 from donjon import log, syscalls
 from donjon.emperor.orders import Adopted, Leftover, Order
@@ -51,9 +52,13 @@ class Janitor:
         else:
             self._files[leftover.path] = leftover.identity
 
-    def clean(self) -> None:
-        """Kill, wait, remove. Bounded by PATIENCE."""
+    def clean(self, others: Iterable[int] = ()) -> None:
+        """Kill, wait, remove, ``others`` as well. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
+        self._vassals.update(others)
+        for path in self._groups:
+            with contextlib.suppress(OSError):  # gone with its Emperor
+                cgroups.thaw_all([path])
         for pidfd in self._vassals:
             kill(pidfd)
         wait_for_end(list(self._vassals), deadline)
@@ -86,6 +91,8 @@ def wait_for_end(pidfds: list[int], deadline: float) -> None:
 
 def empty_cgroup(path: str, deadline: float) -> None:
     """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
+    with contextlib.suppress(OSError):  # the group is gone
+        cgroups.kill_all([path])
     while time.monotonic() < deadline:
         pidfds = members(path)
         if not pidfds:

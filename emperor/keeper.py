@@ -19,7 +19,7 @@ from donjon import log
 from donjon.emperor.logs import READ_SIZE as LOG_READ_SIZE
 from donjon.emperor.nursery import Cradle, Nursery, send_signal
 from donjon.emperor.orders import Answer
-from donjon.emperor.protocol import READ_SIZE, ToVassal, decode
+from donjon.emperor.protocol import READ_SIZE, FromVassal, ToVassal, decode
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event
@@ -52,6 +52,8 @@ class Keeper:
         self.nursery = nursery
         self.happen = happen
         self._ends: dict[str, Ends] = {}
+        self.freeze: Callable[[Vassal], None] = lambda _vassal: None
+        self.thaw: Callable[[Vassal], None] = lambda _vassal: None
 
     def adopt(self, vassal: Vassal, cradle: Cradle, answer: Answer) -> bool:
         """Take over a newborn. False when there is none; the reason is the vassal's error."""
@@ -121,6 +123,7 @@ class Keeper:
 
     def tell(self, vassal: Vassal, byte: ToVassal) -> bool:
         """Say one byte. False when nobody listens."""
+        self.thaw(vassal)
         process = vassal.process
         if process is None or process.control is None:
             return False
@@ -152,6 +155,7 @@ class Keeper:
 
     def signal(self, vassal: Vassal, number: signal.Signals) -> None:
         """Send a signal to the vassal's process."""
+        self.thaw(vassal)
         if vassal.process is not None:
             send_signal(vassal.process, number)
 
@@ -187,6 +191,8 @@ class Keeper:
             self._mute(control, pause, events)
         for event in decode(data):
             self.happen(vassal, event)
+        if FromVassal.FREEZE in data:
+            self.freeze(vassal)
 
     def _mute(self, control: socket.socket, seconds: float, _events: int) -> None:
         """Stop listening to a vassal that shouts."""

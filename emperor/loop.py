@@ -29,6 +29,7 @@ from donjon.emperor.nursery import Nursery
 from donjon.emperor.prepare import Preparer
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.reader import Reader
+from donjon.emperor.resources import Resources
 from donjon.emperor.roster import Vassal
 from donjon.emperor.spawner import Spawner
 from donjon.emperor.stats import StatsServer
@@ -93,6 +94,7 @@ class Emperor:
         self.errands = Errands(self.reactor, hooks)
         self.keeper = Keeper(self.reactor, self.nursery, self.happen)
         self.reader = Reader(self.reactor, self.nursery, Preparer(spec, argv0, hooks))
+        self.resources = Resources(self)
         self.conduct = Conduct(self)
         self.survey = Survey(spec, self.reactor, self.court, self.happen)
         self.survey.met = self.conduct.meet
@@ -136,6 +138,7 @@ class Emperor:
         self._announce()
         self.stats.open()
         self.control.open()
+        self.resources.begin()
         self.survey.begin()
         if self.upper is not None:
             self.upper.greet()
@@ -193,7 +196,8 @@ class Emperor:
         self._end_mercy()
 
     def reload_all(self) -> None:
-        """Reload every vassal (SIGHUP)."""
+        """Reload the plans and every vassal (SIGHUP)."""
+        self.resources.reload_plans()
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RELOAD)
 
@@ -273,6 +277,7 @@ class Emperor:
         self.control.close()
         self.stats.close()
         self.survey.close()
+        self.resources.close()
         self.spawner.close()
         self.nursery.groups.remove_all()
         self.court.close()

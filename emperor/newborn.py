@@ -24,7 +24,7 @@ from donjon.emperor.orders import Order
 from donjon.errors import DonjonError, HookError
 from donjon.hooks import runner
 from donjon.hooks.action import Facts
-from donjon.jail import capabilities, mounts, template
+from donjon.jail import capabilities, idmaps, mounts, template
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 
@@ -89,6 +89,7 @@ def arrange(order: Order, fds: list[int]) -> dict[str, list[int]]:
     keep = [fd for fd in keep if _needed_later(fd, named)]
     if order.birth is not None and order.birth.launch.jail.rootfs:
         keep += template.descriptors()
+    keep += idmaps.descriptors()
     _close_between(FIRST_FREE_FD, sorted(keep))
     return named
 

@@ -288,6 +288,7 @@ class Nursery:
             environment=self.environment(vassal),
             argv=reading.argv,
             outline=reading.outline.in_cgroups() if in_cgroups else reading.outline,
+            shares_environment=not vassal.zerg,
         )
 
     def _send(self, waiting: Waiting) -> None:

@@ -12,7 +12,8 @@ import array
 import os
 import pickle
 import socket
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,9 @@ from donjon.emperor.birth import Birth
 from donjon.fd import Fd
 from donjon.hooks.spec import Hook
 
-DIRECT, BY_MEMFD = b"D", b"M"
+DIRECT, BY_MEMFD, PLAIN_ANSWER, NOTE = b"D", b"M", b"A", b"N"
+_LENGTH = struct.Struct("=I")
+_PLAIN_ANSWER = struct.Struct("=x3xiii")
 DIRECT_LIMIT = 96 * 1024
 """Bytes sent directly; the default send buffer is about 200 KiB and holds a few orders."""
 
@@ -86,15 +89,31 @@ class Answer:
     pidfd: int = field(default=-1, compare=False)
 
 
+def send_packet(link: socket.socket, packet: bytes, fds: tuple[int, ...]) -> None:
+    """Send a packet that is written already."""
+    _send(link, packet, fds)
+
+
 def send(link: socket.socket, message: Any, fds: tuple[int, ...] = ()) -> None:
     """Send one message with descriptors; they stay open here."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     if len(data) <= DIRECT_LIMIT:
-        _send(link, DIRECT + data, fds)
+        _send(link, (NOTE if isinstance(message, Leftover) else DIRECT) + data, fds)
         return
     with Fd(os.memfd_create("order", os.MFD_CLOEXEC)) as body:
         os.write(body.fileno(), data)
         _send(link, BY_MEMFD, (*fds, body.fileno()))
+
+
+def notes(text: bytes) -> Iterator[Leftover]:
+    """Read packets that were kept, each after its length."""
+    at = 0
+    while at < len(text):
+        (length,) = _LENGTH.unpack_from(text, at)
+        at += _LENGTH.size + length
+        message = pickle.loads(text[at - length + 1 : at])
+        if isinstance(message, Leftover):
+            yield message
 
 
 def receive(link: socket.socket) -> tuple[Any, list[int]] | None:
@@ -110,13 +129,20 @@ def receive(link: socket.socket) -> tuple[Any, list[int]] | None:
     for level, kind, body in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds += array.array("i", body)
-    if not data:
-        return None
+    return None if not data else (decode(data, fds), fds)
+
+
+def decode(data: bytes, fds: list[int]) -> Any:
+    """Return the message of a packet; a descriptor that only carried it is taken from ``fds``."""
+    if data[:1] == PLAIN_ANSWER:
+        number, pid, error = _PLAIN_ANSWER.unpack(data)
+        reason = f"cannot clone: {os.strerror(error)}" if error else ""
+        return Answer(number=number, pid=pid, error=reason)
     if data[:1] == BY_MEMFD:
         with Fd(fds.pop()) as body_fd:
             content = os.pread(body_fd.fileno(), os.fstat(body_fd.fileno()).st_size, 0)
-        return pickle.loads(content), fds
-    return pickle.loads(data[1:]), fds
+        return pickle.loads(content)
+    return pickle.loads(data[1:])
 
 
 def _send(link: socket.socket, data: bytes, fds: tuple[int, ...]) -> None:

@@ -13,22 +13,32 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from donjon import log
 from donjon.config import launch as launches
 from donjon.config.entry import Entry
 from donjon.config.evaluation import Evaluation
+from donjon.config.hosting import HostingPlan
 from donjon.config.outline import Outline, outline
 from donjon.config.reader import split_target
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import exposure
+from donjon.emperor import plans as plans_of
 from donjon.emperor.birth import EMPEROR_FD
+from donjon.emperor.live import LIVE_LIMITS
+from donjon.emperor.plans import Plans, is_named
 from donjon.emperor.scanner import Found, format_of
 from donjon.errors import ConfigError
 from donjon.hooks.spec import Hook
 from donjon.jail import plan as plans
 from donjon.jail import userns, users
+from donjon.jail.cgroups import EnterCgroup
+from donjon.jail.confinement import needs_rights
+from donjon.jail.limits import Limit
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
+from donjon.jail.step import Step
 from donjon.origin import Origin
+from donjon.server.spec import ServerSpec
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
 VASSAL_PREFIX = "UWSGI_VASSAL_"
@@ -47,10 +57,13 @@ class Reading:
     clone_words: frozenset[str]
     clone_flags: int
     plan: tuple[str, ...]
+    walls: tuple[str, ...]  # the plan, without what can be changed while it runs
     outline: Outline
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
     host_ids: tuple[int, int] = (-1, -1)  # who root inside a user namespace is on the host
+    bare: JailSpec = dataclasses.field(default_factory=JailSpec)  # without its hosting plan
+    hosting: HostingPlan | None = None
 
     @property
     def is_foreign(self) -> bool:
@@ -62,7 +75,7 @@ class Reading:
         """What must be equal for a running jail to go on with a new configuration."""
         return (
             self.clone_words,
-            self.plan,
+            self.walls,
             self.uid,
             self.gid,
             self.launch.spawn,
@@ -131,6 +144,7 @@ class Preparer:
         self.argv0 = tuple(argv0)
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
+        self.plans = Plans.load(spec)
 
     def argv(self, name: str, found: Found) -> tuple[str, ...]:
         """Return the vassal's command line."""
@@ -155,7 +169,9 @@ class Preparer:
         )
         drops_at_birth = tyrant and not needs_root(launch)
         jail = dataclasses.replace(
-            launch.jail, clone_flags=launch.jail.clone_flags | self.spec.use_clone
+            launch.jail,
+            clone_flags=launch.jail.clone_flags | self.spec.use_clone,
+            emperor_cap=self.spec.cap,
         )
         if tyrant and not drops_at_birth:
             jail = dataclasses.replace(
@@ -170,7 +186,27 @@ class Preparer:
             exposure.check(jail)
         elif tyrant and _asks_for(jail, found.uid, found.gid):
             jail = dataclasses.replace(jail, uid=None, gid=None)
-        launch = dataclasses.replace(launch, jail=jail)
+        return self._finish(name, found, launch, jail, drops_at_birth=drops_at_birth)
+
+    def replan(self, name: str, found: Found, reading: Reading) -> Reading:
+        """Return a reading as it is with the plans that are defined now. Raises DonjonError."""
+        return self._finish(
+            name, found, reading.launch, reading.bare, drops_at_birth=reading.uid is not None
+        )
+
+    def _finish(
+        self, name: str, found: Found, launch: Launch, bare: JailSpec, *, drops_at_birth: bool
+    ) -> Reading:
+        """Give the jail what its hosting plan says, and understand what follows."""
+        plan = self.plans.plan_of(self.spec, name, launch)
+        jail = plans_of.furnish(
+            bare,
+            plan,
+            name,
+            directory=self.spec.plan_cgroup,
+            frosty=bool(launch.server.idle_freeze) and os.geteuid() == 0,
+        )
+        launch = dataclasses.replace(launch, jail=jail, server=self._merging(name, launch.server))
         words = jail.clone_flags | plans.implied_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
@@ -180,11 +216,24 @@ class Preparer:
             clone_words=words,
             clone_flags=plans.clone_flags(words),
             plan=_jail_of(understood),
+            walls=_walls_of(understood),
             outline=understood,
             uid=found.uid if drops_at_birth else None,
             gid=found.gid if drops_at_birth else None,
             host_ids=_host_ids(jail, words),
+            bare=bare,
+            hosting=plan,
         )
+
+    def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
+        """Return the server without ``ksm``, unless the operator trusts this vassal with it."""
+        if not server.ksm or is_named(name, self.spec.ksm_trust):
+            return server
+        log.write(
+            f"[emperor] vassal {name}: ksm is off: merged pages tell others what is in them "
+            "(ksm-trust names who may share)"
+        )
+        return dataclasses.replace(server, ksm=0)
 
     def _own_limits(self, jail: JailSpec, *, origins_hold: bool) -> frozenset[str]:
         """Return the limits that are not the operator's: root's rights do not apply to them."""
@@ -216,6 +265,25 @@ def _jail_of(understood: Outline) -> tuple[str, ...]:
     )
 
 
+def _walls_of(understood: Outline) -> tuple[str, ...]:
+    """Return the jail's steps without values that a running jail can be given: those of its
+    control groups and of its limits."""
+    last = ORDER[Phase.LIMITS]
+    return tuple(
+        f"{step.phase.value}: {_wall(step)}"
+        for step in understood.plan.steps
+        if ORDER[step.phase] <= last and step.phase not in ON_RELOAD and not _is_live(step)
+    )
+
+
+def _is_live(step: Step) -> bool:
+    return isinstance(step, Limit) and step.kind in LIVE_LIMITS
+
+
+def _wall(step: Step) -> str:
+    return step.walls() if isinstance(step, EnterCgroup) else step.describe()
+
+
 def _host_ids(jail: JailSpec, words: frozenset[str]) -> tuple[int, int]:
     """Return the (uid, gid) that root of the vassal's user namespace is on the host."""
     return userns.host_ids(users.resolve(jail)) if "user" in words else (-1, -1)
@@ -233,7 +301,8 @@ def needs_root(launch: Launch) -> bool:
     return bool(
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
-        or jail.privileged_exec or jail.in_freebsd_jail
+        or jail.privileged_exec or needs_rights(jail) or jail.mask_paths
+        or jail.readonly_paths or jail.in_freebsd_jail
     )  # fmt: skip
 
 

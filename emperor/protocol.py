@@ -20,6 +20,7 @@ class ToVassal(enum.IntEnum):
     STOP = 0  # like SIGINT
     RELOAD = 1
     GRACEFUL = 2  # finish what is being served, then stop
+    GO_ON = 3  # ours: to one that asked to be frozen
 
 
 class FromVassal(enum.IntEnum):
@@ -32,6 +33,7 @@ class FromVassal(enum.IntEnum):
     LEAVE = 22  # stop me; an on-demand vassal goes back to sleep
     HEARTBEAT = 26  # from now on silence means hung
     REINFORCE = 30  # start a zerg beside me
+    FREEZE = 70  # ours: nothing is under way in me, freeze me (idle-freeze)
 
 
 EVENTS: dict[int, Event] = {

@@ -72,6 +72,7 @@ class Vassal:
     on_demand: str = ""  # address of its socket, "" for an ordinary vassal
     doorbell: socket.socket | None = None  # that socket
     read_again: bool = False
+    plan_unknown: bool = False  # the last reading named a plan that nobody defined
     unread: bool = False  # the file was empty or half written when it was looked at
     impatient: bool = False  # its file changed: do not wait for the back-off
     reading_number: int = 0  # of the evaluation under way, 0 for none

@@ -26,12 +26,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
-from donjon.emperor import direct, evaluator, orders, packing
+from donjon.emperor import _birth, begun, direct, evaluator, flat, orders, packing
 from donjon.emperor.janitor import Janitor
-from donjon.emperor.newborn import Entry, live
+from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
+from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
-from donjon.jail import plan, template, zygote
+from donjon.jail import idmaps, plan, template, zygote
 from donjon.server import rehearsal
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -100,7 +101,11 @@ class Spawner:
 
     def send(self, message: Order | Leftover | Adopted, fds: tuple[int, ...] = ()) -> None:
         """Send an order. Never waits long: the caller keeps few orders under way."""
-        orders.send(self.link, message, fds)
+        packet = flat.write(message) if isinstance(message, Order) else None
+        if packet is None:
+            orders.send(self.link, message, fds)
+        else:
+            orders.send_packet(self.link, packet, fds)
 
     def receive(self) -> Answer | None:
         """Return the next answer (its pidfd is the caller's now), or None when the spawner
@@ -160,6 +165,7 @@ def _become_zygote(
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         syscalls.close_range(LINK_FD + 1, 0xFFFFFFFF, 0)
         link = socket.socket(fileno=fd)
+        change_environment(vassal_environment(os.environ))  # once, for all
         plan.warm()
         _preload(preload)
         _hold_template()
@@ -214,31 +220,39 @@ class Zygote:
     def serve(self) -> None:
         """Carry out orders until the Emperor is gone, then clean up."""
         while True:
-            for fd, _events in self.poller.poll():
-                if fd != self.link.fileno():
-                    self.poller.unregister(fd)
-                    self.janitor.gone(fd)
-                elif not self._obey():
-                    self.link.close()
-                    self.janitor.clean()
-                    return
+            held = (*template.descriptors(), -1)[0]
+            what, packet, fds = _birth.serve(self.link.fileno(), self.poller.fileno(), held)
+            if what == _birth.PROCESS_ENDED:
+                self.poller.unregister(fds[0])
+                self.janitor.gone(fds[0])
+            elif what == _birth.TEMPLATE_WANTED:
+                zygote.refresh()
+            elif what == _birth.NOTES_FULL:
+                self._read_notes()
+            elif what != _birth.PACKET_CAME:
+                begun.go_on(what, self.entry)
+            elif packet:
+                self._obey(packet, fds)
+            else:
+                self.link.close()
+                self._read_notes()
+                self.janitor.clean(_birth.alive())
+                return
 
-    def _obey(self) -> bool:
-        packet = orders.receive(self.link)
-        if packet is None:
-            return False
-        message, fds = packet
+    def _obey(self, packet: bytes, fds: list[int]) -> None:
+        message = orders.decode(packet, fds)
         try:
-            if isinstance(message, Leftover):
-                self.janitor.note(message)
-            elif isinstance(message, Adopted):
+            if isinstance(message, Adopted):
                 self._keep(fds.pop(), message)
             elif isinstance(message, Order):
                 self._bear(message, fds)
         finally:
             for fd in fds:
                 os.close(fd)
-        return True
+
+    def _read_notes(self) -> None:
+        for message in orders.notes(_birth.take_notes()):
+            self.janitor.note(message)
 
     def _bear(self, order: Order, fds: list[int]) -> None:
         flags = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | order.clone_flags
@@ -246,17 +260,21 @@ class Zygote:
         if order.birth is not None and order.birth.launch.jail.rootfs == "host":
             zygote.refresh()
         try:
+            if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
+                idmaps.lend(order.birth.launch.jail)
             played = direct.bear(order, fds, self.entry)
             pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
-        except OSError as error:
-            reason = f"cannot clone: {error.strerror}"
-            orders.send(self.link, Answer(number=order.number, error=reason))
+        except (OSError, DonjonError) as error:
+            idmaps.forget()
+            reason = f"cannot clone: {error.strerror}" if isinstance(error, OSError) else error
+            orders.send(self.link, Answer(number=order.number, error=str(reason)))
             return
         if pid == 0:
             self._leave_nest()
             if order.evaluate is not None:
                 evaluator.work(order, fds)
             live(order, fds, self.entry)
+        idmaps.forget()
         orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
         self._keep(pidfd, order)
 

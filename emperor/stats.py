@@ -16,6 +16,7 @@ from donjon.emperor import ondemand
 from donjon.emperor.roster import Vassal
 from donjon.emperor.throttle import Blame
 from donjon.errors import DonjonError
+from donjon.jail import ksm
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
@@ -31,7 +32,7 @@ PATIENCE = 5.0
 
 def document(emperor: Emperor) -> dict[str, Any]:
     """Return the statistics. Times are whole seconds since the epoch, 0 for never."""
-    court = emperor.court
+    court, merging = emperor.court, ksm.status()
     return {
         "version": COMPATIBLE_VERSION,
         "pid": os.getpid(),
@@ -41,7 +42,11 @@ def document(emperor: Emperor) -> dict[str, Any]:
         "emperor": list(emperor.spec.sources),
         "emperor_tyrant": int(emperor.spec.tyrant),
         "throttle_level": 0,
-        "vassals": [vassal_row(vassal) for vassal in court.vassals.values()],
+        "ksm": merging.to_json() if merging else None,
+        "vassals": [
+            {**vassal_row(vassal), **emperor.resources.facts(vassal)}
+            for vassal in court.vassals.values()
+        ],
         "blacklist": [blame_row(name, blame) for name, blame in court.blacklist.items()],
     }
 

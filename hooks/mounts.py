@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.hooks.action import ActionError, Scene, Words, is_variable
+from donjon.jail import oldmounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,9 @@ def _set_attributes(target: str, attributes: int, recursive: int) -> None:
     if not attributes:
         return
     clear = syscalls.MOUNT_ATTR__ATIME if attributes & syscalls.MOUNT_ATTR_NOATIME else 0
+    if oldmounts.lacking():
+        oldmounts.set_attributes_at(target, attributes, recursive=bool(recursive), clear=clear)
+        return
     how = syscalls.AT_RECURSIVE if recursive else 0
     syscalls.mount_setattr(syscalls.AT_FDCWD, target, how, attr_set=attributes, attr_clr=clear)
 

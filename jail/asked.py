@@ -17,11 +17,15 @@ from donjon.jail import (
     hostview,
     interpreter,
     namespaces,
+    oldmounts,
     oldstyle,
+    rootcheck,
+    rootspec,
     userns,
     users,
 )
 from donjon.jail.phase import ORDER, Phase
+from donjon.jail.rootspec import DirectoryRoot, ImageRoot, OverlayRoot, Root
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Step
 from donjon.origin import DEFAULT, Origin
@@ -32,6 +36,8 @@ _ROOT_ONLY = (
     "rootfs",
     "binds",
     "tmpfs",
+    "mask_paths",
+    "readonly_paths",
     "chroot",
     "pivot_root",
     "namespace",
@@ -64,7 +70,21 @@ class Wish:
     @property
     def has_mounts(self) -> bool:
         """Whether the jail's own mounts are asked for."""
-        return bool(self.spec.rootfs or self.spec.binds or self.spec.tmpfs)
+        spec = self.spec
+        covers = spec.mask_paths or spec.readonly_paths
+        return bool(spec.rootfs or spec.binds or spec.tmpfs or covers)
+
+    @property
+    def root_kind(self) -> Root | None:
+        """What ``rootfs`` says, None without one. Raises JailError."""
+        if not self.spec.rootfs:
+            return None
+        try:
+            return rootspec.parse(self.spec.rootfs)
+        except ValueError as error:
+            raise JailError(
+                f"rootfs {self.spec.rootfs}", origin=self.origin("rootfs"), reason=str(error)
+            ) from error
 
     @property
     def own_pids(self) -> bool:
@@ -78,9 +98,20 @@ class Wish:
         """Whether the application has uid 0, be it of a user namespace."""
         return self.host_ids is not None or self.identity.uid in (None, 0)
 
+    @property
+    def shows_runtime(self) -> bool:
+        """Whether the root gets what it lacks of this interpreter."""
+        spec = self.spec
+        if not spec.rootfs or spec.rootfs == HOST:
+            return False
+        if spec.runtime_mount is not None:
+            return spec.runtime_mount
+        return not (spec.privileged_exec or spec.unprivileged_exec)
+
     def walls(self) -> Origin:
         """Return who asked for mounts of the jail's own."""
-        for items in (self.spec.binds, self.spec.tmpfs):
+        spec = self.spec
+        for items in (spec.binds, spec.tmpfs, spec.mask_paths, spec.readonly_paths):
             if items and "rootfs" not in self.spec.origins:
                 return items[0].origin
         return self.origin("rootfs", "unshare", "pivot_root", "clone_flags")
@@ -137,6 +168,8 @@ def understand(
         identity=identity,
         host_ids=userns.host_ids(identity) if user else None,
     )
+    if wish.has_mounts:
+        oldmounts.lacking()
     _check_root(wish)
     _check_binds(wish)
     _check_capabilities(wish)
@@ -210,15 +243,15 @@ def _check_root(wish: Wish) -> None:
         for name in ("chroot", "pivot_root", "namespace"):
             if getattr(spec, name):
                 raise JailError(f"rootfs and {name} cannot both be the root", origin=origin)
-    if spec.rootfs and spec.rootfs != HOST:
-        if not spec.rootfs.startswith("/"):
-            raise JailError(f"rootfs {spec.rootfs} is neither 'host' nor absolute", origin=origin)
-        if not os.path.isdir(spec.rootfs):
-            raise JailError(f"rootfs {spec.rootfs} is not a directory", origin=origin)
-        if os.path.realpath(spec.rootfs) == "/":
-            raise JailError(
-                "rootfs cannot be the host's root", origin=origin, hint="rootfs = host"
-            )
+    rootcheck.check(wish.root_kind, origin, in_user_namespace=wish.host_ids is not None)
+    if spec.rootfs_reset and not (
+        isinstance(wish.root_kind, OverlayRoot) and wish.root_kind.upper is not None
+    ):
+        raise JailError(
+            "rootfs-reset has nothing to empty",
+            origin=wish.origin("rootfs_reset"),
+            reason="only rootfs = overlay:LOWER:UPPER keeps what is written",
+        )
     if spec.pivot_root:
         _check_pivot(*spec.pivot_root, wish.origin("pivot_root"))
 
@@ -245,8 +278,18 @@ def _check_binds(wish: Wish) -> None:
             raise JailError(
                 f"bind {bind.source}:{bind.target} needs absolute paths", origin=bind.origin
             )
+        if bind.idmap and wish.stays_root and wish.host_ids is None:
+            raise JailError(
+                f"bind {bind.source} with idmap needs a uid",
+                origin=bind.origin,
+                reason="the owner of the source becomes the vassal, which is root here",
+                hint="uid = NAME, or a user namespace",
+            )
         if not (bind.optional or os.path.exists(bind.source) or _may_appear(wish)):
             raise JailError(f"bind source {bind.source} does not exist", origin=bind.origin)
+    for rule in (*wish.spec.mask_paths, *wish.spec.readonly_paths):
+        if not rule.path.startswith("/"):
+            raise JailError(f"{rule.path} is not an absolute path", origin=rule.origin)
     for one in wish.spec.tmpfs:
         if not one.target.startswith("/"):
             raise JailError(f"tmpfs {one.target} needs an absolute path", origin=one.origin)
@@ -269,7 +312,7 @@ def _check_capabilities(wish: Wish) -> None:
     ):
         raise JailError(
             "this jail's mounts need the capability sys_admin",
-            origin=wish.origin("rootfs", "binds", "tmpfs", "pivot_root", "namespace"),
+            origin=wish.walls(),
             reason="emperor-cap does not grant it to vassals",
         )
 
@@ -282,8 +325,11 @@ def _check_interpreter(wish: Wish) -> None:
     if spec.namespace:
         return
     origin = wish.origin("uid", "rootfs")
-    if spec.rootfs and spec.rootfs != HOST:
-        interpreter.check_visible(spec.rootfs, [bind.target for bind in spec.binds], origin)
+    kind = wish.root_kind
+    if wish.shows_runtime or isinstance(kind, OverlayRoot | ImageRoot):
+        return
+    if isinstance(kind, DirectoryRoot):
+        interpreter.check_visible(kind.path, [bind.target for bind in spec.binds], origin)
         return
     uid, groups = wish.identity.may()
     if wish.host_ids is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from donjon import syscalls
+from donjon import log, syscalls
 from donjon.errors import JailError
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
@@ -69,14 +69,55 @@ def bound(keep: Iterable[int]) -> None:
             syscalls.capbset_drop(cap)
 
 
-def hold(caps: Iterable[int], *, ambient: bool) -> None:
-    """Make the effective, permitted, inheritable and, if wanted, ambient set ``caps``."""
+def hold(caps: Iterable[int], *, ambient: bool, locks: int = 0) -> None:
+    """Make the effective, permitted, inheritable and, if wanted, ambient set ``caps``.
+
+    ``locks`` are securebits to set and lock; CAP_SETPCAP is needed for them and is kept so long.
+    """
     bits = mask(caps)
+    setpcap = 1 << syscalls.CAP_SETPCAP
+    if locks and not syscalls.capget()[1] & setpcap:
+        log.debug("securebits stay as they are: setpcap is gone")
+        locks = 0
+    now = bits | (setpcap if locks else 0)
     syscalls.cap_ambient_clear_all()
-    syscalls.capset(bits, bits, bits)
+    syscalls.capset(now, now, bits)
     if ambient:
         for cap in sorted(caps):
             syscalls.cap_ambient_raise(cap)
+    if locks:
+        held = syscalls.prctl(syscalls.PR_GET_SECUREBITS) & ~syscalls.SECBIT_KEEP_CAPS
+        syscalls.prctl(syscalls.PR_SET_SECUREBITS, held | locks)
+        syscalls.capset(bits, bits, bits)
+
+
+LOCKS = {
+    "noroot": syscalls.SECBIT_NOROOT | syscalls.SECBIT_NOROOT_LOCKED,
+    "no-setuid-fixup": syscalls.SECBIT_NO_SETUID_FIXUP | syscalls.SECBIT_NO_SETUID_FIXUP_LOCKED,
+    "no-keep-caps": syscalls.SECBIT_KEEP_CAPS_LOCKED,
+    "no-ambient-raise": (
+        syscalls.SECBIT_NO_CAP_AMBIENT_RAISE | syscalls.SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED
+    ),
+}
+"""Words of ``securebits``: each a bit of capabilities(7) in its safer state, and its lock."""
+
+JAIL_LOCKS = LOCKS["noroot"] | LOCKS["no-keep-caps"] | LOCKS["no-ambient-raise"]
+"""A jail's: executing a program as uid 0, or changing the uid, gives it nothing."""
+
+
+def parse_locks(text: str) -> int:
+    """Return the bits of a list of words, 0 for ``off``. Raises ValueError."""
+    bits = 0
+    for word in text.replace(",", " ").split():
+        if word not in LOCKS and text.strip() != "off":
+            raise ValueError(f"{word!r} is none of {', '.join(LOCKS)}, off")
+        bits |= LOCKS.get(word, 0)
+    return bits
+
+
+def lock_names(bits: int) -> list[str]:
+    """Return the words for securebits that are set and locked."""
+    return [word for word, lock in LOCKS.items() if bits & lock == lock]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +165,22 @@ class BeforeDrop(Builtin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(Builtin):
-    """The sets that the application has."""
+    """The sets that the application has, and what uid 0 means from now on."""
 
     caps: frozenset[int]
     ambient: bool
+    locks: int = 0
 
     def describe(self) -> str:
         executed = ", also in programs it executes" if self.ambient else ""
         what = (
             f"the capabilities {names(self.caps)} and no other" if self.caps else "no capability"
         )
-        return f"keep {what}{executed}"
+        locked = f", lock {' '.join(lock_names(self.locks))}" if self.locks else ""
+        return f"keep {what}{executed}{locked}"
 
     def execute(self, context: Context) -> None:
-        hold(self.caps, ambient=self.ambient)
+        hold(self.caps, ambient=self.ambient, locks=self.locks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ enters. On version 2 it is born inside (CLONE_INTO_CGROUP of clone3(2)); on vers
 by itself. What was made is removed from the bottom up once it is empty; the process that made a
 parent directory removes that too when its last child is gone.
 
-Not root: nothing happens (CGR-02). cgroupspy is not used here: it knows no version 2 and walks
-whole trees.
+Not root: nothing happens (CGR-02). What differs between the versions is behind
+``cgroup_driver.Driver``; which one a group belongs to is seen from the group.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import cgroup_files
+from donjon.jail.cgroup_driver import Counts, Driver, Use
+from donjon.jail.cgroup_v1 import Version1
+from donjon.jail.cgroup_v2 import Version2
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.jail.step import Builtin, Context
 
@@ -76,10 +79,54 @@ def version_of(path: str) -> int:
     return 2 if os.path.exists(f"{path}/cgroup.procs") else 0
 
 
+_DRIVERS: dict[int, Driver] = {1: Version1(), 2: Version2()}
+
+
+def driver_of(path: str) -> Driver | None:
+    """Return the back end for ``path``, None where it is in no hierarchy."""
+    return _DRIVERS.get(version_of(path))
+
+
+def use_of(paths: Iterable[str]) -> Use:
+    """Return what is used in all these groups together, which are of one vassal."""
+    found = Use()
+    for path in paths:
+        driver = driver_of(path)
+        found = found.merged(driver.use(path)) if driver else found
+    return found
+
+
+def counts_of(paths: Iterable[str]) -> Counts:
+    """Return how often limits of these groups were met."""
+    found = Counts()
+    for path in paths:
+        driver = driver_of(path)
+        found = found.merged(driver.counts(path)) if driver else found
+    return found
+
+
+def thaw_all(paths: Iterable[str]) -> None:
+    """Let what is frozen in these groups go on. Raises OSError."""
+    for path in paths:
+        driver = driver_of(path) if os.path.isdir(path) else None
+        if driver is not None:
+            driver.freeze(path, frozen=False)
+
+
+def kill_all(paths: Iterable[str]) -> bool:
+    """Let what is frozen go on, and kill what is in these groups; False where one by one is the
+    only way for some."""
+    groups = [path for path in paths if os.path.isdir(path)]
+    thaw_all(groups)
+    drivers = [(path, driver) for path in groups if (driver := driver_of(path)) is not None]
+    killed = [driver.kill(path) for path, driver in drivers]  # each of them, whatever others do
+    return all(killed)
+
+
 def check(spec: JailSpec) -> None:
     """Raise JailError for what can be known of ``spec`` before anything is made."""
     for option in spec.cgroup_options:
-        _check_option(option)
+        _check_option(option, spec.cgroup_options)
     unified = 0
     for group in spec.cgroups:
         _check_path(group)
@@ -105,13 +152,14 @@ def _check_path(group: CgroupPath) -> None:
         )
 
 
-def _check_option(option: CgroupOption) -> None:
+def _check_option(option: CgroupOption, options: Sequence[CgroupOption]) -> None:
     name = option.key
     if not name or "/" in name or name.startswith(".") or not (name + option.value).isprintable():
         raise JailError(f"cgroup-opt {name}={option.value} is not KEY=VALUE", origin=option.origin)
+    given = {one.key: one.value for one in options}
     for version in (1, 2):
         try:
-            cgroup_files.translate(name, option.value, version)
+            cgroup_files.translate(name, option.value, version, given)
         except ValueError as error:
             raise JailError(
                 f"cgroup-opt {name} needs a number, not {option.value!r}", origin=option.origin
@@ -140,22 +188,25 @@ def prepare(spec: JailSpec) -> Prepared:
 
 
 def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:
-    version = version_of(group.path)
+    driver = driver_of(group.path)
+    assert driver is not None  # check() saw it
     try:
-        if version == 2:
-            _enable_controllers(group, spec.cgroup_options)
+        _make_parents(os.path.dirname(group.path))
+        driver.make_ready(group.path, spec.cgroup_options)
         _make(group.path, spec.cgroup_dir_mode, prepared)
+        driver.complete(group.path)
         directory = Fd(os.open(group.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise JailError(
             f"cannot make the cgroup {group.path}", origin=group.origin, reason=reason_of(error)
         ) from error
     with directory:
-        for option in spec.cgroup_options:
-            _set(directory.fileno(), group, option, version)
+        errors = write_options(group.path, spec.cgroup_options, driver, directory.fileno())
+        if errors:
+            raise errors[0]
         prepared.paths.append(group.path)
         prepared.parents += parents_of(group.path)
-        if version == 2:
+        if driver.version == 2:
             prepared.v2_fd = directory.release()
         else:
             flags = os.O_WRONLY | os.O_CLOEXEC
@@ -163,8 +214,7 @@ def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:
 
 
 def _make(path: str, mode: int, prepared: Prepared) -> None:
-    """Make ``path`` and what is missing above it; an old one gets the mode (uwsgi-facts 3.5)."""
-    _make_parents(os.path.dirname(path))
+    """Make ``path``; an old one gets the mode (uwsgi-facts 3.5)."""
     syscalls.fault("mkdir")
     try:
         os.mkdir(path, mode)
@@ -183,49 +233,45 @@ def _make_parents(path: str) -> None:
     _made_parents.add(path)
 
 
-def _enable_controllers(group: CgroupPath, options: Sequence[CgroupOption]) -> None:
-    """Switch on, from the top down, the v2 controllers whose files the options name."""
-    wanted = {cgroup_files.controller(option.key) for option in options} - {""}
-    parent = os.path.dirname(group.path)
-    _make_parents(parent)
-    chain = []
-    while os.path.exists(f"{parent}/cgroup.procs"):
-        chain.append(parent)
-        parent = os.path.dirname(parent)
-    for directory in reversed(chain):
-        present = set(_read(f"{directory}/cgroup.controllers").split())
-        enabled = set(_read(f"{directory}/cgroup.subtree_control").split())
-        for name in sorted(wanted & present - enabled):
-            _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+def write_options(
+    path: str, options: Sequence[CgroupOption], driver: Driver, directory: int
+) -> list[JailError]:
+    """Write values to the files of a group; return what the kernel refused.
+
+    A file that this group does not have is skipped, as the original does. Limits of memory, and of
+    memory with swap, must never cross (memory.rst §2.4): what is refused is tried again when the
+    others are written.
+    """
+    pairs = [(one.option, pair) for one in driver.settings(options) for pair in one.written]
+    refused = [(pair, error) for pair in pairs if (error := _set(path, directory, *pair))]
+    again = (
+        _set(path, directory, *pair) if _may_pass(error) else error for pair, error in refused
+    )
+    return [error for error in again if error is not None]
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def _may_pass(error: JailError) -> bool:
+    """Whether a value may be taken once others are written."""
+    return error.reason == os.strerror(errno.EINVAL)
 
 
-def _write(path: str, text: str) -> None:
-    with Fd(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as file:
-        os.write(file.fileno(), text.encode())
-
-
-def _set(directory: int, group: CgroupPath, option: CgroupOption, version: int) -> None:
-    """Write one value. A file that this group does not have is skipped, as the original does."""
-    name, value = cgroup_files.translate(option.key, option.value, version)
+def _set(
+    path: str, directory: int, option: CgroupOption, written: tuple[str, str]
+) -> JailError | None:
+    """Write one value; return what is wrong with it."""
+    name, value = written
     try:
         file = Fd(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
     except FileNotFoundError:
-        return
+        return None
     with file:
         try:
             syscalls.fault("cgroup_write")
             os.write(file.fileno(), value.encode())
         except OSError as error:
-            raise JailError(
-                f"cannot write {value} to {group.path}/{name}",
-                origin=option.origin,
-                reason=reason_of(error),
-            ) from error
+            what = f"cannot write {value} to {path}/{name}"
+            return JailError(what, origin=option.origin, reason=reason_of(error))
+    return None
 
 
 def parents_of(path: str) -> list[str]:
@@ -297,7 +343,12 @@ class EnterCgroup(Builtin):
     spec: JailSpec
 
     def describe(self) -> str:
-        return "; ".join(_describe(group, self.spec.cgroup_options) for group in self.spec.cgroups)
+        return describe(self.spec.cgroups, self.spec.cgroup_options)
+
+    def walls(self) -> str:
+        """Say what a running process cannot get rid of: groups, and values without a default."""
+        lasting = [one for one in self.spec.cgroup_options if cgroup_files.default(one) is None]
+        return describe(self.spec.cgroups, lasting)
 
     def execute(self, context: Context) -> None:
         doors = sorted(name for name in context.descriptors if name.startswith("cgroup:"))
@@ -313,13 +364,31 @@ class EnterCgroup(Builtin):
                 os.write(door.fileno(), b"0")
 
 
-def _describe(group: CgroupPath, options: Sequence[CgroupOption]) -> str:
-    """Say what will be written where, the translated names included."""
-    version = version_of(group.path)
-    text = f"enter the cgroup {group.path}"
-    values = []
-    for option in options:
-        name, value = cgroup_files.translate(option.key, option.value, version)
-        given = "" if name == option.key else f" (for {option.key}={option.value})"
-        values.append(f"{name}={value}{given}")
-    return f"{text} with, where it has them, {', '.join(values)}" if values else text
+def describe(groups: Sequence[CgroupPath], options: Sequence[CgroupOption]) -> str:
+    """Say what will be written where, translated names included, and what is nowhere."""
+    taken: set[str] = set()
+    texts = []
+    for group in groups:
+        driver = driver_of(group.path)
+        values = []
+        for setting in driver.settings(options) if driver else ():
+            written = _had(driver, group.path, setting.written) if driver else ()
+            values += [_shown(setting.option, *pair) for pair in written]
+            taken |= {setting.option.key for _ in written}
+        texts.append(f"enter the cgroup {group.path}")
+        texts[-1] += f" with {', '.join(values)}" if values else ""
+    lost = [f"{one.key}={one.value}" for one in options if one.key not in taken]
+    if lost:
+        texts.append(f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} in none of them")
+    return "; ".join(texts)
+
+
+def _had(driver: Driver, path: str, written: cgroup_files.Written) -> cgroup_files.Written:
+    """Return what of ``written`` has a file in groups of this hierarchy."""
+    families = driver.has_files(path)
+    return tuple(pair for pair in written if pair[0].partition(".")[0] in families)
+
+
+def _shown(option: CgroupOption, name: str, value: str) -> str:
+    given = "" if name == option.key else f" (for {option.key}={option.value})"
+    return f"{name}={value}{given}"

@@ -41,6 +41,9 @@ LINKS = {
 SHM_SIZE = 64 << 20
 """Bytes of /dev/shm."""
 
+TERMINALS = 1024
+"""Most terminals of one jail; the host's are counted together (kernel.pty.max)."""
+
 _NO_EXEC = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
 _TTY_GROUP = "5"  # Debian's, and the convention of devpts
 
@@ -104,7 +107,11 @@ def fill(dev: Fd) -> None:
 
 def _add_own(dev: Fd, *, tty_group: bool) -> None:
     """Mount what belongs to one jail only."""
-    options: dict[str, str | None] = {"ptmxmode": "0666", "mode": "0620"}
+    options: dict[str, str | None] = {
+        "ptmxmode": "0666",
+        "mode": "0620",
+        "max": str(TERMINALS),
+    }
     if tty_group:
         options["gid"] = _TTY_GROUP
     with mounts.new_filesystem("devpts", options, _NO_EXEC) as tree:

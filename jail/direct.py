@@ -17,15 +17,20 @@ from typing import Any
 
 from donjon import syscalls
 from donjon.jail import (
+    binds,
     capabilities,
     devices,
+    etcfiles,
     execs,
     hostview,
     limits,
     mounts,
     namespaces,
+    oldmounts,
     proc,
     rootfs,
+    seccomp,
+    standing,
     template,
     users,
 )
@@ -51,6 +56,8 @@ class Writer:
 
     def write(self, steps: Iterable[Step]) -> Program:
         """Write all steps up to the program that ends them. Raises Misfit."""
+        if oldmounts.lacking():
+            raise Misfit("this kernel has no mounts by descriptor")
         for step in steps:
             if isinstance(step, execs.Execute):
                 return self.program(step)
@@ -79,17 +86,19 @@ class Writer:
             raise Misfit("no root of its own")
         return self.root
 
-    def target(self, path: str) -> Register:
+    def target(self, path: str, *, directory: bool = True) -> Register:
         """Open a mount point. In a directory of the host's it must be there; Python makes one."""
         clean = os.path.normpath(path)
         if any(clean.startswith(f"{other}/") for other in self.covered):
             raise Misfit("a mount point on a mount")
         if self.base:
-            _check_plain(self.base + clean)
-        else:
+            _check_plain(self.base + clean, directory=directory)
+        elif directory:
             self._make(clean)
+        else:
+            raise Misfit("a file in a new root")
         self.covered.add(clean)
-        return self.tape.open_target(self.the_root(), path)
+        return self.tape.open_target(self.the_root(), path, directory=directory)
 
     def _make(self, path: str) -> None:
         """Make what is missing of a path in a root in memory, which only we know yet."""
@@ -104,13 +113,13 @@ class Writer:
         self.tape.close(where)
 
 
-def _check_plain(path: str) -> None:
-    """Raise Misfit unless ``path`` is a directory to which no link leads.
+def _check_plain(path: str, *, directory: bool = True) -> None:
+    """Raise Misfit unless ``path`` is there (as a directory) and no link leads to it.
 
     Only what the kernel has in mind counts (RESOLVE_CACHED): a file system that does not answer
     must not stop whoever asks here.
     """
-    flags = os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY
+    flags = os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if directory else 0)
     try:
         number = syscalls.openat2(syscalls.AT_FDCWD, path, flags, resolve=_AT_ONCE)
     except OSError as error:
@@ -185,12 +194,16 @@ def _seal_views(to: Writer, _step: rootfs.SealViews) -> None:
 
 def _proc(to: Writer, step: proc.ProcMount) -> None:
     tape = to.tape
-    options = {} if step.own else {"hidepid": "invisible"}
+    options = {}
+    if step.hidepid or not step.own:
+        options["hidepid"] = step.hidepid or "invisible"
+    if step.only_processes:
+        options["subset"] = "pid"
     tree = tape.new_filesystem("proc", options, mounts.SAFE | syscalls.MOUNT_ATTR_NOEXEC)
     where = to.target("/proc")
     tape.call("move_mount", tree, b"", where, b"", _ONTO)
     tape.close(where)
-    if step.mask:
+    if step.mask and not step.only_processes:
         _cover(tape, tree, root_inside=step.root_inside)
     tape.close(tree)
 
@@ -228,7 +241,7 @@ def _dev(to: Writer, step: devices.DevMount) -> None:
     dev = tape.clone_tree(lent.number, devices.NAME.encode())
     tape.call("move_mount", dev, b"", where, b"", _ONTO)
     tape.close(where)
-    options = {"ptmxmode": "0666", "mode": "0620"}
+    options = {"ptmxmode": "0666", "mode": "0620", "max": str(devices.TERMINALS)}
     if step.tty_group:
         options["gid"] = "5"
     tape.attach(tape.new_filesystem("devpts", options, _NO_EXEC), dev, b"pts")
@@ -240,16 +253,42 @@ def _dev(to: Writer, step: devices.DevMount) -> None:
 
 def _tmpfs(to: Writer, step: mounts.TmpfsMount) -> None:
     options = {"mode": f"{step.mode:o}"}
-    for key in ("size", "uid", "gid"):
-        if getattr(step, key) is not None:
-            options[key] = str(getattr(step, key))
+    for key, value in (
+        ("size", step.size),
+        ("nr_inodes", step.inodes),
+        ("uid", step.uid),
+        ("gid", step.gid),
+    ):
+        if value is not None:
+            options[key] = str(value)
     to.mount(to.tape.new_filesystem("tmpfs", options, mounts.SAFE), step.target)
 
 
-def _bind(to: Writer, step: mounts.BindMount) -> None:
+def _etc_files(to: Writer, step: etcfiles.EtcFiles) -> None:
+    tape = to.tape
+    options = {"mode": "755", "size": "64k"}
+    store = tape.new_filesystem("tmpfs", options, mounts.SAFE | syscalls.MOUNT_ATTR_NOEXEC)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    for name in step.files:
+        text = step.text(name).encode()
+        file = tape.open("openat", store, name.encode(), flags, 0o444)
+        tape.call("write", file, text, len(text))
+        tape.close(file)
+    tape.set_attributes(store, mounts.READ_ONLY, recursive=False)
+    for name in step.files:
+        tree = tape.clone_tree(store, name.encode(), recursive=False)
+        where = to.target(f"/etc/{name}", directory=False)
+        tape.attach(tree, where)
+        tape.close(where)
+    tape.close(store)
+
+
+def _bind(to: Writer, step: binds.BindMount) -> None:
+    if step.idmap:
+        raise Misfit("a mount with mapped ids")
     _check_plain(step.source)
     source = to.tape.open_source(step.source)
-    tree = to.tape.clone_tree(source)
+    tree = to.tape.clone_tree(source, recursive=step.recursive)
     to.tape.close(source)
     to.tape.set_attributes(tree, mounts.READ_ONLY if step.read_only else mounts.SAFE)
     to.mount(tree, step.target)
@@ -302,14 +341,39 @@ def die_with_parent(tape: Tape) -> None:
 
 def _hold(to: Writer, step: capabilities.Hold) -> None:
     bits = capabilities.mask(step.caps)
+    setpcap = 1 << syscalls.CAP_SETPCAP
+    if step.locks and not syscalls.capget()[1] & setpcap:
+        raise Misfit("setpcap is gone")
     clear = syscalls.PR_CAP_AMBIENT_CLEAR_ALL
     to.tape.call("prctl", syscalls.PR_CAP_AMBIENT, clear, 0, 0, 0)
-    low, high = bits & 0xFFFFFFFF, bits >> 32
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    to.tape.call("capset", header, struct.pack("=6I", low, low, low, high, high, high))
+    _capset(to.tape, bits | (setpcap if step.locks else 0), bits)
     for cap in sorted(step.caps) if step.ambient else ():
         arguments: tuple[Argument, ...] = (syscalls.PR_CAP_AMBIENT_RAISE, cap, 0, 0)
         to.tape.call("prctl", syscalls.PR_CAP_AMBIENT, *arguments)
+    if step.locks:
+        held = syscalls.prctl(syscalls.PR_GET_SECUREBITS) & ~syscalls.SECBIT_KEEP_CAPS
+        to.tape.call("prctl", syscalls.PR_SET_SECUREBITS, held | step.locks, 0, 0, 0)
+        _capset(to.tape, bits, bits)
+
+
+def _capset(tape: Tape, held: int, inheritable: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    words = (
+        word for half in (0, 32) for word in (held >> half, held >> half, inheritable >> half)
+    )
+    tape.call("capset", header, struct.pack("=6I", *(word & 0xFFFFFFFF for word in words)))
+
+
+def _keyring(to: Writer, _step: standing.NewKeyring) -> None:
+    to.tape.call("keyctl", _JOIN_SESSION_KEYRING, 0, lenient=True)
+
+
+_JOIN_SESSION_KEYRING = 1  # linux/keyctl.h
+_SET_MODE_FILTER = 1  # linux/seccomp.h
+
+
+def _filter(to: Writer, step: seccomp.FilterCalls) -> None:
+    to.tape.call("seccomp", _SET_MODE_FILTER, 0, [step.code])
 
 
 def _no_new_privileges(to: Writer, _step: capabilities.NoNewPrivileges) -> None:
@@ -323,16 +387,19 @@ _KNOWN: tuple[tuple[type, str, Callable[[Writer, Any], None]], ...] = (
     (rootfs.NewHostRoot, "own shared", _host_root),
     (rootfs.Expose, "trees why", _expose),
     (rootfs.SealViews, "", _seal_views),
-    (proc.ProcMount, "own mask root_inside", _proc),
+    (proc.ProcMount, "own mask root_inside hidepid only_processes", _proc),
     (devices.DevMount, "tty_group", _dev),
-    (mounts.TmpfsMount, "target size mode uid gid", _tmpfs),
-    (mounts.BindMount, "source target read_only optional", _bind),
+    (mounts.TmpfsMount, "target size mode uid gid inodes", _tmpfs),
+    (binds.BindMount, "source target read_only optional recursive idmap", _bind),
+    (etcfiles.EtcFiles, "files hostname nameservers own_network", _etc_files),
     (rootfs.EnterRoot, "seal", _enter),
     (limits.NoCoreDumps, "", _no_core_dumps),
     (capabilities.BeforeDrop, "caps bounding keep", _before_drop),
     (users.Become, "identity", _become),
-    (capabilities.Hold, "caps ambient", _hold),
+    (standing.NewKeyring, "", _keyring),
+    (capabilities.Hold, "caps ambient locks", _hold),
     (capabilities.NoNewPrivileges, "", _no_new_privileges),
+    (seccomp.FilterCalls, "profile code", _filter),
 )
 """Steps that can be written, the fields that make all of each, and how."""
 

@@ -87,7 +87,7 @@ def check_visible(root: str, binds: Collection[str], origin: Origin = DEFAULT) -
         f"{path} of this interpreter is not in the root {root}",
         origin=origin,
         reason="an application could import nothing",
-        hint=f"add bind = {path}:{path}:ro, or use rootfs = host",
+        hint="runtime-mount = true shows it there, and so does rootfs = host",
     )
 
 

@@ -11,6 +11,7 @@ from donjon.jail import (
     asked,
     capabilities,
     cgroups,
+    confinement,
     execs,
     gates,
     limits,
@@ -93,9 +94,9 @@ def _pre_jail(wish: Wish) -> list[Step]:
 
 def _jail(wish: Wish) -> list[Step]:
     phase, spec = Phase.JAIL, wish.spec
+    steps: list[Step] = confinement.in_sight_of_the_host(wish)
     if not wish.root:
-        return []
-    steps: list[Step] = []
+        return steps
     if spec.cgroups:
         origin = spec.cgroups[0].origin
         steps.append(cgroups.EnterCgroup(phase=phase, origin=origin, spec=spec))
@@ -128,6 +129,8 @@ def _post_jail(wish: Wish) -> list[Step]:
     if not wish.root:
         return []
     steps: list[Step] = []
+    if "user" in wish.unshare:
+        steps += rootlayer.lent_binds(wish, phase)
     if wish.unshare:
         steps.append(_unshare(wish, phase))
     if "fs" in wish.unshare:
@@ -187,16 +190,15 @@ def _gates(wish: Wish) -> list[Step]:
 
 def _drop(wish: Wish) -> list[Step]:
     phase, spec = Phase.DROP, wish.spec
-    steps: list[Step] = []
-    if wish.root and wish.jailed and not spec.keep_root:
-        steps.append(limits.NoCoreDumps(phase=phase))
+    steps: list[Step] = confinement.before(wish)
     bounds = _bounds(wish)
     steps += [step for name, step in bounds.items() if name not in spec.own_limits]
     steps += _privileges(wish)
     steps += [step for name, step in bounds.items() if name in spec.own_limits]
-    if _no_new_privileges(wish):
+    if confinement.no_new_privileges(wish):
         origin = wish.origin("no_new_privs")
         steps.append(capabilities.NoNewPrivileges(phase=phase, origin=origin))
+    steps += confinement.after(wish)
     if wish.root and spec.refork:
         steps.append(_refork(wish, phase, "refork"))
     return steps
@@ -214,18 +216,13 @@ def _bounds(wish: Wish) -> dict[str, Step]:
     return bounds
 
 
-def _no_new_privileges(wish: Wish) -> bool:
-    if wish.spec.no_new_privs is not None:
-        return wish.spec.no_new_privs
-    return wish.root and wish.jailed and not (wish.spec.keep_root and wish.stays_root)
-
-
 def _privileges(wish: Wish) -> list[Step]:
     phase, spec, who = Phase.DROP, wish.spec, wish.identity
     caps = asked.kept_capabilities(wish)
     origin = wish.origin("cap", "uid")
     steps: list[Step] = []
-    keep = bool(caps) and not wish.stays_root
+    locks = confinement.locks(wish, caps)
+    keep = bool(caps or locks) and not wish.stays_root
     if wish.root and caps is not None and (wish.jailed or keep):
         steps.append(
             capabilities.BeforeDrop(
@@ -238,7 +235,9 @@ def _privileges(wish: Wish) -> list[Step]:
         )
     if caps is not None and (wish.root or caps):
         ambient = spec.cap is not None
-        steps.append(capabilities.Hold(phase=phase, origin=origin, caps=caps, ambient=ambient))
+        steps.append(
+            capabilities.Hold(phase=phase, origin=origin, caps=caps, ambient=ambient, locks=locks)
+        )
     return steps
 
 

@@ -15,19 +15,17 @@ would appear on the host.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import paths
+from donjon.jail import oldmounts, paths
 from donjon.jail.step import Builtin, Context
 
 ROOT = "root"
 """The name in Context.descriptors of the root that is being put together."""
-
 SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 """Attributes of everything that is not /dev: no set-user-id programs, no device files."""
 
@@ -38,6 +36,9 @@ CLONE = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
 
 def clone_path(path: str, *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path``, which only root can change."""
+    if oldmounts.lacking():
+        with Fd(os.open(path, os.O_PATH | os.O_CLOEXEC)) as source:
+            return oldmounts.clone(source.fileno(), recursive=recursive)
     return Fd(
         syscalls.open_tree(
             syscalls.AT_FDCWD, path, CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
@@ -47,20 +48,36 @@ def clone_path(path: str, *, recursive: bool = True) -> Fd:
 
 def clone_at(directory: int, path: str = "", *, recursive: bool = True) -> Fd:
     """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself."""
+    if oldmounts.lacking():
+        with _below(directory, path) as source:
+            return oldmounts.clone(source.fileno(), recursive=recursive)
     flags = CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= syscalls.AT_EMPTY_PATH
     return Fd(syscalls.open_tree(directory, path, flags | syscalls.AT_SYMLINK_NOFOLLOW))
 
 
+def _below(directory: int, path: str) -> Fd:
+    """Open ``path`` below a descriptor without following a link; "" is the descriptor's own."""
+    if not path:
+        return Fd(os.dup(directory))
+    return Fd(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+
+
 def set_attributes(tree: Fd, attributes: int, *, recursive: bool = True, clear: int = 0) -> None:
     """mount_setattr(2) on a mount that we hold."""
+    if oldmounts.lacking():
+        oldmounts.set_attributes(tree.fileno(), attributes, recursive=recursive, clear=clear)
+        return
     flags = syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if recursive else 0)
     syscalls.mount_setattr(tree.fileno(), "", flags, attr_set=attributes, attr_clr=clear)
 
 
 def attach(tree: Fd, directory: int, path: str = "") -> None:
     """Attach a detached mount at ``path`` below ``directory``; a final link is never followed."""
+    if oldmounts.lacking():
+        oldmounts.move(tree.fileno(), directory, path)
+        return
     flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     if not path:
         flags |= syscalls.MOVE_MOUNT_T_EMPTY_PATH
@@ -69,8 +86,17 @@ def attach(tree: Fd, directory: int, path: str = "") -> None:
 
 def attach_path(tree: Fd, path: str) -> None:
     """Attach a detached mount at a path that only root can change."""
+    if oldmounts.lacking():
+        with Fd(os.open(path, os.O_PATH | os.O_CLOEXEC)) as target:
+            oldmounts.move(tree.fileno(), target.fileno(), "")
+        return
     flags = syscalls.MOVE_MOUNT_F_EMPTY_PATH
     syscalls.move_mount(tree.fileno(), "", syscalls.AT_FDCWD, path, flags)
+
+
+def detach(tree: Fd) -> None:
+    """Detach a mount that we hold; what was cloned of it stays."""
+    syscalls.umount2(oldmounts.path_of(tree.fileno()), syscalls.MNT_DETACH)
 
 
 def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int) -> Fd:
@@ -78,6 +104,11 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
 
     Raises JailError or OSError.
     """
+    if oldmounts.lacking():
+        try:
+            return oldmounts.new_filesystem(kind, options, attributes)
+        except OSError as error:
+            raise JailError(f"cannot make a {kind}", reason=reason_of(error)) from error
     with Fd(syscalls.fsopen(kind, syscalls.FSOPEN_CLOEXEC)) as context:
         number = context.fileno()
         try:
@@ -136,6 +167,9 @@ class MakePrivate(Builtin):
         return "make every mount private to the jail"
 
     def execute(self, context: Context) -> None:
+        if oldmounts.lacking():
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            return
         flags = syscalls.AT_RECURSIVE
         syscalls.mount_setattr(syscalls.AT_FDCWD, "/", flags, propagation=syscalls.MS_PRIVATE)
 
@@ -155,54 +189,27 @@ class HoldRoot(Builtin):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BindMount(Builtin):
-    """Show a file or directory of the host in the jail."""
-
-    source: str
-    target: str
-    read_only: bool = False
-    optional: bool = False
-
-    def describe(self) -> str:
-        where = "" if self.source == self.target else f" on {self.target}"
-        how = "read-only" if self.read_only else "writable"
-        return f"bind {self.source}{where}, {how}"
-
-    def execute(self, context: Context) -> None:
-        try:
-            source = paths.open_source(self.source)
-        except FileNotFoundError:
-            if self.optional:
-                return
-            raise
-        with source:
-            directory = stat.S_ISDIR(os.fstat(source.fileno()).st_mode)
-            with (
-                clone_at(source.fileno()) as tree,
-                paths.open_target(root_of(context), self.target, directory=directory) as target,
-            ):
-                set_attributes(tree, READ_ONLY if self.read_only else SAFE)
-                attach(tree, target.fileno())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TmpfsMount(Builtin):
     """An empty file system in memory, charged to the jail's cgroup."""
 
     target: str
     size: int | None = None
+    inodes: int | None = None
     mode: int = 0o1777
     uid: int | None = None
     gid: int | None = None
 
     def describe(self) -> str:
         size = "" if self.size is None else f" of {self.size} bytes"
-        return f"mount an empty file system{size} on {self.target}"
+        files = "" if self.inodes is None else f" for {self.inodes} files"
+        return f"mount an empty file system{size}{files} on {self.target}"
 
     def execute(self, context: Context) -> None:
         options: dict[str, str | None] = {"mode": f"{self.mode:o}"}
         if self.size is not None:
             options["size"] = str(self.size)
+        if self.inodes is not None:
+            options["nr_inodes"] = str(self.inodes)
         if self.uid is not None:
             options["uid"] = str(self.uid)
         if self.gid is not None:

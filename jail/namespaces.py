@@ -61,7 +61,8 @@ def clone_flags(words: Iterable[str]) -> int:
 def implied_words(spec: JailSpec) -> frozenset[str]:
     """Return the namespaces without which the mounts and names of ``spec`` would be the host's."""
     words = set()
-    if spec.rootfs or spec.binds or spec.tmpfs or spec.pivot_root:
+    covers = spec.mask_paths or spec.readonly_paths
+    if spec.rootfs or spec.binds or spec.tmpfs or covers or spec.pivot_root:
         words.add("fs")
     if spec.hostname is not None:
         words.add("uts")

@@ -7,7 +7,8 @@ symbolic link there or swap one in between check and use. So a path is walked on
 - a *source* is on the host. Links that root made are followed (``/var/run``), anybody else's are
   refused, as ``fs.protected_symlinks`` does for /tmp.
 - a *target* is below a root that a customer may own. No link is followed at all
-  (``RESOLVE_NO_SYMLINKS``), and ``RESOLVE_IN_ROOT`` keeps ``..`` inside: openat2(2).
+  (``RESOLVE_NO_SYMLINKS``), and ``RESOLVE_IN_ROOT`` keeps ``..`` inside: openat2(2). Where there
+  is no such call the path is walked part by part.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def open_source(path: str) -> Fd:
     try:
         return Fd(syscalls.openat2(syscalls.AT_FDCWD, path, O_PATH, resolve=_NO_LINKS))
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in (errno.ELOOP, errno.ENOSYS):
             raise
     return _walk(path)
 
@@ -49,7 +50,7 @@ def open_target(root: int, path: str, *, directory: bool = True) -> Fd:
     kind = os.O_DIRECTORY if directory else 0
     try:
         try:
-            return Fd(syscalls.openat2(root, relative, O_PATH | kind, resolve=_IN_ROOT))
+            return _open_below(root, relative, kind)
         except FileNotFoundError:
             return _create(root, relative, directory=directory)
     except OSError as error:
@@ -60,6 +61,67 @@ def open_target(root: int, path: str, *, directory: bool = True) -> Fd:
                 hint="a mount point must be a plain path, so that nobody can turn it elsewhere",
             ) from error
         raise JailError(f"cannot mount on {path}", reason=reason_of(error)) from error
+
+
+def open_existing(root: int, path: str, why: str = "use") -> Fd | None:
+    """Open ``path`` below ``root``, None if it is not there. Raises JailError for a link."""
+    try:
+        return _open_below(root, path.lstrip("/") or ".", 0)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise JailError(
+            f"cannot {why} {path}", reason="it is, or passes through, a symbolic link"
+        ) from error
+
+
+def exists(root: int, path: str) -> bool:
+    """Whether ``path`` is in ``root``, behind links of that root too, be it a link to nothing."""
+    relative = path.lstrip("/") or "."
+    flags = O_PATH | os.O_NOFOLLOW
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+    try:
+        os.close(syscalls.openat2(root, relative, flags, resolve=resolve))
+    except OSError as error:
+        return error.errno == errno.ENOSYS and _is_there(root, relative)
+    return True
+
+
+def _is_there(root: int, path: str) -> bool:
+    """Do without openat2(2): a link counts as there, whatever it leads to."""
+    try:
+        _step_down(root, path, 0).close()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return True
+
+
+def _open_below(root: int, path: str, kind: int) -> Fd:
+    """Open ``path`` below ``root`` through no link. Raises OSError, ELOOP for one."""
+    try:
+        return Fd(syscalls.openat2(root, path, O_PATH | kind, resolve=_IN_ROOT))
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    return _step_down(root, path, kind)
+
+
+def _step_down(root: int, path: str, kind: int) -> Fd:
+    """Do the same part by part; where no link is followed, ``..`` is what the text says."""
+    names = [name for name in os.path.normpath(f"/{path}").split("/") if name]
+    held = Fd(os.dup(root))
+    for name in names:
+        with held as parent:
+            held = Fd(os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent.fileno()))
+        if stat.S_ISLNK(os.fstat(held.fileno()).st_mode):
+            held.close()
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    if kind and not stat.S_ISDIR(os.fstat(held.fileno()).st_mode):
+        held.close()
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return held
 
 
 def _create(root: int, path: str, *, directory: bool) -> Fd:
@@ -83,8 +145,7 @@ def _open_or_make(parent: int, name: str, *, directory: bool) -> Fd:
             os.mknod(name, stat.S_IFREG | 0o444, dir_fd=parent)
     except FileExistsError:
         pass  # an earlier part of the path, or one made at this moment: opened without links below
-    kind = os.O_DIRECTORY if directory else 0
-    return Fd(syscalls.openat2(parent, name, O_PATH | kind, resolve=_NO_LINKS))
+    return _open_below(parent, name, os.O_DIRECTORY if directory else 0)
 
 
 def _walk(path: str) -> Fd:

@@ -39,6 +39,7 @@ class Phase(enum.Enum):
     EMPEROR_RELOAD = "emperor-reload"
     EMPEROR_LOST = "emperor-lost"
     AS_USER_ATEXIT = "as-user-atexit"  # in the master, at exit and before a reload; never fatal
+    FAULT = "fault"  # in the Emperor, when a vassal met a limit; never fatal
 
 
 ORDER: dict[Phase, int] = {phase: index for index, phase in enumerate(Phase)}
@@ -54,6 +55,7 @@ NEVER_FATAL = frozenset(
         Phase.EMPEROR_RELOAD,
         Phase.EMPEROR_LOST,
         Phase.AS_USER_ATEXIT,
+        Phase.FAULT,
     }
 )
 """Phases in which a failing hook is logged and life goes on (uwsgi-facts 2.3)."""

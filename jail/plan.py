@@ -22,7 +22,17 @@ from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
-from donjon.jail import asked, freebsd, freebsd_plan, hostview, layers, proc, users
+from donjon.jail import (
+    asked,
+    freebsd,
+    freebsd_plan,
+    hostview,
+    layers,
+    oldmounts,
+    proc,
+    runtime,
+    users,
+)
 from donjon.jail.interpreter import library
 from donjon.jail.namespaces import clone_flags, implied_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
@@ -133,4 +143,6 @@ def warm() -> None:
     hostview.host_root()
     library()
     proc.names_present()
+    oldmounts.lacking()
+    runtime.parts()
     users.warm()

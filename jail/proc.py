@@ -8,11 +8,13 @@ those of other users (``hidepid=invisible``, proc(5)), and root's eyes stay as t
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from dataclasses import dataclass
 
 from donjon import syscalls
+from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
@@ -43,20 +45,43 @@ class ProcMount(Builtin):
     own: bool
     mask: bool = True
     root_inside: bool = True
+    hidepid: str = ""  # "": others' are hidden where the processes are not the jail's own
+    only_processes: bool = False  # subset=pid
 
     def describe(self) -> str:
         whose = "of the jail's processes" if self.own else "that hides other users' processes"
+        if self.hidepid:
+            whose += f", hidepid={self.hidepid}"
+        if self.only_processes:
+            return f"mount a new /proc {whose}, nothing else in it"
         return f"mount a new /proc {whose}" + (", host's parts covered" if self.mask else "")
 
     def execute(self, context: Context) -> None:
-        options: dict[str, str | None] = {} if self.own else {"hidepid": "invisible"}
+        options: dict[str, str | None] = {}
+        if self.hidepid or not self.own:
+            options["hidepid"] = self.hidepid or "invisible"
+        if self.only_processes:
+            options["subset"] = "pid"
         with (
-            mounts.new_filesystem("proc", options, _ATTRIBUTES) as proc,
+            self._new(options) as proc,
             paths.open_target(mounts.root_of(context), "/proc") as target,
         ):
             mounts.attach(proc, target.fileno())
-            if self.mask:
+            if self.mask and not self.only_processes:
                 _cover(proc, root_inside=self.root_inside)
+
+    def _new(self, options: dict[str, str | None]) -> Fd:
+        try:
+            return mounts.new_filesystem("proc", options, _ATTRIBUTES)
+        except (JailError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if self.own or not (isinstance(cause, OSError) and cause.errno == errno.EPERM):
+                raise
+            raise JailError(
+                "cannot mount /proc",
+                reason="the pid namespace is not this user namespace's",
+                hint="give the jail one: emperor-use-clone = pid,user; or rootfs-proc = none",
+            ) from error
 
 
 def _cover(proc: Fd, *, root_inside: bool) -> None:

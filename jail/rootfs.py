@@ -12,6 +12,7 @@ anything of the jail's runs; no path and no descriptor leads to it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import hostview, mounts, paths, template
+from donjon.jail import hostview, mounts, oldmounts, paths, template
 from donjon.jail.hostview import View
 from donjon.jail.step import Builtin, Context
 
@@ -84,6 +85,10 @@ def fill(root: int, view: View) -> None:
 
 def _show(root: int, path: str) -> None:
     """Show ``path`` at the same place. What is gone since the view was made is not shown."""
+    if oldmounts.lacking():
+        with contextlib.suppress(FileNotFoundError), mounts.clone_path(path) as view:
+            mounts.attach(view, root, path[1:])
+        return
     try:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, path, mounts.CLONE | syscalls.AT_RECURSIVE)
     except FileNotFoundError:
@@ -122,6 +127,13 @@ def stack_over(context: Context, root: Fd) -> None:
         os.close(old)
 
 
+def stack_between(context: Context, tree: Fd) -> None:
+    """Attach a file system over ``/`` that the new root needs; it goes with the old root."""
+    mounts.refuse_host_namespace(context)
+    mounts.attach_path(tree, "/")
+    context.stacked += 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Builtin):
     """Views of the host's at the same paths, in a root that nobody else knows yet."""
@@ -153,6 +165,10 @@ class SealViews(Builtin):
 
     def execute(self, context: Context) -> None:
         root = mounts.root_of(context)
+        if oldmounts.lacking():
+            oldmounts.set_attributes(root, mounts.READ_ONLY, recursive=True)
+            oldmounts.set_attributes(root, 0, recursive=False, clear=syscalls.MOUNT_ATTR_RDONLY)
+            return
         flags = syscalls.AT_EMPTY_PATH
         syscalls.mount_setattr(root, "", flags | syscalls.AT_RECURSIVE, attr_set=mounts.READ_ONLY)
         syscalls.mount_setattr(root, "", flags, attr_clr=syscalls.MOUNT_ATTR_RDONLY)
@@ -162,8 +178,8 @@ class SealViews(Builtin):
 class EnterRoot(Builtin):
     """pivot_root(2) into the new root and let go of the old one.
 
-    ``pivot_root(".", ".")`` puts the old root over the new one; what is on top at "." is then
-    detached.
+    ``pivot_root(".", ".")`` puts the old root over the new one, and over that is what was stacked
+    between the two; each call detaches what is on top at ".".
     """
 
     seal: bool
@@ -179,7 +195,10 @@ class EnterRoot(Builtin):
                 mounts.set_attributes(root, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
             os.fchdir(root.fileno())
             syscalls.pivot_root(".", ".")
-            syscalls.umount2(".", syscalls.MNT_DETACH)
+            for _ in range(1 + context.stacked + oldmounts.go()):
+                syscalls.umount2(".", syscalls.MNT_DETACH)
+            if not os.path.samestat(os.fstat(root.fileno()), os.stat("/..")):
+                raise JailError("the host's root is still there", reason="it was not detached")
         template.forget()
         syscalls.fault("chdir")
         os.chdir("/")
@@ -196,6 +215,7 @@ class ReleaseRoot(Builtin):
         number = context.descriptors.pop(mounts.ROOT, -1)
         if number >= 0:
             os.close(number)
+        oldmounts.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,26 @@ from __future__ import annotations
 
 import os
 
-from donjon.jail import asked, devices, hostview, mounts, proc, rootfs, users
+from donjon.jail import (
+    asked,
+    binds,
+    devices,
+    etcfiles,
+    hostview,
+    idmaps,
+    image,
+    masks,
+    mounts,
+    overlay,
+    proc,
+    rootfs,
+    runtime,
+    sysfs,
+    users,
+)
 from donjon.jail.asked import HOST, Wish
 from donjon.jail.phase import Phase
+from donjon.jail.rootspec import DirectoryRoot, HostRoot, ImageRoot, OverlayRoot
 from donjon.jail.step import Step
 
 TMP_SIZE = 256 << 20
@@ -22,6 +39,8 @@ def steps(wish: Wish) -> list[Step]:
     """Return the found that put the root together, the jail's own mounts last."""
     phase, spec = Phase.ROOT, wish.spec
     found: list[Step] = [mounts.MakePrivate(phase=phase, origin=wish.walls())]
+    if "user" not in wish.unshare:
+        found += lent_binds(wish, phase)
     if spec.rootfs:
         found += _new_root(wish)
     else:
@@ -31,9 +50,11 @@ def steps(wish: Wish) -> list[Step]:
     if spec.rootfs == HOST:
         found += _late_views(wish)
     found += _binds(wish)
+    found += _covers(wish)
     if spec.rootfs:
         origin = wish.origin("rootfs")
-        found.append(rootfs.EnterRoot(phase=phase, origin=origin, seal=spec.rootfs == HOST))
+        sealed = isinstance(wish.root_kind, HostRoot | ImageRoot)
+        found.append(rootfs.EnterRoot(phase=phase, origin=origin, seal=sealed))
     else:
         found.append(rootfs.ReleaseRoot(phase=phase))
     return found
@@ -54,6 +75,7 @@ def _tmpfs(wish: Wish) -> list[Step]:
             target=_inside(wish, one.target),
             size=one.size,
             mode=one.mode,
+            inodes=one.inodes,
         )
         for one in wish.spec.tmpfs
     ]
@@ -61,16 +83,48 @@ def _tmpfs(wish: Wish) -> list[Step]:
 
 def _binds(wish: Wish) -> list[Step]:
     return [
-        mounts.BindMount(
+        binds.BindMount(
             phase=Phase.ROOT,
             origin=bind.origin,
             source=bind.source,
             target=_inside(wish, bind.target),
             read_only=bind.read_only,
             optional=bind.optional,
+            recursive=bind.recursive,
+            idmap=bind.idmap,
         )
         for bind in wish.spec.binds
     ]
+
+
+def lent_binds(wish: Wish, phase: Phase) -> list[Step]:
+    """Return the step that makes mapped mounts: before the root, and outside the user namespace.
+
+    Who is born in a user namespace is lent them by its parent.
+    """
+    mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
+    if not mapped or "user" in wish.born_in:
+        return []
+    who: idmaps.Owner | idmaps.Maps
+    if wish.host_ids is None:
+        who = idmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
+    else:
+        who = idmaps.inside(wish.host_ids)
+    origin = mapped[0].origin
+    return [binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who)]
+
+
+def _covers(wish: Wish) -> list[Step]:
+    phase, spec = Phase.ROOT, wish.spec
+    found: list[Step] = [
+        masks.ReadOnlyPath(phase=phase, origin=rule.origin, path=_inside(wish, rule.path))
+        for rule in spec.readonly_paths
+    ]
+    found += [
+        masks.MaskPath(phase=phase, origin=rule.origin, path=_inside(wish, rule.path))
+        for rule in spec.mask_paths
+    ]
+    return found
 
 
 def _powers_inside(wish: Wish) -> bool:
@@ -84,8 +138,13 @@ def _late_views(wish: Wish) -> list[Step]:
     late += [view for view in exposed(wish) if _is_late(*view)]
     origin = wish.origin("rootfs")
     return [
-        mounts.BindMount(
-            phase=Phase.ROOT, origin=origin, source=source, target=target, read_only=True
+        binds.BindMount(
+            phase=Phase.ROOT,
+            origin=origin,
+            source=source,
+            target=target,
+            read_only=True,
+            recursive=True,
         )
         for source, target in late
     ]
@@ -93,15 +152,12 @@ def _late_views(wish: Wish) -> list[Step]:
 
 def _new_root(wish: Wish) -> list[Step]:
     phase, origin, spec = Phase.ROOT, wish.origin("rootfs"), wish.spec
-    found = _host_root(wish) if spec.rootfs == HOST else []
-    if spec.rootfs and spec.rootfs != HOST:
-        found.append(rootfs.NewDirectoryRoot(phase=phase, origin=origin, directory=spec.rootfs))
-    found += [
-        proc.ProcMount(
-            phase=phase, origin=origin, own=wish.own_pids, root_inside=_powers_inside(wish)
-        ),
-        devices.DevMount(phase=phase, origin=origin, tty_group=wish.host_ids is None),
-    ]
+    found = _base(wish)
+    if wish.shows_runtime:
+        origin_of_runtime = wish.origin("runtime_mount", "rootfs")
+        found.append(runtime.RuntimeMount(phase=phase, origin=origin_of_runtime))
+    found += _proc_and_sys(wish)
+    found.append(devices.DevMount(phase=phase, origin=origin, tty_group=wish.host_ids is None))
     given = {_inside(wish, one.target).rstrip("/") for one in spec.tmpfs}
     if "/tmp" not in given:
         found.append(mounts.TmpfsMount(phase=phase, origin=origin, target="/tmp", size=TMP_SIZE))
@@ -118,7 +174,72 @@ def _new_root(wish: Wish) -> list[Step]:
                 gid=inside.gid,
             )
         )
+    return found + _etc_files(wish)
+
+
+def _base(wish: Wish) -> list[Step]:
+    """Return the steps that make the root itself."""
+    phase, origin, root = Phase.ROOT, wish.origin("rootfs"), wish.root_kind
+    if isinstance(root, DirectoryRoot):
+        return [rootfs.NewDirectoryRoot(phase=phase, origin=origin, directory=root.path)]
+    if isinstance(root, ImageRoot):
+        return [image.NewImageRoot(phase=phase, origin=origin, file=root.path)]
+    if isinstance(root, OverlayRoot):
+        return [
+            overlay.NewOverlayRoot(
+                phase=phase,
+                origin=origin,
+                root=root,
+                in_user_namespace=wish.host_ids is not None,
+                reset=wish.spec.rootfs_reset,
+            )
+        ]
+    return _host_root(wish)
+
+
+def _proc_and_sys(wish: Wish) -> list[Step]:
+    phase, spec = Phase.ROOT, wish.spec
+    found: list[Step] = []
+    if "none" not in spec.rootfs_proc:
+        hidden = [word for word in spec.rootfs_proc if word.startswith("hidepid=")]
+        found.append(
+            proc.ProcMount(
+                phase=phase,
+                origin=wish.origin("rootfs_proc", "rootfs"),
+                own=wish.own_pids,
+                root_inside=_powers_inside(wish),
+                hidepid=hidden[0].partition("=")[2] if hidden else "",
+                only_processes="subset=pid" in spec.rootfs_proc,
+            )
+        )
+    if spec.rootfs_sys != "none":
+        origin = wish.origin("rootfs_sys")
+        found.append(sysfs.SysMount(phase=phase, origin=origin, mask=spec.rootfs_sys == "masked"))
     return found
+
+
+def _etc_files(wish: Wish) -> list[Step]:
+    """Return the step that makes files of /etc; a host root has the host's."""
+    spec, is_host = wish.spec, wish.spec.rootfs == HOST
+    asked_for = not is_host if spec.rootfs_etc is None else spec.rootfs_etc
+    files = []
+    if asked_for or spec.nameservers:
+        files.append("resolv.conf")
+    if asked_for or spec.hostname:
+        files.append("hosts")
+    if spec.hostname and not is_host:  # whose /etc is read-only, and has no such file
+        files.append("hostname")
+    if not files or spec.rootfs_etc is False:
+        return []
+    step = etcfiles.EtcFiles(
+        phase=Phase.ROOT,
+        origin=wish.origin("rootfs_etc", "nameservers", "hostname", "rootfs"),
+        files=tuple(files),
+        hostname=spec.hostname,
+        nameservers=spec.nameservers,
+        own_network="net" in wish.born_in | wish.unshare,
+    )
+    return [step]
 
 
 def exposed(wish: Wish) -> list[tuple[str, str]]:

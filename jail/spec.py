@@ -9,28 +9,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """``bind = SRC[:DST][:ro]``: SRC of the host appears on DST of the jail."""
+    """``bind = SRC[:DST][:WORD…]``: SRC of the host appears on DST of the jail."""
 
     source: str
     target: str
     origin: Origin = DEFAULT
     read_only: bool = False
     optional: bool = False
+    recursive: bool = False  # with the mounts below it
+    idmap: bool = False  # what its owner has on the disk is the jail's
 
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """``tmpfs = DIR[:SIZE]``, an empty file system of ``size`` bytes, None for the kernel's."""
+    """``tmpfs = DIR[:size=,inodes=,mode=]``, an empty file system; None for the kernel's."""
 
     target: str
     origin: Origin = DEFAULT
-    size: int | None = None
+    size: int | None = None  # bytes
     mode: int = 0o1777
+    inodes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """``mask-path`` or ``readonly-path``: a path of the jail."""
+
+    path: str
+    origin: Origin = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,29 @@ class Exec:
     shell: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """``landlock = PATH[:MODE]``, or ``auto`` as ``path``; ``mode`` is ro, exec, rw or all."""
+
+    path: str
+    mode: str = "ro"
+    origin: Origin = DEFAULT
+    optional: bool = False  # one that was derived, of a path that need not be there
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimit:
+    """``rlimit-NAME = SOFT[:HARD]``; None is no limit."""
+
+    kind: int
+    soft: int | None
+    hard: int | None
+    origin: Origin = DEFAULT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailSpec:
     """Everything about isolation and privileges. Names of fields follow the options.
@@ -124,7 +159,15 @@ class JailSpec:
     hostname: str | None = None
 
     # root file system
-    rootfs: str | None = None  # "host" or a directory
+    rootfs: str | None = None  # as written; rootspec reads it
+    rootfs_reset: bool = False  # an overlay's upper layer is emptied at each start
+    rootfs_proc: frozenset[str] = frozenset()  # none; or subset=pid and hidepid=WORD
+    rootfs_sys: str = "none"  # none, ro or masked
+    rootfs_etc: bool | None = None  # None: made for every root but the host's
+    nameservers: tuple[str, ...] = ()
+    runtime_mount: bool | None = None  # None: for every root but the host's that serves Python
+    mask_paths: tuple[PathRule, ...] = ()
+    readonly_paths: tuple[PathRule, ...] = ()
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     expose: tuple[str, ...] = ()  # application paths that rootfs=host shows read-only
@@ -161,6 +204,16 @@ class JailSpec:
     drop_first: bool = False  # a customer's file: walls and drop come before all it asks for
     own_limits: frozenset[str] = frozenset()  # "prio", "max_fd": set without root's rights
     keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
+
+    # confinement: what is taken on around the drop
+    seccomp: Profile | None = None  # None: default in a jail, none elsewhere
+    landlock: tuple[FileRule, ...] = ()
+    rlimits: tuple[ResourceLimit, ...] = ()
+    oom_score_adj: int | None = None
+    io_priority: tuple[int, int] | None = None  # class and level of ioprio_set(2)
+    securebits: int | None = None  # None: the locks of a jail
+    keep_keyring: bool = False  # False: a session keyring of the jail's own
+    apparmor_profile: str | None = None
 
     # gates
     wait_for: tuple[WaitFor, ...] = ()
@@ -199,6 +252,8 @@ class JailSpec:
             or self.chroot
             or self.binds
             or self.tmpfs
+            or self.mask_paths
+            or self.readonly_paths
             or self.jailed
             or self.in_freebsd_jail
         )

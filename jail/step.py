@@ -25,6 +25,7 @@ class Context:
     descriptors: dict[str, int] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     argv: tuple[str, ...] = ()  # what a foreign program is started with; its argv[0] is replaced
+    stacked: int = 0  # mounts over / that are between the host's root and the one being made
     inherit: list[int] = field(default_factory=list)  # descriptors that a foreign program keeps
 
 

@@ -16,8 +16,8 @@ from donjon import syscalls
 
 REGISTERS = 32
 
-Argument = int | bytes | tuple[int]
-Entry = tuple[str, tuple[Argument, ...], int, str | None]
+Argument = int | bytes | tuple[int] | list[bytes]
+Entry = tuple[str, tuple[Argument, ...], int, str]
 Register = tuple[int]
 
 _O_PATH = os.O_PATH | os.O_CLOEXEC
@@ -47,9 +47,9 @@ class Tape:
         self.entries: list[Entry] = []
         self._free = list(range(REGISTERS))
 
-    def call(self, name: str, *arguments: Argument, may_fail: bool = False) -> None:
-        """Make a call whose result nobody needs."""
-        self.entries.append((name, arguments, -1, None if may_fail else self.what))
+    def call(self, name: str, *arguments: Argument, lenient: bool = False) -> None:
+        """Make a call whose result nobody needs; ``lenient``: ENOSYS and EPERM are no failure."""
+        self.entries.append((name, arguments, -2 if lenient else -1, self.what))
 
     def open(self, name: str, *arguments: Argument) -> Register:
         """Make a call that gives a descriptor; return the register that holds it."""
@@ -130,9 +130,9 @@ class Tape:
         how = struct.pack("=3Q", _O_PATH, 0, _NO_LINKS)
         return self.open("openat2", syscalls.AT_FDCWD, os.fsencode(path), how, len(how))
 
-    def open_target(self, root: Argument, path: str) -> Register:
-        """Open a directory below ``root``; no link is followed, and none leads out."""
-        flags = _O_PATH | os.O_DIRECTORY
+    def open_target(self, root: Argument, path: str, *, directory: bool = True) -> Register:
+        """Open a mount point below ``root``; no link is followed, and none leads out."""
+        flags = _O_PATH | (os.O_DIRECTORY if directory else 0)
         how = struct.pack("=3Q", flags, 0, _NO_LINKS | syscalls.RESOLVE_IN_ROOT)
         relative = os.fsencode(path.lstrip("/")) or b"."
         return self.open("openat2", root, relative, how, len(how))

@@ -12,7 +12,7 @@ import os
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
-from donjon.jail import devices, hostview, mounts, rootfs, template
+from donjon.jail import devices, hostview, mounts, oldmounts, rootfs, template
 
 
 def prepare() -> None:
@@ -21,7 +21,7 @@ def prepare() -> None:
     The process then holds one descriptor more, ``template.descriptors()``; it is closed by a jail
     that enters its root, and must be closed by whoever does not.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or oldmounts.lacking():
         return
     try:
         template.keep(_make())

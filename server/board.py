@@ -36,15 +36,21 @@ class Core:
     connections: int = 0
 
 
+def size_of(processes: int, threads: int) -> int:
+    """Return the bytes of a board."""
+    return HEADER + processes * BANKS * threads * CORE
+
+
 class Board:
     """The mapping, and who has which block."""
 
-    def __init__(self, processes: int, threads: int) -> None:
-        """Map zeroed memory for so many workers with so many threads each."""
+    def __init__(self, processes: int, threads: int, shared: memoryview | None = None) -> None:
+        """Map zeroed memory for so many workers with so many threads each, or use ``shared``."""
         self._threads = threads
         self._size = threads * CORE
-        self._map = mmap.mmap(-1, HEADER + processes * BANKS * self._size)
-        self._view = memoryview(self._map)
+        if shared is None:
+            shared = memoryview(mmap.mmap(-1, size_of(processes, threads)))
+        self._view = shared
 
     def totals(self) -> memoryview:
         """Lend the counter that all workers share."""

@@ -18,6 +18,9 @@ HEADER = struct.Struct("=BxHIi")
 PIPE_BUF = 4096
 """Bytes of the largest packet that a pipe takes whole (pipe(7))."""
 
+pack = HEADER.pack
+"""Makes the head of a packet: (word, slot, generation, pid)."""
+
 ROOM = PIPE_BUF - HEADER.size
 
 
@@ -32,6 +35,7 @@ class Word(enum.IntEnum):
     RELOAD = 6  # the application asks for uwsgi.reload()
     STOP = 7  # the application asks for uwsgi.stop()
     ONCE = 8  # the hooks that run once a generation ran in this slot
+    PAUSED = 10  # the worker accepts no more and has no connection
     MORE = 9  # a piece of the payload of the packet that follows
 
 
@@ -52,10 +56,11 @@ class Message:
 class Channel:
     """Both ends of a pipe in packet mode; the master reads one, every worker writes the other."""
 
-    def __init__(self) -> None:
-        """Open the pipe. Raises OSError."""
-        self._reader, self._writer = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)
+    def __init__(self, ends: tuple[int, int] | None = None) -> None:
+        """Open the pipe, or take over (reader, writer) of one. Raises OSError."""
+        self._reader, self._writer = ends or os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
+        if ends is None:
+            os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
         """Lend the master's end, for the loop."""
@@ -70,8 +75,8 @@ class Channel:
         with contextlib.suppress(OSError):
             while len(payload) > ROOM:
                 part, payload = payload[:ROOM], payload[ROOM:]
-                os.write(self._writer, _pack(message, Word.MORE, part))
-            os.write(self._writer, _pack(message, message.word, payload))
+                os.write(self._writer, _packet(message, Word.MORE, part))
+            os.write(self._writer, _packet(message, message.word, payload))
 
     def receive(self) -> list[Message]:
         """Return every packet that has come, malformed ones left out."""
@@ -81,7 +86,7 @@ class Channel:
                 packet = os.read(self._reader, PIPE_BUF)
             except BlockingIOError:
                 return messages
-            if message := _unpack(packet):
+            if message := unpack(packet):
                 messages.append(message)
 
     def close(self) -> None:
@@ -90,11 +95,12 @@ class Channel:
         os.close(self._writer)
 
 
-def _pack(message: Message, word: Word, payload: bytes) -> bytes:
-    return HEADER.pack(word, message.slot, message.generation, message.pid) + payload
+def _packet(message: Message, word: Word, payload: bytes) -> bytes:
+    return pack(word, message.slot, message.generation, message.pid) + payload
 
 
-def _unpack(packet: bytes) -> Message | None:
+def unpack(packet: bytes) -> Message | None:
+    """Return what a packet says, None for a malformed one."""
     if len(packet) < HEADER.size:
         return None
     word, slot, generation, pid = HEADER.unpack_from(packet)

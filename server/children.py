@@ -66,7 +66,7 @@ class Children:
         if pid == 0:
             self._known.clear()
             main()
-        return self._own(pid, pidfd, on_exit)
+        return self.own(pid, pidfd, on_exit)
 
     def adopt(self, pid: int, on_exit: OnExit) -> Child | None:
         """Own a child that another one made for us; None if ``pid`` is none of ours."""
@@ -81,9 +81,10 @@ class Children:
         except ChildProcessError:
             os.close(pidfd)
             return None
-        return self._own(pid, pidfd, on_exit)
+        return self.own(pid, pidfd, on_exit)
 
-    def _own(self, pid: int, pidfd: int, on_exit: OnExit) -> Child:
+    def own(self, pid: int, pidfd: int, on_exit: OnExit) -> Child:
+        """Own a child of this process that was made elsewhere; its pidfd is ours now."""
         child = Child(pid, pidfd)
         self._known[pid] = (child, on_exit)
         self._loop.watch(pidfd, lambda: self._ended(child))

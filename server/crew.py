@@ -14,6 +14,7 @@ application does not eat the machine.
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import signal
 import time
@@ -31,6 +32,7 @@ from donjon.server.order import Order
 from donjon.server.phases import Phases
 from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
+from donjon.server.takeover import UnderWay
 from donjon.server.worker import GRACEFUL
 
 QUICK = 1.0
@@ -106,6 +108,8 @@ class Crew:
         spec: ServerSpec,
         phases: Phases,
         served: tuple[Bound, ...],
+        *,
+        board: Board | None = None,
     ) -> None:
         """Prepare a generation; ``start`` makes its first process."""
         self._owner = owner
@@ -113,7 +117,7 @@ class Crew:
         self.spec = spec
         self.phases = phases
         self.served = served
-        self.board = Board(spec.processes, spec.threads)
+        self.board = board or Board(spec.processes, spec.threads)
         self.state = State.STARTING
         self.slots = {number: Slot(number) for number in range(1, spec.processes + 1)}
         self._workers: set[Worker] = set()
@@ -139,6 +143,26 @@ class Crew:
         except OSError:
             self._close_go()
             raise
+
+    def take_over(self, under_way: UnderWay) -> None:
+        """Own workers that another master of this process started."""
+        for living in under_way.workers:
+            worker = Worker(living.slot, 0, Child(0, -1), living.born, living.accepting)
+            worker.child = self._owner.children.own(
+                living.pid, living.pidfd, functools.partial(self._ended, worker)
+            )
+            self._workers.add(worker)
+            slot = self.slots[living.slot]
+            slot.worker, slot.respawns = worker, 1
+            slot.last_spawn = int(time.time() - (time.monotonic() - living.born))
+            if living.once:
+                self._once.add(living.slot)
+        if under_way.loaded:
+            self._environment = under_way.environment
+        elif under_way.environment:
+            self._pieces.append(under_way.environment)
+        if under_way.serving:
+            self.state = State.SERVING
 
     def _order(
         self, slots: tuple[int, ...], *, bank: int, adopt: bytes | None, must: bool

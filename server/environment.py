@@ -8,7 +8,7 @@ therefore reports what differs, and the master hands it on.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from donjon.errors import DonjonError, reason_of
 from donjon.origin import Origin
@@ -20,7 +20,12 @@ UNSET = "\0"
 
 def apply(spec: ServerSpec) -> None:
     """Set and unset what ``env`` and ``unenv`` ask for, in their order."""
-    for key, value in spec.environment:
+    apply_pairs(spec.environment)
+
+
+def apply_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Set and unset variables, in their order."""
+    for key, value in pairs:
         if value == UNSET:
             os.environ.pop(key, None)
         elif key:

@@ -19,6 +19,7 @@ import signal
 import sys
 import traceback
 import types
+from collections.abc import Callable
 from typing import NoReturn
 
 from donjon import log, syscalls
@@ -33,9 +34,14 @@ from donjon.server.phases import DropPoint
 
 
 def main(order: Order) -> NoReturn:
-    """Be the child. Never returns; the exit status tells the master (uwsgi-facts 7.6)."""
+    """Be the child. Never returns."""
+    live(lambda: _run(order))
+
+
+def live(run: Callable[[], int]) -> NoReturn:
+    """Be a worker; its exit status tells the master how it went (uwsgi-facts 7.6)."""
     try:
-        status = _run(order)
+        status = run()
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except DonjonError as error:

@@ -15,6 +15,7 @@ class FromEmperor(enum.IntEnum):
     STOP = 0
     RELOAD = 1
     GRACEFUL_STOP = 2
+    GO_ON = 3  # ours: to who asked to be frozen
 
 
 class ToEmperor(enum.IntEnum):
@@ -26,6 +27,7 @@ class ToEmperor(enum.IntEnum):
     STOP_ME = 22  # voluntary shutdown, or back to on-demand
     HEARTBEAT = 26
     REINFORCE = 30  # broodlord
+    FREEZE_ME = 70  # ours: nothing is under way
 
 
 class EmperorLink:

@@ -13,7 +13,7 @@ import site
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from donjon import log
@@ -26,11 +26,16 @@ SUFFIXES = (".py", ".wsgi")
 
 def prepare(spec: ServerSpec) -> None:
     """Set up what imports see: arguments, virtual environment, sys.path."""
-    sys.argv = ["uwsgi", *(spec.pyargv or "").split()]
     if spec.virtualenv:
         enter_virtualenv(spec.virtualenv, spec)
+    set_paths(spec.pyargv or "", spec.pythonpath)
+
+
+def set_paths(pyargv: str, pythonpath: Sequence[str]) -> None:
+    """Set sys.argv, and put the working directory and ``pythonpath`` before all else."""
+    sys.argv = ["uwsgi", *pyargv.split()]
     sys.path[:0] = ["."]
-    for directory in spec.pythonpath:
+    for directory in pythonpath:
         sys.path.insert(0, directory)
         log.write(f"added {directory} to pythonpath.")
 
@@ -97,22 +102,27 @@ def load(spec: ServerSpec, uwsgi: types.ModuleType, *, must: bool) -> list[tuple
         try:
             found = load_one(wanted, spec)
         except Exception as error:
-            _report(wanted, error, must=must)
+            report(wanted, error, must=must)
             continue
         if found is not None:
             applications.append((wanted.mountpoint, found))
-    applications += _declared(uwsgi)
+    applications += declared(uwsgi)
+    announce(applications, need_app=spec.need_app)
+    return applications
+
+
+def announce(applications: Sequence[tuple[str, App]], *, need_app: bool) -> None:
+    """Say what was loaded. Raises AppLoadError where nothing was and something must be."""
     for number, (mountpoint, _) in enumerate(applications):
         default = " (default app)" if number == 0 else ""
         log.write(
             f"WSGI app {number} (mountpoint='{mountpoint}') ready, pid: {os.getpid()}{default}"
         )
     if not applications:
-        if spec.need_app:
+        if need_app:
             log.write("*** no app loaded. GAME OVER ***")
             raise AppLoadError("no application could be loaded and need-app asks for one")
         log.write("*** no app loaded. going in full dynamic mode ***")
-    return applications
 
 
 def _import_all(spec: ServerSpec, *, must: bool) -> None:
@@ -129,7 +139,8 @@ def _import_all(spec: ServerSpec, *, must: bool) -> None:
                 ) from error
 
 
-def _report(wanted: Application, error: Exception, *, must: bool) -> None:
+def report(wanted: Application, error: Exception, *, must: bool) -> None:
+    """Show why an application could not be loaded. Raises AppLoadError with ``must``."""
     traceback.print_exception(_without_us(error))
     sys.stderr.flush()
     log.write(
@@ -156,14 +167,24 @@ def load_one(wanted: Application, spec: ServerSpec) -> App | None:
     """Load one application; None for kinds that run something but serve nothing."""
     if wanted.kind in {"pyrun", "eval"}:
         return _run(wanted, spec)
-    target, colon, name = wanted.target.rpartition(":")
-    if not colon:
-        target, name = wanted.target, spec.callable
-    is_file = wanted.kind == "wsgi-file" or (
-        wanted.kind == "mount" and (target.endswith(SUFFIXES) or os.sep in target)
-    )
+    if wanted.kind == "wsgi-file":
+        path, name = split(wanted.target, spec.callable)
+        return load_file(path, name, name_of(path))
+    target, name = split(wanted.target, spec.callable)
+    is_file = wanted.kind == "mount" and (target.endswith(SUFFIXES) or os.sep in target)
     module = import_file(target) if is_file else importlib.import_module(target)
     return find_callable(module, name)
+
+
+def load_file(path: str, name: str, module: str) -> App:
+    """Run a file as ``module``, and return what it calls ``name``."""
+    return find_callable(_run_file(path, module), name)
+
+
+def split(target: str, default: str) -> tuple[str, str]:
+    """Return path and callable of ``FILE`` or ``FILE:CALLABLE``."""
+    file, colon, name = target.rpartition(":")
+    return (file, name) if colon else (target, default)
 
 
 def _run(wanted: Application, spec: ServerSpec) -> App | None:
@@ -186,9 +207,17 @@ def import_file(path: str) -> types.ModuleType:
     Its byte code is not cached: a cache tells versions by whole seconds and size, and a file
     edited twice in a second would be served in its first form.
     """
-    source = _read(path)
+    return _run_file(path, name_of(path))
+
+
+def name_of(path: str) -> str:
+    """Return the name of the module that a file becomes."""
     stem = os.path.splitext(path)[0]
-    name = "uwsgi_file_" + "".join("_" if letter in "/." else letter for letter in stem)
+    return "uwsgi_file_" + "".join("_" if letter in "/." else letter for letter in stem)
+
+
+def _run_file(path: str, name: str) -> types.ModuleType:
+    source = _read(path)
     module = types.ModuleType(name)
     module.__file__ = path
     sys.modules[name] = module
@@ -221,7 +250,7 @@ def find_callable(module: types.ModuleType, name: str) -> App:
     return app
 
 
-def _declared(uwsgi: types.ModuleType) -> list[tuple[str, App]]:
+def declared(uwsgi: types.ModuleType) -> list[tuple[str, App]]:
     """Return what the code put into ``uwsgi.applications``: {mountpoint: callable or its name}."""
     declared = vars(uwsgi).get("applications")
     if not isinstance(declared, dict):

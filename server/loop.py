@@ -27,12 +27,15 @@ Callback = Callable[[], None]
 # What signal.py wraps around the C functions turns numbers into enums and back; that alone touches
 # 300 kB of the memory a vassal shares with all others.
 _raw = vars(signal).get("_signal", signal)
-_sigaction: Callable[..., Any] = _raw.signal
+handle: Callable[..., Any] = _raw.signal
+"""signal.signal, for numbers that are plain integers."""
 _sigmask: Callable[..., Any] = _raw.pthread_sigmask
 _EVERY = tuple(int(number) for number in signal.valid_signals())
 _BLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
-_SIGPIPE, _SIGTSTP = int(signal.SIGPIPE), int(signal.SIGTSTP)
-_DEFAULT, _IGNORED = int(signal.SIG_DFL), int(signal.SIG_IGN)
+SIGHUP, SIGINT, SIGQUIT = int(signal.SIGHUP), int(signal.SIGINT), int(signal.SIGQUIT)
+SIGTERM, SIGTSTP, SIGUSR1 = int(signal.SIGTERM), int(signal.SIGTSTP), int(signal.SIGUSR1)
+SIGPIPE = int(signal.SIGPIPE)
+DEFAULT, IGNORED = int(signal.SIG_DFL), int(signal.SIG_IGN)
 
 HANDLED = tuple(
     int(number)
@@ -131,6 +134,15 @@ class Loop:
         """Call ``callback`` in the loop when the signal has come; several at once count as one."""
         self._signals[number] = callback
 
+    def raise_signal(self, number: int) -> None:
+        """Take a signal that came before this loop did: its callback is due with the next turn."""
+        self.after(0.0, lambda: self._signalled(number))
+
+    def _signalled(self, number: int) -> None:
+        callback = self._signals.get(number)
+        if callback is not None:
+            callback()
+
     def still_private(self) -> None:
         """Forget private descriptors that were closed meanwhile: their numbers may be reused."""
         self.private = tuple(fd for fd in self.private if _is_open(fd))
@@ -138,8 +150,8 @@ class Loop:
     def take_signals(self) -> None:
         """Install the handlers; from now on HANDLED signals only wake the loop."""
         for number in HANDLED:
-            self._previous[number] = _sigaction(number, _ignore)
-        _sigaction(_SIGPIPE, _IGNORED)
+            self._previous[number] = handle(number, _ignore)
+        handle(SIGPIPE, IGNORED)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def turn(self, timeout: float = -1) -> None:
@@ -169,9 +181,7 @@ class Loop:
         except BlockingIOError:
             return
         for number in numbers:
-            callback = self._signals.get(number)
-            if callback is not None:
-                callback()
+            self._signalled(number)
 
     def fork(self) -> tuple[int, int]:
         """Fork a child: (pid, pidfd) in the parent, (0, -1) in the child, with default signals
@@ -205,7 +215,7 @@ class Loop:
         """Give signals back and release everything the loop owns."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
-            _sigaction(number, _DEFAULT if handler is None else handler)
+            handle(number, DEFAULT if handler is None else handler)
         self._epoll.close()
         os.close(self._wake)
         os.close(self._waker)
@@ -227,8 +237,8 @@ def default_signals() -> None:
     """In a child: the dispositions a program is started with, and no wake-up descriptor."""
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
-        _sigaction(number, _DEFAULT)
-    _sigaction(_SIGTSTP, _IGNORED)
+        handle(number, DEFAULT)
+    handle(SIGTSTP, IGNORED)
 
 
 def hold_signals() -> set[int]:

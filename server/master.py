@@ -22,15 +22,17 @@ from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
 from donjon.server import pidfiles, procname, single
-from donjon.server.channel import Channel, Word
+from donjon.server.board import Board
+from donjon.server.channel import Channel, Message, Word, unpack
 from donjon.server.children import Children
 from donjon.server.crew import Crew, Owner, State
 from donjon.server.link import EmperorLink, FromEmperor, ToEmperor
-from donjon.server.loop import Loop, Timer
+from donjon.server.loop import Loop, Timer, release_signals
 from donjon.server.phases import DropPoint, Phases, Reloaded, Reread
 from donjon.server.services import Services
 from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
+from donjon.server.takeover import UnderWay
 
 EMPEROR_LOST = 1
 NOTHING_TO_DO = "The -s/--socket option is missing and stdin is not a socket."
@@ -46,13 +48,14 @@ def run(
     companions: Sequence[tuple[str, Callable[[], int]]] = (),
     on_ready: Callable[[], None] = lambda: None,
     private: Sequence[int] = (),
+    under_way: UnderWay | None = None,
 ) -> int:
     """Serve until the end; return the exit status of the instance (uwsgi-facts 7.6).
 
     ``sockets`` holds what was bound before privileges were dropped. ``companions`` are children
     that the master keeps beside the workers. ``on_ready`` is called once, when the application is
-    loaded. ``private`` descriptors are closed in every child. Raises DonjonError where it cannot
-    start.
+    loaded. ``private`` descriptors are closed in every child. ``under_way`` is what was started
+    already. Raises DonjonError where it cannot start.
     """
     sockets = sockets or Sockets()
     served = sockets.open(spec)
@@ -67,6 +70,7 @@ def run(
     return Master(
         Reloaded(spec, phases), reread, (sockets, served),
         emperor=emperor, companions=companions, on_ready=on_ready, private=private,
+        under_way=under_way,
     ).run()  # fmt: skip
 
 
@@ -83,6 +87,7 @@ class Master:
         companions: Sequence[tuple[str, Callable[[], int]]],
         on_ready: Callable[[], None],
         private: Sequence[int],
+        under_way: UnderWay | None = None,
     ) -> None:
         """Make everything that can fail before the first fork."""
         self.spec, self.phases = wanted.spec, wanted.phases
@@ -91,17 +96,20 @@ class Master:
         self.loop = Loop()
         self.loop.private = tuple(private)
         self.children = Children(self.loop)
-        self.channel = Channel()
+        self.channel = Channel(under_way.channel if under_way else None)
         self.owner = Owner(
             self.loop, self.children, self.channel, self.sockets,
             emperor.fileno() if emperor else -1,
             self.hear, self._loaded, self._serving, self._failed, self._empty,
         )  # fmt: skip
-        self.current = Crew(self.owner, 1, self.spec, self.phases, served)
+        shared = under_way.board if under_way else None
+        board = Board(self.spec.processes, self.spec.threads, shared)
+        self.current = Crew(self.owner, 1, self.spec, self.phases, served, board=board)
         self.coming: Crew | None = None
         self.retiring: list[Crew] = []
         self.services = Services(self, companions)
         self.paused = False
+        self._under_way = under_way
         self._reread = reread
         self._on_ready = on_ready
         self._brutal = False
@@ -120,16 +128,36 @@ class Master:
         self.loop.watch(self.channel.fileno(), self.hear)
         if self.emperor is not None:
             self.loop.watch(self.emperor.fileno(), self.hear_emperor, keep=True)
-        procname.name_master(self.spec)
         gc.freeze()
-        log.write(f"spawned uWSGI master process (pid: {os.getpid()})")
         try:
-            self.current.start()
+            self._begin()
             while not (self._stopping and not len(self.children)):
                 self.loop.turn()
         finally:
             self._end()
         return self._status
+
+    def _begin(self) -> None:
+        """Start the first crew, or take one over."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            self._take_over(under_way)
+            return
+        procname.name_master(self.spec)
+        log.write(f"spawned uWSGI master process (pid: {os.getpid()})")
+        self.current.start()
+
+    def _take_over(self, under_way: UnderWay) -> None:
+        """Go on where a master without an interpreter stopped, with what it did not answer."""
+        self.current.take_over(under_way)
+        if under_way.loaded:
+            self._initialised = True
+            self.services.start(self.current)
+        if message := unpack(under_way.packet):
+            self._take(message)
+        for number in under_way.signals:
+            self.loop.raise_signal(number)
+        release_signals(set())
 
     def take_signals(self) -> None:
         """Give signals their meaning (uwsgi-facts 7.3)."""
@@ -176,16 +204,21 @@ class Master:
     def hear(self) -> None:
         """Take what workers say."""
         for message in self.channel.receive():
-            if message.word is Word.HOOK_FAILED:
-                self._hook_failed(message.generation)
-            elif message.word is Word.RELOAD:
-                self.reload()
-            elif message.word is Word.STOP:
-                self.stop(graceful=True)  # the request that asks is answered
-            elif crew := self._crew(message.generation):
-                crew.hear(message)
-            elif child := self.children.adopt(message.pid, lambda _: None):
-                child.kill()  # of a generation that is gone
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if message.word is Word.HOOK_FAILED:
+            self._hook_failed(message.generation)
+        elif message.word is Word.RELOAD:
+            self.reload()
+        elif message.word is Word.STOP:
+            self.stop(graceful=True)  # the request that asks is answered
+        elif message.word is Word.PAUSED:
+            self.services.frost.paused(message.slot)
+        elif crew := self._crew(message.generation):
+            crew.hear(message)
+        elif child := self.children.adopt(message.pid, lambda _: None):
+            child.kill()  # of a generation that is gone
 
     def _crew(self, number: int) -> Crew | None:
         for crew in (self.current, self.coming, *self.retiring):
@@ -297,10 +330,11 @@ class Master:
         if self.current.state is State.SERVING:
             self.current.reload_workers(chain=chain, brutal=brutal)
 
-    def pause(self) -> None:
+    def pause(self, *, quiet: bool = False) -> None:
         """Stop accepting, or accept again; the listeners stay open and clients wait."""
         self.paused = not self.paused
-        log.write("*** instance paused ***" if self.paused else "*** instance resumed ***")
+        if not quiet:
+            log.write("*** instance paused ***" if self.paused else "*** instance resumed ***")
         self.current.signal_all(signal.SIGTSTP)
 
     # -- sleeping
@@ -382,6 +416,8 @@ class Master:
             elif byte in {FromEmperor.STOP, FromEmperor.GRACEFUL_STOP}:
                 self._run_softly(Phase.EMPEROR_STOP)
                 self.stop(graceful=byte == FromEmperor.GRACEFUL_STOP)
+            elif byte == FromEmperor.GO_ON:
+                self.services.frost.wake()
 
     def _lost(self) -> None:
         assert self.emperor is not None

@@ -27,7 +27,7 @@ from donjon.server.order import Order
 from donjon.server.phases import DropPoint, Reloaded
 from donjon.server.sockets import Sockets
 from donjon.server.spec import Application, Listener, ServerSpec, TouchHook
-from donjon.server.worker import Server
+from donjon.server.worker import server_of
 
 ROUNDS = 20
 """More than the interpreter needs to warm to a function, and to specialise what is in it."""
@@ -76,6 +76,7 @@ def rehearse(rounds: int = ROUNDS) -> None:
         sys.argv[:], sys.path[:] = arguments, path
         for name in [name for name in sys.modules if name == "uwsgi" or "_server_hello" in name]:
             del sys.modules[name]
+        uwsgi_module.prepare()
         for target, fd in enumerate(saved, 1):
             os.dup2(fd, target)
             os.close(fd)
@@ -143,7 +144,7 @@ def _work(order: Order, address: str) -> None:
     loader.prepare(order.spec)
     applications = loader.load(order.spec, module, must=True)
     order.say(Word.LOADED, payload=environment.difference(before))
-    server = Server(order, life, applications)
+    server = server_of(order, life, applications)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(b"\0" + address[1:].encode() + b"\0")
         client.sendall(REQUEST)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.errors import DonjonError
-from donjon.server import parts, pidfiles
+from donjon.server import merging, parts, pidfiles
 from donjon.server.crew import Crew, State
+from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
+from donjon.server.frost import Frost
 from donjon.server.link import ToEmperor
 from donjon.server.loop import Timer
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
+from donjon.server.spec import FdWatch
 from donjon.server.stats import StatsServer
 from donjon.server.touch import Touches
 
@@ -44,10 +47,14 @@ class Services:
         self._touches: Touches | None = None
         self._fifo: Fifo | None = None
         self._proxy: EmperorProxy | None = None
+        self._fds: FdWatches | None = None
+        self.frost = Frost(master)
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
         self._seen = 0
+        self._merging = False
+        self._rested = 0.0  # when it last asked to be frozen
 
     def _commands(self) -> dict[str, Callable[[], None]]:
         master = self._master
@@ -91,10 +98,22 @@ class Services:
         if watched or self._touches:
             self._touches = self._touches or Touches(master.loop)
             self._touches.set(watched)
+        if spec.ksm and not self._merging:
+            self._merging = True
+            merging.begin(spec, master.loop)
+        if spec.fd_watches or self._fds:
+            self._fds = self._fds or FdWatches(master.loop, self._on_fd)
+            self._fds.set(spec.fd_watches)
         if spec.emperor_proxy_socket and master.emperor is not None:
             self._proxy = self._proxy or EmperorProxy(master.loop, master.emperor.fileno())
             if self._proxy.set(spec):  # another program listens to the Emperor from now on
                 master.loop.forget(master.emperor.fileno())
+
+    def _on_fd(self, watch: FdWatch) -> None:
+        if watch.alarm:
+            self._master.current.phases.alarm(watch.alarm, watch.message)
+        else:
+            self._master.reload(brutal=watch.brutal)
 
     def _part(self, recipe: Recipe) -> Part:
         master = self._master
@@ -126,7 +145,7 @@ class Services:
     # -- once a second, where asked for
 
     def _schedule(self, crew: Crew) -> None:
-        if crew.spec.harakiri or crew.spec.idle:
+        if crew.spec.harakiri or crew.spec.idle or self._freezes(crew):
             self._tick = self._master.loop.after(CHECK, self._check)
 
     def _check(self) -> None:
@@ -135,8 +154,11 @@ class Services:
         if crew.spec.harakiri:
             for each in (crew, *self._master.retiring):
                 each.check_harakiri()
-        if crew.spec.idle:
+        if crew.spec.idle or self._freezes(crew):
             self._check_idle(crew)
+
+    def _freezes(self, crew: Crew) -> bool:
+        return bool(crew.spec.idle_freeze) and self._master.emperor is not None
 
     def _check_idle(self, crew: Crew) -> None:
         now = self._master.loop.now()
@@ -144,7 +166,14 @@ class Services:
         busy = any(crew.counters(slot).busy_since for slot in crew.slots.values())
         if requests != self._seen or busy or crew.state is not State.SERVING:
             self._seen, self._quiet_since = requests, now
-        elif now - self._quiet_since >= crew.spec.idle:
+            return
+        if (
+            self._freezes(crew)
+            and now - max(self._quiet_since, self._rested) >= crew.spec.idle_freeze
+        ):
+            self._rested = now
+            self.frost.rest(crew)
+        elif crew.spec.idle and now - self._quiet_since >= crew.spec.idle:
             self._quiet_since = now
             log.write(f"*** {crew.spec.idle} seconds without a request ***")
             if not crew.spec.die_on_idle:
@@ -191,7 +220,7 @@ class Services:
 
     def close(self) -> None:
         """Release files and sockets."""
-        for service in (self._touches, self._fifo, self._stats, self._proxy):
+        for service in (self._touches, self._fifo, self._stats, self._proxy, self._fds):
             if service is not None:
                 service.close()
 

@@ -17,12 +17,14 @@ import os
 import pwd
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import reason_of
 from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.spec import Listener, ServerSpec
+from donjon.server.takeover import OpenListener
 
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 STDIN = "fd://0"
@@ -79,6 +81,19 @@ class Sockets:
         """Hold nothing yet."""
         self._open: dict[str, Bound] = {}
         self._shared: list[Bound] = []
+
+    @classmethod
+    def adopt(cls, spec: ServerSpec, listeners: Sequence[OpenListener]) -> Sockets:
+        """Own listeners that were opened for ``spec``, in its order."""
+        sockets = cls()
+        for listener, opened in zip(spec.listeners, listeners, strict=True):
+            address = parse_address(listener.address, listener.origin)
+            bound = Bound(listener, socket.SocketType(fileno=opened.fd))
+            if address.is_file:
+                bound.path = os.path.abspath(str(address.target))
+                bound.identity = (opened.device, opened.inode)
+            sockets._open[listener.address] = bound
+        return sockets
 
     def filenos(self) -> list[int]:
         """Lend every descriptor that is open."""

@@ -55,6 +55,22 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
+class FdWatch:
+    """``alarm-fd = ALARM FD[:BYTES MESSAGE]``, ``reload-on-fd`` and ``brutal-reload-on-fd``.
+
+    ``alarm`` is "" where it reloads. ``count`` bytes are read each time the descriptor is
+    readable: 8 of an eventfd(2).
+    """
+
+    fd: int
+    alarm: str = ""
+    brutal: bool = False
+    count: int = 1
+    message: str = ""
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
 class TouchHook:
     """``hook-touch = FILE ACTION``."""
 
@@ -106,7 +122,10 @@ class ServerSpec:
     no_orphans: bool = False
     idle: int = 0
     die_on_idle: bool = False
+    idle_freeze: int = 0  # under an Emperor: frozen after so many idle seconds
+    ksm: int = 0  # merge equal pages, looking every so many requests
     heartbeat: int = 0
+    cpu_affinity: int = 0  # processors of each worker; 0: any
     mules: tuple[str, ...] = ()  # "" for a plain mule, else the file to run
     procname_prefix: str = ""
     procname_prefix_spaced: str = ""
@@ -154,6 +173,7 @@ class ServerSpec:
     stats_minified: bool = False
     file_write: tuple[tuple[str, Origin], ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    fd_watches: tuple[FdWatch, ...] = ()
     daemons: tuple[Daemon, ...] = ()
     emperor_proxy_socket: str | None = None
 

@@ -41,21 +41,34 @@ class Life:
 
 def install(life: Life) -> types.ModuleType:
     """Make the module, put it into sys.modules, and return it."""
-    life.started = int(time.time())
-    module = _Lazy(life)
+    return install_lazily(lambda: life)
+
+
+def install_lazily(make: Callable[[], Life]) -> types.ModuleType:
+    """The same, of a Life that is made when the application asks for something."""
+    module = _prepared.pop() if _prepared else _Lazy()
+    module._make, module._started = make, int(time.time())
     sys.modules["uwsgi"] = module
     return module
+
+
+def prepare() -> None:
+    """Make a module in reserve: what a zygote made, all its vassals share."""
+    _prepared[:] = [_Lazy()]
 
 
 class _Lazy(types.ModuleType):
     """The module, filled when the application first asks it for something: many never do."""
 
-    def __init__(self, life: Life) -> None:
+    _make: Callable[[], Life]
+    _started: int
+    _life: Life | None = None
+
+    def __init__(self) -> None:
         super().__init__("uwsgi", "The API of the application server.")
-        self.__life = life
 
     def __getattr__(self, name: str) -> Any:
-        contents = _contents(self.__life)
+        contents = self._contents()
         for key, value in contents.items():
             self.__dict__.setdefault(key, value)
         try:
@@ -64,7 +77,16 @@ class _Lazy(types.ModuleType):
             raise AttributeError(f"module 'uwsgi' has no attribute '{name}'") from None
 
     def __dir__(self) -> list[str]:
-        return sorted({*_contents(self.__life), *self.__dict__})
+        return sorted({*self._contents(), *self.__dict__})
+
+    def _contents(self) -> dict[str, Any]:
+        if self._life is None:
+            self._life = self._make()
+            self._life.started = self._started
+        return _contents(self._life)
+
+
+_prepared: list[_Lazy] = []
 
 
 def _contents(life: Life) -> dict[str, Any]:

@@ -16,22 +16,35 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
-from donjon.server import environment, uwsgi_module
+from donjon.server import affinity, environment, merging, uwsgi_module
 from donjon.server._wsgi import MAX_REQUESTS
 from donjon.server._wsgi import Worker as CServer
 from donjon.server.channel import Word
 from donjon.server.link import ToEmperor
 from donjon.server.loader import App
+from donjon.server.loop import (
+    IGNORED,
+    SIGHUP,
+    SIGINT,
+    SIGPIPE,
+    SIGQUIT,
+    SIGTERM,
+    SIGTSTP,
+    SIGUSR1,
+    handle,
+)
 from donjon.server.order import Order
 from donjon.server.phases import DropPoint
 from donjon.server.procname import name_worker
+from donjon.server.spec import ServerSpec
 
 Applications = Sequence[tuple[str, App]]
+Settings = dict[str, Any]
 Load = Callable[[], Applications]
 
 GRACEFUL = 17
@@ -48,13 +61,29 @@ def run(order: Order, life: uwsgi_module.Life, load: Load, applications: Applica
     try:
         order.phases.drop(DropPoint.WORKER)
         order.bind_to_parent()  # a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
+        affinity.settle(life.slot, order.spec.cpu_affinity)
         order.phases.run(Phase.POST_FORK)
         if order.loads_late:
             applications = load()
         _enter(order, life)
     except (DonjonError, SystemExit) as error:
         return _hook_failed(order, life, error)
-    return Server(order, life, applications).run()
+    return server_of(order, life, applications).run()
+
+
+def server_of(order: Order, life: uwsgi_module.Life, applications: Applications) -> Server:
+    """Return the server of worker ``life.slot``."""
+    has_master = order.channel is not None
+    return Server(
+        settings_of(order.spec, under_emperor=order.emperor_fd >= 0),
+        [(bound.fileno(), bound.protocol, bound.port()) for bound in order.served],
+        merging.in_worker(order.spec, applications),
+        slot=life.slot,
+        max_requests=_limit(order, life.slot),
+        emperor_fd=order.emperor_fd,
+        counters=(order.board.block(life.slot, life.bank), order.board.totals()),
+        say=(lambda word: order.say(word, slot=life.slot)) if has_master else None,
+    )
 
 
 def _enter(order: Order, life: uwsgi_module.Life) -> None:
@@ -84,62 +113,80 @@ def _hook_failed(order: Order, life: uwsgi_module.Life, error: DonjonError | Sys
     return HOOK_FAILED
 
 
+def settings_of(spec: ServerSpec, *, under_emperor: bool) -> Settings:
+    """Return what of a configuration the C server is told. Values that marshal knows only."""
+    return {
+        "processes": spec.processes,
+        "threads": spec.threads,
+        "version": uwsgi_module.VERSION.encode(),
+        "buffer_size": spec.buffer_size,
+        "post_buffering": spec.post_buffering,
+        "limit_post": spec.limit_post,
+        "socket_timeout": spec.socket_timeout,
+        "reload_mercy": spec.worker_reload_mercy,
+        "manage_script_name": spec.manage_script_name,
+        "catch_exceptions": spec.catch_exceptions,
+        "heartbeat": spec.heartbeat if under_emperor else 0,
+        "log": not spec.disable_logging,
+        "log_format": spec.log_format,
+        "log_x_forwarded_for": spec.log_x_forwarded_for,
+    }
+
+
 class Server:
     """The C server of this process, and the signals that steer it."""
 
-    def __init__(self, order: Order, life: uwsgi_module.Life, applications: Applications) -> None:
-        """Make the C server for the listeners of ``order``."""
-        self._order = order
-        self._life = life
-        self._applications = applications
-        self._max_requests = _limit(order, life.slot)
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[tuple[int, str, int]],
+        applications: Applications,
+        *,
+        slot: int,
+        max_requests: int,
+        emperor_fd: int,
+        counters: tuple[memoryview, memoryview],
+        say: Callable[[Word], None] | None,
+    ) -> None:
+        """Make the C server. ``listeners`` are (descriptor, protocol, port), ``counters`` the
+        worker's block and the total of all; ``say`` tells the master, None where there is none."""
+        node = socket.gethostname()
+        block, totals = counters
+        self._arguments = {
+            **settings,
+            "listeners": [(fd, protocol, node, port) for fd, protocol, port in listeners],
+            "applications": applications,
+            "worker_id": slot,
+            "node": node.encode(),
+            "emperor_fd": emperor_fd,
+            "stats": block,
+            "totals": totals,
+        }
+        self._slot = slot
+        self._threads = settings["threads"]
+        self._max_requests = max_requests
+        self._say = say
         self._stopping = False
         self._paused = False
         self._server = self._make()
 
     def _make(self) -> CServer:
-        order, spec, life = self._order, self._order.spec, self._life
-        node = socket.gethostname()
-        return CServer(
-            listeners=[
-                (bound.fileno(), bound.protocol, node, bound.port()) for bound in order.served
-            ],
-            applications=self._applications,
-            processes=spec.processes,
-            threads=spec.threads,
-            worker_id=life.slot,
-            version=uwsgi_module.VERSION.encode(),
-            node=node.encode(),
-            buffer_size=spec.buffer_size,
-            post_buffering=spec.post_buffering,
-            limit_post=spec.limit_post,
-            socket_timeout=spec.socket_timeout,
-            reload_mercy=spec.worker_reload_mercy,
-            max_requests=self._max_requests,
-            manage_script_name=spec.manage_script_name,
-            catch_exceptions=spec.catch_exceptions,
-            emperor_fd=order.emperor_fd,
-            heartbeat=spec.heartbeat if order.emperor_fd >= 0 else 0,
-            log=not spec.disable_logging,
-            log_format=spec.log_format,
-            log_x_forwarded_for=spec.log_x_forwarded_for,
-            stats=order.board.block(life.slot, life.bank),
-            totals=order.board.totals(),
-        )
+        return CServer(max_requests=self._max_requests, **self._arguments)
 
     def run(self) -> int:
         """Serve until the end."""
         self._take_signals()
-        self._order.say(Word.ACCEPTING, slot=self._life.slot)
+        if self._say is not None:
+            self._say(Word.ACCEPTING)
         while not self._stopping:
             result = self._serve()
             if self._stopping:
                 break
             if result == MAX_REQUESTS:
                 self._max_requests = 0
-                self._order.say(Word.DUE, slot=self._life.slot)
-                if self._order.channel is None:
+                if self._say is None:
                     break
+                self._say(Word.DUE)
             self._wait_while_paused()
             if not self._stopping:
                 self._server = self._make()
@@ -147,7 +194,7 @@ class Server:
 
     def _serve(self) -> int:
         signal.set_wakeup_fd(self._server.wake_fd, warn_on_full_buffer=False)
-        result = self._serve_threads() if self._order.spec.threads > 1 else self._server.serve(0)
+        result = self._serve_threads() if self._threads > 1 else self._server.serve(0)
         signal.set_wakeup_fd(-1)
         return result
 
@@ -164,10 +211,10 @@ class Server:
             threading.Thread(
                 target=self._server.serve,
                 args=(core,),
-                name=f"uWSGIWorker{self._life.slot}Core{core}",
+                name=f"uWSGIWorker{self._slot}Core{core}",
                 daemon=True,
             )
-            for core in range(1, self._order.spec.threads)
+            for core in range(1, self._threads)
         ]
         for thread in others:
             thread.start()
@@ -180,6 +227,8 @@ class Server:
         """Wait for a signal that ends the pause; by a pipe, pause(2) could miss one."""
         reader, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        if self._paused and self._say is not None:
+            self._say(Word.PAUSED)
         while self._paused and not self._stopping:
             select.select([reader], [], [])
             os.read(reader, 64)
@@ -188,12 +237,12 @@ class Server:
         os.close(waker)
 
     def _take_signals(self) -> None:
-        signal.signal(signal.SIGHUP, self._on_graceful)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-            signal.signal(number, _on_end)
-        signal.signal(signal.SIGTSTP, self._on_pause)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        handle(SIGHUP, self._on_graceful)
+        for number in (SIGINT, SIGTERM, SIGQUIT):
+            handle(number, _on_end)
+        handle(SIGTSTP, self._on_pause)
+        handle(SIGUSR1, IGNORED)
+        handle(SIGPIPE, IGNORED)
 
     def _on_graceful(self, _number: int, _frame: object) -> None:
         self._stopping = True

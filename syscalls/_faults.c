@@ -1,4 +1,4 @@
-/* The seam for tests: a named call fails on demand. In production a call looks at one integer. */
+/* The seam for tests, for Python: see faults.c. */
 #include "_linux.h"
 
 #include <stdlib.h>
@@ -26,45 +26,7 @@ state_of(PyObject *module)
 bool
 tripped(PyObject *module, const char *name)
 {
-    struct state *state = state_of(module);
-    if (state->armed == 0) {
-        return false;
-    }
-    for (int i = 0; i < state->armed; i++) {
-        struct fault *fault = &state->faults[i];
-        if (fault->times == 0 || strcmp(fault->name, name) != 0) {
-            continue;
-        }
-        if (fault->after > 0) {
-            fault->after--;
-            continue;
-        }
-        if (fault->times > 0) {
-            fault->times--;
-        }
-        errno = fault->error;
-        return true;
-    }
-    return false;
-}
-
-/* Remember that call NAME (LENGTH bytes) fails with ERROR. Return 0, or -1 where it does not fit.
- */
-static int
-arm(struct state *state, const char *name, size_t length, int error, long after, long times)
-{
-    if (state->armed >= FAULTS || length == 0 || length >= FAULT_NAME || error <= 0 || after < 0 ||
-        times < -1) {
-        return -1;
-    }
-    struct fault *fault = &state->faults[state->armed];
-    memcpy(fault->name, name, length);
-    fault->name[length] = '\0';
-    fault->error = error;
-    fault->after = after;
-    fault->times = times;
-    state->armed++;
-    return 0;
+    return faults_trip(&state_of(module)->faults, name);
 }
 
 static int
@@ -107,7 +69,7 @@ arm_text(struct state *state, PyObject *errno_module, const char *text, size_t l
     if (number < 0 || *rest != '\0') {
         return -1;
     }
-    return arm(state, word, (size_t)(colon - word), number, after, times);
+    return faults_arm(&state->faults, word, (size_t)(colon - word), number, after, times);
 }
 
 /**
@@ -160,7 +122,7 @@ do_inject(PyObject *module, PyObject *args, PyObject *kwargs)
                                      &after, &times)) {
         return NULL;
     }
-    if (arm(state_of(module), name, (size_t)length, error, after, times) < 0) {
+    if (faults_arm(&state_of(module)->faults, name, (size_t)length, error, after, times) < 0) {
         PyErr_SetString(PyExc_ValueError, "bad fault, or too many of them");
         return NULL;
     }
@@ -172,7 +134,7 @@ PyDoc_STRVAR(inject_clear_doc, "Forget every injected fault.");
 static PyObject *
 do_inject_clear(PyObject *module, PyObject *Py_UNUSED(unused))
 {
-    state_of(module)->armed = 0;
+    state_of(module)->faults.armed = 0;
     Py_RETURN_NONE;
 }
 
@@ -183,7 +145,7 @@ PyDoc_STRVAR(
 static PyObject *
 do_fault(PyObject *module, PyObject *arg)
 {
-    if (state_of(module)->armed == 0) {
+    if (state_of(module)->faults.armed == 0) {
         Py_RETURN_NONE;
     }
     const char *name = PyUnicode_AsUTF8(arg);

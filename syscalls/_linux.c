@@ -162,7 +162,8 @@ static int
 module_exec(PyObject *module)
 {
     PyMethodDef *tables[] = {fault_methods,     process_methods, mount_methods,   file_methods,
-                             privilege_methods, cmdline_methods, inotify_methods, tape_methods};
+                             privilege_methods, cmdline_methods, inotify_methods, confine_methods,
+                             memory_methods,    loop_methods,    tape_methods};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (PyModule_AddFunctions(module, tables[i]) < 0) {
             return -1;
@@ -171,7 +172,10 @@ module_exec(PyObject *module)
     if (add_constants(module) < 0 || add_capabilities(module) < 0) {
         return -1;
     }
-    return arm_from_environment(state_of(module));
+    PyObject *faults = PyCapsule_New(&state_of(module)->faults, FAULTS_CAPSULE, NULL);
+    int failed = PyModule_AddObjectRef(module, "faults", faults);
+    Py_XDECREF(faults);
+    return failed < 0 ? -1 : arm_from_environment(state_of(module));
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -11,23 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmdline.h"
+#include "faults.h"
 #include "kernel.h"
 
-enum { FAULTS = 16, FAULT_NAME = 40 };
-
-struct fault {
-    char name[FAULT_NAME];
-    int error;  /* errno to fail with */
-    long after; /* calls still let through */
-    long times; /* failures left; -1 for ever */
-};
-
 struct state {
-    int armed; /* faults in use; 0 is all that a call looks at in production */
-    struct fault faults[FAULTS];
-    struct prctl_mm_map boundaries; /* _cmdline.c: start_code is 0 until it is known */
-    void *cmdline;                  /* what /proc/PID/cmdline shows, once it was set */
-    size_t cmdline_size;
+    struct faults faults;
+    struct cmdline cmdline; /* what /proc/PID/cmdline shows, once it was set */
 };
 
 struct state *state_of(PyObject *module);
@@ -71,6 +61,9 @@ extern PyMethodDef file_methods[];
 extern PyMethodDef privilege_methods[];
 extern PyMethodDef cmdline_methods[];
 extern PyMethodDef inotify_methods[];
+extern PyMethodDef confine_methods[];
+extern PyMethodDef memory_methods[];
+extern PyMethodDef loop_methods[];
 extern PyMethodDef tape_methods[];
 
 #endif

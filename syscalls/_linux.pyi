@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Final
 
+from _typeshed import ReadableBuffer as Buffer
+
 _Path = str | bytes | PathLike[str] | PathLike[bytes]
 
 def inject(name: str, errno: int, after: int = 0, times: int = 1) -> None:
@@ -25,8 +27,8 @@ def inject_clear() -> None:
 def fault(name: str) -> None:
     """Raise the injected fault of ``name``, if any: for steps that call ``os`` instead."""
 
-Argument = int | bytes | tuple[int]
-Entry = tuple[str, tuple[Argument, ...], int, str | None]
+Argument = int | bytes | tuple[int] | list[bytes]
+Entry = tuple[str, tuple[Argument, ...], int, str]
 
 def play(
     flags: int,
@@ -43,9 +45,10 @@ def play(
 ) -> tuple[int, int]:
     """clone3(2), the calls of a tape, execve(2): ``(pid, pidfd)``. No Python runs in the child.
 
-    An entry is the call's name, its arguments, the register that its result goes to (-1: none),
-    and what could not be done if it fails (None: it may). An argument is a number, bytes for an
-    address, or ``(n,)`` for what is in register n. A failure is that text (``message`` for the
+    An entry is the call's name, its arguments, the register that its result goes to (-1: none; -2:
+    none, and ENOSYS and EPERM are no failure), and what could not be done if it fails. An argument
+    is a number, bytes for an address, a list of bytes for a filter of system calls, or ``(n,)``
+    for what is in register n. A failure is that text (``message`` for the
     program) and the reason on ``error_fd``, and exit status 1. The program has the descriptors 0
     to 3 and no other, and no signal blocked or ignored.
 
@@ -59,7 +62,8 @@ def clone3(flags: int, *, exit_signal: int = -1, cgroup: int = -1) -> tuple[int,
     Only flags that leave the child a copy of this process are taken, others are ValueError.
     CLONE_PIDFD is always set; ``cgroup``, a directory of the v2 hierarchy, sets CLONE_INTO_CGROUP.
     ``exit_signal`` -1 is SIGCHLD, or 0 with CLONE_PARENT (the kernel gives the child the caller's
-    own, and refuses another).
+    own, and refuses another). Where clone3 is ENOSYS, clone(2) is taken for what it can do too: no
+    cgroup and no time namespace.
 
     The caller has one thread. Handlers of os.register_at_fork() run, those of pthread_atfork(3)
     do not.
@@ -140,8 +144,24 @@ def openat2(dirfd: int, path: _Path, flags: int, mode: int = 0, resolve: int = 0
     """openat2(2). EAGAIN, which any rename on the host can cause under RESOLVE_BENEATH and
     RESOLVE_IN_ROOT, is tried again up to 64 times."""
 
+def loop_ctl_get_free(fd: int) -> int:
+    """LOOP_CTL_GET_FREE of loop(4), on /dev/loop-control: the number of a free device."""
+
+def loop_configure(fd: int, backing: int, flags: int, name: _Path | None = None) -> None:
+    """LOOP_CONFIGURE of loop(4), Linux 5.8. EBUSY: somebody else took the device."""
+
+def loop_clr_fd(fd: int) -> None:
+    """LOOP_CLR_FD of loop(4)."""
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2); ``last`` is included, 0xFFFFFFFF is all."""
+
+def madvise(address: int, length: int, advice: int) -> None:
+    """madvise(2) of this process's own memory. ``advice`` is MADV_MERGEABLE or MADV_UNMERGEABLE:
+    others throw memory away and are ValueError."""
+
+def set_memory_merge(on: bool, /) -> None:
+    """PR_SET_MEMORY_MERGE of prctl(2), Linux 6.4: all memory of this process and its children."""
 
 def capget(pid: int = 0) -> tuple[int, int, int]:
     """capget(2): (effective, permitted, inheritable), masks of 64 bits."""
@@ -197,6 +217,38 @@ def landlock_abi() -> int:
 
 def seccomp_action_avail(action: int, /) -> None:
     """SECCOMP_GET_ACTION_AVAIL of seccomp(2); OSError where ``action`` is not available."""
+
+def seccomp_filter(program: Buffer, flags: int = 0) -> int:
+    """SECCOMP_SET_MODE_FILTER of seccomp(2): ``program`` is an array of struct sock_filter.
+
+    Returns 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor, close-on-exec.
+    """
+
+def seccomp_notif_recv(fd: int, /) -> tuple[int, int, int, int, tuple[int, ...]]:
+    """SECCOMP_IOCTL_NOTIF_RECV of seccomp_unotify(2): ``(id, pid, nr, arch, args)``."""
+
+def seccomp_notif_continue(fd: int, number: int) -> None:
+    """SECCOMP_IOCTL_NOTIF_SEND of seccomp_unotify(2): let the call be made."""
+
+def landlock_create_ruleset(
+    handled_access_fs: int, handled_access_net: int = 0, scoped: int = 0
+) -> int:
+    """landlock_create_ruleset(2)."""
+
+def landlock_add_path(ruleset_fd: int, parent_fd: int, allowed_access: int) -> None:
+    """landlock_add_rule(2) with LANDLOCK_RULE_PATH_BENEATH."""
+
+def landlock_restrict_self(ruleset_fd: int, flags: int = 0) -> None:
+    """landlock_restrict_self(2) for this thread."""
+
+def join_session_keyring() -> int:
+    """KEYCTL_JOIN_SESSION_KEYRING of keyctl(2) without a name: a new keyring's number."""
+
+def ioprio_set(which: int, who: int, ioprio: int) -> None:
+    """ioprio_set(2)."""
+
+def ioprio_get(which: int, who: int) -> int:
+    """ioprio_get(2)."""
 
 def sethostname(name: str | bytes, /) -> None:
     """sethostname(2)."""
@@ -326,6 +378,8 @@ PR_CAP_AMBIENT_CLEAR_ALL: Final[int]
 PR_SET_MDWE: Final[int]
 PR_MDWE_REFUSE_EXEC_GAIN: Final[int]
 PR_SET_MEMORY_MERGE: Final[int]
+MADV_MERGEABLE: Final[int]
+MADV_UNMERGEABLE: Final[int]
 PR_GET_MEMORY_MERGE: Final[int]
 SECBIT_NOROOT: Final[int]
 SECBIT_NOROOT_LOCKED: Final[int]
@@ -339,11 +393,17 @@ SECCOMP_RET_KILL_PROCESS: Final[int]
 SECCOMP_RET_ERRNO: Final[int]
 SECCOMP_RET_LOG: Final[int]
 SECCOMP_RET_ALLOW: Final[int]
+SECCOMP_RET_USER_NOTIF: Final[int]
+SECCOMP_FILTER_FLAG_TSYNC: Final[int]
+SECCOMP_FILTER_FLAG_TSYNC_ESRCH: Final[int]
+SECCOMP_FILTER_FLAG_NEW_LISTENER: Final[int]
 SIOCGIFFLAGS: Final[int]
 SIOCSIFFLAGS: Final[int]
 IFF_UP: Final[int]
 IFF_RUNNING: Final[int]
 IFF_LOOPBACK: Final[int]
+LO_FLAGS_AUTOCLEAR: Final[int]
+LO_FLAGS_READ_ONLY: Final[int]
 CGROUP_SUPER_MAGIC: Final[int]
 CGROUP2_SUPER_MAGIC: Final[int]
 PROC_SUPER_MAGIC: Final[int]

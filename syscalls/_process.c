@@ -1,8 +1,7 @@
 /* Processes: clone3(2), unshare(2), setns(2) and process descriptors; the host's names. */
 #include "_linux.h"
 
-#include <signal.h>
-#include <sys/prctl.h>
+#include "fork.h"
 
 /* Flags that leave the child a process of its own, with a copied stack, so that Python can go on
  * in it. */
@@ -11,22 +10,6 @@
      CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME | CLONE_FS | CLONE_FILES |       \
      CLONE_SYSVSEM | (unsigned long long)CLONE_IO | CLONE_PARENT | CLONE_PIDFD | CLONE_UNTRACED | \
      CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP)
-
-/* Where glibc keeps this thread's tid, or 0 (PR_GET_TID_ADDRESS: 3.5 with
- * CONFIG_CHECKPOINT_RESTORE).
- *
- * The raw call goes behind glibc's back; having the kernel write the child's tid there, as glibc's
- * own fork does, keeps what depends on it (recursive mutexes, robust lists) right in the child.
- */
-static unsigned long long
-tid_address(void)
-{
-    int *address = NULL;
-    if (prctl(PR_GET_TID_ADDRESS, &address, 0, 0, 0) < 0 || address == NULL) {
-        return 0;
-    }
-    return *address == (int)syscall(SYS_gettid) ? (unsigned long long)(uintptr_t)address : 0;
-}
 
 PyDoc_STRVAR(
     clone3_doc,
@@ -58,23 +41,8 @@ do_clone3(PyObject *module, PyObject *args, PyObject *kwargs)
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     int pidfd = -1;
-    struct clone_args request = {
-        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
-        .pidfd = (unsigned long long)(uintptr_t)&pidfd,
-        .child_tid = tid_address(),
-        .cgroup = cgroup >= 0 ? (unsigned long long)cgroup : 0,
-    };
-    if (request.child_tid != 0) {
-        request.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-    }
-    /* With CLONE_PARENT the signal is the one of the caller's own birth, and another is EINVAL. */
-    if (exit_signal < 0) {
-        exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD;
-    }
-    request.exit_signal = (unsigned long long)exit_signal;
-
     PyOS_BeforeFork();
-    long pid = syscall(SYS_clone3, &request, sizeof request);
+    long pid = fork_with(flags, exit_signal, cgroup, &pidfd);
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return Py_BuildValue("ii", 0, -1);

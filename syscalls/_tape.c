@@ -14,6 +14,7 @@
  */
 #include "_linux.h"
 
+#include <linux/filter.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +26,7 @@ enum {
     REGISTERS = 32,
     STACK = 64 * 1024,
     DEADLINE = 5 * 1000, /* ms */
+    LENIENT = -2,
     FIRST_CLOSED = 4,    /* a program has 0, 1, 2 and its control socket */
     OUT_OF_THE_WAY = 64, /* where our own pipe lies, so that no dup3() of a tape closes it */
 };
@@ -47,6 +49,7 @@ static const struct {
     {"fsconfig", SYS_fsconfig},
     {"fsmount", SYS_fsmount},
     {"fsopen", SYS_fsopen},
+    {"keyctl", SYS_keyctl},
     {"mkdirat", SYS_mkdirat},
     {"mknodat", SYS_mknodat},
     {"mount_setattr", SYS_mount_setattr},
@@ -57,6 +60,7 @@ static const struct {
     {"pivot_root", SYS_pivot_root},
     {"prctl", SYS_prctl},
     {"prlimit64", SYS_prlimit64},
+    {"seccomp", SYS_seccomp},
     {"setgroups", SYS_setgroups},
     {"sethostname", SYS_sethostname},
     {"setresgid", SYS_setresgid},
@@ -72,8 +76,9 @@ struct entry {
     long number;
     long arguments[ARGUMENTS];
     bool in_register[ARGUMENTS];
-    int into;            /* register for the result, or -1 */
-    const char *message; /* what could not be done, if it fails; NULL: it may fail */
+    int into; /* register for the result, or -1; LENIENT: ENOSYS and EPERM are no failure */
+    const char *message;      /* what could not be done, if it fails */
+    struct sock_fprog filter; /* what an argument that is a list of bytes points to */
 };
 
 struct tape {
@@ -119,8 +124,8 @@ child(void *given)
         }
         long result =
             syscall(entry->number, value[0], value[1], value[2], value[3], value[4], value[5]);
-        if (result < 0 && entry->message == NULL) {
-            continue; /* it may fail */
+        if (result < 0 && entry->into == LENIENT && (errno == ENOSYS || errno == EPERM)) {
+            continue;
         }
         if (result < 0) {
             complain(tape->error_fd, entry->message, errno);
@@ -163,6 +168,17 @@ read_argument(struct entry *entry, Py_ssize_t at, PyObject *value)
         }
         return 0;
     }
+    if (PyList_Check(value) && PyList_GET_SIZE(value) == 1) {
+        char *code = NULL;
+        Py_ssize_t size = 0;
+        if (PyBytes_AsStringAndSize(PyList_GET_ITEM(value, 0), &code, &size) < 0) {
+            return -1;
+        }
+        entry->filter.len = (unsigned short)((size_t)size / sizeof(struct sock_filter));
+        entry->filter.filter = (struct sock_filter *)(void *)code;
+        entry->arguments[at] = (long)(uintptr_t)&entry->filter;
+        return 0;
+    }
     unsigned long long bits = PyLong_AsUnsignedLongLongMask(value);
     entry->arguments[at] = (long)bits;
     return PyErr_Occurred() ? -1 : 0;
@@ -178,7 +194,7 @@ read_entry(struct entry *entry, PyObject *item)
         PyErr_SetString(PyExc_TypeError, "play: an entry is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(item, "sO!iz:play", &name, &PyTuple_Type, &arguments, &entry->into,
+    if (!PyArg_ParseTuple(item, "sO!is:play", &name, &PyTuple_Type, &arguments, &entry->into,
                           &entry->message)) {
         return -1;
     }
@@ -283,8 +299,9 @@ run_shared(struct tape *tape, unsigned long long flags, int deadline, int *pidfd
 PyDoc_STRVAR(play_doc,
              "clone3(2), the calls of a tape, execve(2): (pid, pidfd).\n\n"
              "An entry is (call, arguments, register for the result or -1, message). An argument\n"
-             "is a number, bytes for an address, or (n,) for register n. What fails ends the\n"
-             "child with its message on error_fd. With share it is clone(2) with our memory.");
+             "is a number, bytes for an address, [bytes] for a filter of system calls, or (n,)\n"
+             "for register n; -2 lets ENOSYS and EPERM pass. What else fails ends the child\n"
+             "with its message on error_fd. With share it is clone(2) with our memory.");
 
 static PyObject *
 do_play(PyObject *module, PyObject *args, PyObject *kwargs)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/loop.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
@@ -20,6 +21,7 @@
 #include <net/if.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 /* clone3(2). The set of flags that this module may pass through is in _linux.c. */
@@ -67,6 +69,8 @@
 #endif
 #ifndef SYS_landlock_create_ruleset /* 5.13 */
 #define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule 445
+#define SYS_landlock_restrict_self 446
 #endif
 
 /* umount2(2): only in <sys/mount.h>, see above. */
@@ -125,6 +129,17 @@ struct mount_attr {
 #define PIDFD_NONBLOCK O_NONBLOCK
 #endif
 
+/* loop(4) */
+#ifndef LOOP_CONFIGURE /* 5.8 */
+#define LOOP_CONFIGURE 0x4C0A
+struct loop_config {
+    __u32 fd;
+    __u32 block_size;
+    struct loop_info64 info;
+    __u64 __reserved[8];
+};
+#endif
+
 /* prctl(2) */
 #ifndef PR_SET_MEMORY_MERGE /* 6.4 */
 #define PR_SET_MEMORY_MERGE 67
@@ -156,6 +171,16 @@ struct mount_attr {
 
 #ifndef LANDLOCK_CREATE_RULESET_VERSION /* 5.13; linux/landlock.h may be missing */
 #define LANDLOCK_CREATE_RULESET_VERSION (1U << 0)
+#endif
+#define DONJON_LANDLOCK_RULE_PATH_BENEATH 1  /* an enum of linux/landlock.h */
+#define DONJON_KEYCTL_JOIN_SESSION_KEYRING 1 /* linux/keyctl.h */
+
+/* seccomp(2) */
+#ifndef SECCOMP_USER_NOTIF_FLAG_CONTINUE /* 5.5 */
+#define SECCOMP_USER_NOTIF_FLAG_CONTINUE (1UL << 0)
+#endif
+#ifndef SECCOMP_FILTER_FLAG_TSYNC_ESRCH /* 5.7 */
+#define SECCOMP_FILTER_FLAG_TSYNC_ESRCH (1UL << 4)
 #endif
 
 #endif

@@ -17,6 +17,7 @@ _AREAS = (
     "jail",
     "freebsd",
     "privileges",
+    "resources",
     "hooks",
     "sockets",
     "processes",

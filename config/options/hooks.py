@@ -41,6 +41,7 @@ _WHEN: dict[Phase, str] = {
     Phase.EMPEROR_RELOAD: "when the Emperor says reload",
     Phase.EMPEROR_LOST: "when the Emperor is gone",
     Phase.AS_USER_ATEXIT: "at the end, and before a reload",
+    Phase.FAULT: "in the Emperor, when a vassal met a limit",
 }
 
 _PRIVILEGED = (

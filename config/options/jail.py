@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from donjon.config.options import values
 from donjon.config.options.rows import Rows, unbuilt
-from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, Tmpfs
+from donjon.jail import rootspec
+from donjon.jail.spec import Bind, CgroupOption, CgroupPath, KeepMount, PathRule, Tmpfs
+from donjon.origin import Origin
 
 _ns = Rows("namespaces", "jail", operator=True)
 _root = Rows("root file system", "jail", operator=True)
@@ -24,25 +27,73 @@ def _hostname(text: str) -> str:
     return text
 
 
-def _bind(text: str) -> tuple[str, str, bool]:
-    """Read ``SRC[:DST][:ro]``."""
+_BIND_WORDS = ("ro", "rw", "rec", "idmap", "optional")
+
+
+def _bind(text: str) -> tuple[str, str, frozenset[str]]:
+    """Read ``SRC[:DST][:WORD…]``; the words stand in any order."""
     source, *rest = values.word(text).split(":")
-    read_only = bool(rest) and rest[-1] in ("ro", "rw") and rest.pop() == "ro"
-    if len(rest) > 1:
-        raise ValueError("not SRC[:DST][:ro]")
-    target = rest[0] if rest and rest[0] else source
-    return values.absolute(source), values.absolute(target), read_only
+    target = rest.pop(0) if rest and (rest[0].startswith("/") or not rest[0]) else ""
+    for word in rest:
+        if word not in _BIND_WORDS:
+            raise ValueError(f"{word!r} is none of {' '.join(_BIND_WORDS)}")
+    if {"ro", "rw"} <= set(rest):
+        raise ValueError("ro and rw cannot both be")
+    return values.absolute(source), values.absolute(target or source), frozenset(rest)
 
 
-def _tmpfs(text: str) -> tuple[str, int | None]:
-    """Read ``DIR[:SIZE]``; ``size=`` may stand before SIZE."""
-    target, _, amount = values.word(text).partition(":")
-    amount = amount.removeprefix("size=")
-    return values.absolute(target), values.size()(amount) if amount else None
+def _bound(value: tuple[str, str, frozenset[str]], origin: Origin) -> Bind:
+    source, target, words = value
+    return Bind(
+        source,
+        target,
+        origin,
+        read_only="ro" in words,
+        optional="optional" in words,
+        recursive="rec" in words,
+        idmap="idmap" in words,
+    )
+
+
+def _tmpfs(text: str) -> tuple[str, int | None, int | None, int]:
+    """Read ``DIR[:SIZE]`` or ``DIR[:size=SIZE,inodes=N,mode=MODE]``."""
+    target, _, rest = values.word(text).partition(":")
+    given: dict[str, str] = {}
+    for word in filter(None, rest.split(",")):
+        key, sign, value = word.partition("=")
+        key, value = (key, value) if sign else ("size", word)
+        if key not in ("size", "inodes", "mode") or key in given:
+            raise ValueError(f"{word!r} is none of size= inodes= mode=, or is there twice")
+        given[key] = value
+    size = values.size()(given["size"]) if "size" in given else None
+    inodes = values.integer(1)(given["inodes"]) if "inodes" in given else None
+    return values.absolute(target), size, inodes, values.octal(given.get("mode", "1777"))
 
 
 def _rootfs(text: str) -> str:
-    return text if text == "host" else values.absolute(text)
+    rootspec.parse(values.word(text))
+    return text
+
+
+def _proc(text: str) -> frozenset[str]:
+    words = frozenset(values.listed(text))
+    hidden = {f"hidepid={word}" for word in ("off", "noaccess", "invisible", "ptraceable")}
+    for word in sorted(words):
+        if word not in {"none", "masked", "subset=pid", *hidden}:
+            raise ValueError(f"{word!r} is none of none, masked, subset=pid, hidepid=WORD")
+    if not words or ("none" in words and len(words) > 1) or len(words & hidden) > 1:
+        raise ValueError("not none, or masked with subset=pid and hidepid=WORD")
+    return words - {"masked"}
+
+
+def _nameserver(text: str) -> str:
+    address = text.strip()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, address))
+        except OSError:
+            continue
+    raise ValueError("not an IP address")
 
 
 def _pivot(text: str) -> tuple[str, str]:
@@ -117,8 +168,8 @@ NAMESPACES = (
 ROOT = (
     _root.text(
         "rootfs",
-        "Give the jail a root of its own: host (the system read-only) or a directory.",
-        metavar="host|DIR",
+        "Give the jail a root of its own: the system read-only, a directory, layers, an image.",
+        metavar="host|DIR|overlay:LOWER[,LOWER...][:UPPER]|image:FILE",
         example="host",
         parse=_rootfs,
         ours=True,
@@ -127,9 +178,9 @@ ROOT = (
         "bind",
         "Show SRC of the host on DST of the jail.",
         field="binds",
-        factory=lambda value, origin: Bind(value[0], value[1], origin, read_only=value[2]),
+        factory=_bound,
         parse=_bind,
-        metavar="SRC[:DST][:ro]",
+        metavar="SRC[:DST][:ro][:rec][:idmap][:optional]",
         example="/srv/data:/data:ro",
         ours=True,
     ),
@@ -137,10 +188,68 @@ ROOT = (
         "tmpfs",
         "Put an empty private file system on DIR of the jail.",
         field="tmpfs",
-        factory=lambda value, origin: Tmpfs(value[0], origin, size=value[1]),
+        factory=lambda value, origin: Tmpfs(
+            value[0], origin, size=value[1], inodes=value[2], mode=value[3]
+        ),
         parse=_tmpfs,
-        metavar="DIR[:SIZE]",
+        metavar="DIR[:size=SIZE,inodes=N,mode=MODE]",
         example="/tmp:64M",
+        ours=True,
+    ),
+    _root.flag("rootfs-reset", "Empty the UPPER of an overlay root at each start.", ours=True),
+    _root.text(
+        "rootfs-proc",
+        "What a new root has as /proc: none, or subset=pid and hidepid=WORD.",
+        metavar="WORDS",
+        example="subset=pid,hidepid=invisible",
+        parse=_proc,
+        ours=True,
+    ),
+    _root.text(
+        "rootfs-sys",
+        "What a new root has as /sys: none, ro, or masked (read-only, the machine covered).",
+        metavar="none|ro|masked",
+        example="masked",
+        parse=values.choice("none", "ro", "masked"),
+        ours=True,
+    ),
+    _root.flag(
+        "rootfs-etc",
+        "Make /etc/resolv.conf, hosts and hostname for the jail (but for rootfs = host: true).",
+        ours=True,
+    ),
+    _root.several(
+        "rootfs-nameserver",
+        "Name this server in the jail's /etc/resolv.conf instead of the host's.",
+        field="nameservers",
+        metavar="ADDRESS",
+        example="192.0.2.53",
+        parse=_nameserver,
+        ours=True,
+    ),
+    _root.flag(
+        "runtime-mount",
+        "Show this interpreter, CA certificates and time zones in a root that lacks them.",
+        ours=True,
+    ),
+    _root.several(
+        "mask-path",
+        "Cover a file or directory of the jail with an empty one.",
+        field="mask_paths",
+        factory=PathRule,
+        parse=values.absolute,
+        metavar="PATH",
+        example="/proc/cpuinfo",
+        ours=True,
+    ),
+    _root.several(
+        "readonly-path",
+        "Make a file or directory of the jail read-only.",
+        field="readonly_paths",
+        factory=PathRule,
+        parse=values.absolute,
+        metavar="PATH",
+        example="/etc",
         ours=True,
     ),
     _root.text("chroot", "Make DIR the root.", metavar="DIR", example="/srv/root"),

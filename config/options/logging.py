@@ -52,7 +52,7 @@ OPTIONS = (
         logfile-chmod log-socket req-logger|logger-req logger log-encoder log-req-encoder
         log-master-bufsize log-maxsize log-backupname log-slow log-big log-sendfile log-ioerror
         log-drain log-filter log-route log-req-route log-alarm|alarm-log
-        not-log-alarm|not-alarm-log alarm-cheap alarm-freq alarm-fd
+        not-log-alarm|not-alarm-log alarm-cheap alarm-freq
         alarm-segfault|segfault-alarm
         alarm-backlog|backlog-alarm|lq-alarm|alarm-lq|alarm-listen-queue|listen-queue-alarm
         alarm-msg-size rsyslog-packet-size

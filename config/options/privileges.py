@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
 from donjon.config.options.option import Option, Takes
 from donjon.config.options.rows import Rows, put, unbuilt
-from donjon.jail.spec import Exec, WaitFor
+from donjon.jail import capabilities, landlock, seccomp_profile, standing
+from donjon.jail.spec import Exec, FileRule, ResourceLimit, WaitFor
 from donjon.origin import Origin
 
 if TYPE_CHECKING:
@@ -24,10 +26,88 @@ _CAPS: dict[str, Any] = {
 }
 
 
+def _resource_limit(
+    kind: int, value: tuple[int | None, int | None], origin: Origin
+) -> ResourceLimit:
+    return ResourceLimit(kind, *value, origin)
+
+
 def _master_as_root(builder: Builder, value: bool, origin: Origin) -> None:  # noqa: FBT001
     builder.jail.put("master_as_root", value, origin)
     builder.server.put("master_as_root", value, origin)
 
+
+CONFINEMENT = (
+    _id.text(
+        "seccomp",
+        "Which system calls a jail may make, by groups: default, strict, off, +GROUP, -GROUP, or"
+        " learn[:FILE] to record them.",
+        metavar="PROFILE",
+        example="strict +ipc",
+        parse=seccomp_profile.parse,
+        ours=True,
+    ),
+    _id.several(
+        "landlock",
+        "What may be done with the files below a path, and nothing elsewhere: ro, exec, rw or all;"
+        " auto follows from rootfs and bind.",
+        field="landlock",
+        factory=lambda value, origin: FileRule(value[0], value[1], origin),
+        metavar="PATH[:MODE]|auto",
+        example="/srv/shop:rw",
+        parse=landlock.parse,
+        ours=True,
+    ),
+    _id.number(
+        "oom-score-adj",
+        "Who is killed first when memory runs out, from -1000 (never) to 1000.",
+        parse=values.integer(-1000, 1000),
+        metavar="SCORE",
+        example="500",
+        ours=True,
+    ),
+    _id.text(
+        "io-priority",
+        "How reads and writes are scheduled: realtime, best-effort or idle, and 0 (first) to 7.",
+        metavar="CLASS[:LEVEL]",
+        example="best-effort:6",
+        parse=standing.parse_io,
+        ours=True,
+    ),
+    _id.text(
+        "securebits",
+        "Which securebits are locked: noroot, no-setuid-fixup, no-keep-caps, no-ambient-raise.",
+        metavar="WORDS|off",
+        example="noroot no-ambient-raise",
+        parse=capabilities.parse_locks,
+        ours=True,
+    ),
+    _id.flag(
+        "keep-keyring",
+        "Keep the session keyring of whoever started the Emperor, instead of a new one.",
+        ours=True,
+    ),
+    _id.text(
+        "apparmor-profile",
+        "Be confined by this AppArmor profile, which the operator loaded.",
+        metavar="PROFILE",
+        example="donjon-vassal",
+        ours=True,
+    ),
+    *(
+        _id.several(
+            f"rlimit-{name}",
+            f"The limit {name} of setrlimit(2), soft and hard; K, M, G and unlimited are known.",
+            field="rlimits",
+            factory=functools.partial(_resource_limit, kind),
+            metavar="SOFT[:HARD]",
+            example="unlimited",
+            parse=standing.parse_limit,
+            ours=True,
+        )
+        for name, kind in sorted(standing.LIMITS.items())
+    ),
+)
 
 PRIVILEGES = (
     _id.text("uid", "Run as this user.", metavar="USER", example="www-data"),
@@ -56,6 +136,7 @@ PRIVILEGES = (
         takes=Takes.OPTIONAL,
         ours=True,
     ),
+    *CONFINEMENT,
     Option(
         name="master-as-root",
         help="Drop privileges in each worker; the master keeps them.",
@@ -125,6 +206,12 @@ GATES = (
 )
 
 LIMITS = (
+    Rows("limits", "server").number(
+        "cpu-affinity",
+        "Bind each worker to so many processors of its own, in turn.",
+        example="1",
+        parse=values.integer(0, 4096),
+    ),
     _limit.number(
         "limit-as",
         "Limit the address space of each process, in MiB.",
@@ -199,9 +286,8 @@ OPTIONS = (
     *FOREIGN,
     *unbuilt(
         "limits",
-        required="cpu-affinity check-mountpoint|mountpoint-check|check-mount|mount-check",
+        required="check-mountpoint|mountpoint-check|check-mount|mount-check",
         nothing="never-swap",
-        optional="ksm",
         harmless=True,
     ),
 )

@@ -244,7 +244,7 @@ OPTIONS = (
         harakiri-graceful-timeout harakiri-graceful-signal harakiri-queue-threshold
         backtrace-depth mule-harakiri mule-reload-mercy max-worker-lifetime-delta profiler
         reload-on-as reload-on-rss evil-reload-on-as evil-reload-on-rss mem-collector-freq
-        reload-on-fd brutal-reload-on-fd touch-mules-reload touch-logrotate touch-logreopen
+        touch-mules-reload touch-logrotate touch-logreopen
         check-interval forkbomb-delay binary-path
         thread-stacksize|threads-stacksize|thread-stack-size|threads-stack-size
         """,

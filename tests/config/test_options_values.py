@@ -127,34 +127,48 @@ def test_what_is_not_a_capability_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "bind"),
     [
-        ("/a", ("/a", "/a", False)),
-        ("/a:/b", ("/a", "/b", False)),
-        ("/a:/b:ro", ("/a", "/b", True)),
-        ("/a:ro", ("/a", "/a", True)),
-        ("/a:/b:rw", ("/a", "/b", False)),
+        ("/a", ("/a", "/a", set())),
+        ("/a:/b", ("/a", "/b", set())),
+        ("/a:/b:ro", ("/a", "/b", {"ro"})),
+        ("/a:ro", ("/a", "/a", {"ro"})),
+        ("/a:/b:rw", ("/a", "/b", {"rw"})),
+        ("/a::ro", ("/a", "/a", {"ro"})),
+        ("/a:optional:idmap:ro:rec", ("/a", "/a", {"ro", "rec", "idmap", "optional"})),
+        ("/a:/b:rec:optional", ("/a", "/b", {"rec", "optional"})),
     ],
 )
 def test_binds(text, bind):
     assert parse("bind", text) == bind
 
 
-@pytest.mark.parametrize("text", ["", "a:/b", "/a:b", "/a:/b:/c", ":/b", "/a:/b:/c:ro"])
+@pytest.mark.parametrize(
+    "text", ["", "a:/b", "/a:b", "/a:/b:/c", ":/b", "/a:/b:/c:ro", "/a:ro:rw"]
+)
 def test_what_is_not_a_bind_is_refused(text):
-    with pytest.raises(ValueError, match=r"not|missing"):
+    with pytest.raises(ValueError, match=r"not|missing|none of"):
         parse("bind", text)
 
 
 @pytest.mark.parametrize(
     ("text", "tmpfs"),
-    [("/tmp", ("/tmp", None)), ("/tmp:64M", ("/tmp", 64 << 20)), ("/tmp:size=1k", ("/tmp", 1024))],
+    [
+        ("/tmp", ("/tmp", None, None, 0o1777)),
+        ("/tmp:64M", ("/tmp", 64 << 20, None, 0o1777)),
+        ("/tmp:size=1k", ("/tmp", 1024, None, 0o1777)),
+        ("/tmp:mode=700,inodes=9,size=1k", ("/tmp", 1024, 9, 0o700)),
+        ("/tmp:inodes=9", ("/tmp", None, 9, 0o1777)),
+    ],
 )
 def test_private_file_systems(text, tmpfs):
     assert parse("tmpfs", text) == tmpfs
 
 
-@pytest.mark.parametrize("text", ["", "tmp", "/tmp:big"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "tmp", "/tmp:big", "/tmp:1k,size=2k", "/tmp:uid=0", "/tmp:mode=9", "/tmp:inodes=0"],
+)
 def test_what_is_not_a_private_file_system_is_refused(text):
-    with pytest.raises(ValueError, match=r"not|missing"):
+    with pytest.raises(ValueError, match=r"not|missing|none of"):
         parse("tmpfs", text)
 
 
@@ -211,3 +225,67 @@ def test_a_reader_returns_or_says_why(text):
         except ValueError as error:
             reason = str(error)
         assert reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host",
+        "/srv/root",
+        "overlay:/distros/bookworm",
+        "overlay:/distros/php,/distros/bookworm:/cow/shop",
+        "overlay:/distros/bookworm:size=64M",
+        "image:/srv/images/base:1,2.squashfs",
+    ],
+)
+def test_roots(text):
+    assert parse("rootfs", text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "missing"),
+        ("srv", "neither host"),
+        ("overlay:", "LOWER '' is not an absolute path"),
+        ("overlay:distro", "LOWER 'distro' is not an absolute path"),
+        ("overlay:/a,/a", "a LOWER is named twice"),
+        ("overlay:/a:/b:/c", "several LOWER are divided by commas"),
+        ("overlay:/a:size=big", "'big' is not a size"),
+        ("overlay:/a:cow", "UPPER 'cow' is not an absolute path"),
+        ("overlay:/a:/a/cow", "one inside the other"),
+        ("overlay:/cow/a:/cow", "one inside the other"),
+        ("overlay:" + ",".join(f"/{n}" for n in range(13)), "more than 12 LOWER"),
+        ("image:file", "FILE 'file' is not an absolute path"),
+    ],
+)
+def test_what_is_not_a_root_is_refused(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse("rootfs", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("none", {"none"}),
+        ("masked", set()),
+        ("subset=pid", {"subset=pid"}),
+        ("hidepid=noaccess,subset=pid", {"subset=pid", "hidepid=noaccess"}),
+    ],
+)
+def test_choices_of_proc(text, words):
+    assert parse("rootfs-proc", text) == words
+
+
+@pytest.mark.parametrize(
+    "text", ["", "all", "none,subset=pid", "hidepid=9", "hidepid=off,hidepid=noaccess"]
+)
+def test_what_is_not_a_choice_of_proc_is_refused(text):
+    with pytest.raises(ValueError, match="none"):
+        parse("rootfs-proc", text)
+
+
+def test_a_name_server_is_an_address():
+    assert parse("rootfs-nameserver", "2001:DB8::53") == "2001:db8::53"
+    with pytest.raises(ValueError, match="address"):
+        parse("rootfs-nameserver", "dns.example")

@@ -50,7 +50,8 @@ print(json.dumps({
     "priority": os.getpriority(0, 0), "root": sorted(os.listdir("/")), "dev": sorted(os.listdir("/dev")),
     "proc": {name: os.access(f"/proc/{name}", os.W_OK) for name in ("sys/kernel/hostname", "sysrq-trigger")},
     "descriptors": {n: kind(n) for n in range(10)},
-    "blocking": os.get_blocking(3),
+    "blocking": os.get_blocking(3), "securebits": prctl(27),
+    "etc": {name: open(f"/etc/{name}").read() for name in ("resolv.conf", "hosts") if os.path.exists(f"/etc/{name}")},
     "argv": read("/proc/self/cmdline").split("\\0")[-3:],
 }))
 """
@@ -207,8 +208,10 @@ def both(births, options, *, way="shared", **more):
 
 def directory_root(place):
     root = place / "root"
-    for name in ("usr", "tmp", "proc", "dev", "run", "etc", "srv/data"):
+    for name in ("usr", "tmp", "proc", "dev", "run", "etc", "var", "srv/data"):
         (root / name).mkdir(parents=True)
+    for name in ("resolv.conf", "hosts", "hostname"):
+        (root / "etc" / name).touch()
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     return str(root)
@@ -238,7 +241,7 @@ def test_everything_that_can_be_written_down(births, tmp_path):
     (tmp_path / "data").mkdir()
     options = [
         ("rootfs", directory_root(tmp_path)), ("bind", "/usr:/usr:ro"), ("bind", f"{tmp_path}/data:/srv/data"),
-        ("tmpfs", "/tmp:1M"), ("tmpfs", "/etc"), ("hostname", "bob"), ("cap", "net_bind_service,sys_nice"),
+        ("tmpfs", "/tmp:1M"), ("tmpfs", "/var"), ("hostname", "bob"), ("cap", "net_bind_service,sys_nice"),
         ("add-gid", "33"), ("add-gid", "34"), ("chdir", str(tmp_path)), *BOB,
     ]  # fmt: skip
     facts = both(births, options)

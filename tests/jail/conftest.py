@@ -1,5 +1,6 @@
 """What tests of jails share."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,17 @@ import pytest
 from jailer import Jailer
 
 from donjon import syscalls
+from donjon.jail import oldmounts
+
+NEW_CALLS = (
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "openat2",
+)
 
 
 @pytest.fixture
@@ -28,3 +40,14 @@ def host_unchanged() -> Iterator[None]:
 def _host() -> tuple[object, ...]:
     groups = sorted(str(path) for path in Path("/sys/fs/cgroup").glob("*/donjon-jail*"))
     return Path("/proc/self/mountinfo").read_text(), os.uname().nodename, groups
+
+
+@pytest.fixture
+def only_mount2() -> Iterator[None]:
+    """Be on a kernel without the calls by descriptor, jails of this test too."""
+    for name in NEW_CALLS:
+        syscalls.inject(name, errno.ENOSYS, times=-1)
+    oldmounts.lacking.cache_clear()
+    yield
+    syscalls.inject_clear()
+    oldmounts.lacking.cache_clear()

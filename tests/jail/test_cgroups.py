@@ -209,35 +209,115 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_its_path():
 def test_the_plan_says_the_translated_names():
     if V2 is None:
         pytest.skip("no v2 hierarchy")
-    made = plan.build(spec_of(V2 / NAME, **{"cpu.shares": "250"}), root=True)
-    assert "cpu.weight=24 (for cpu.shares=250)" in made.describe()[0]
+    made = plan.build(spec_of(V2 / NAME, **{"freezer.state": "THAWED"}), root=True)
+    assert "cgroup.freeze=0 (for freezer.state=THAWED)" in made.describe()[0]
+
+
+@pytest.mark.cgroup1
+def test_the_plan_says_where_a_value_goes_and_what_goes_nowhere():
+    options = {"cpu.weight": "50", "memory.max": "64M", "memory.high": "32M"}
+    made = plan.build(spec_of(V1 / NAME, V1_CPU / NAME, **options), root=True)
+    assert made.describe()[0].partition(": ")[2].rpartition(" [")[0] == (
+        f"enter the cgroup {V1}/{NAME} with memory.limit_in_bytes=64M (for memory.max=64M); "
+        f"enter the cgroup {V1_CPU}/{NAME} with cpu.shares=512 (for cpu.weight=50); "
+        "memory.high=32M is in none of them"
+    )
+
+
+@pytest.mark.cgroup1
+def test_memory_and_swap_are_limited_in_whichever_order_the_kernel_takes_them():
+    path = V1 / NAME
+    prepared = cgroups.prepare(spec_of(path, **{"memory.swap.max": "16M", "memory.max": "64M"}))
+    prepared.close()
+    try:
+        for memory, swap in (("128M", "0"), ("32M", "8M")):
+            again = cgroups.prepare(
+                spec_of(path, **{"memory.swap.max": swap, "memory.max": memory})
+            )
+            again.close()
+            both = cgroup_files.size(memory) + cgroup_files.size(swap)
+            assert (path / "memory.memsw.limit_in_bytes").read_text() == f"{both}\n"
+    finally:
+        assert cgroups.remove(prepared.created) == []
+
+
+@pytest.mark.cgroup1
+def test_a_cpuset_takes_over_the_processors_of_the_group_above(jail):
+    path = V1.parent / "cpuset" / NAME / "x"
+    if not path.parent.parent.is_dir():
+        pytest.skip("no cpuset hierarchy")
+    spec = spec_of(path, **{"cpuset.cpus": "0"})
+    prepared = cgroups.prepare(spec)
+    try:
+        assert sorted(jail(spec, lambda: os.sched_getaffinity(0))) == [0]
+    finally:
+        prepared.close()
+        assert cgroups.remove(prepared.created) == []
 
 
 def test_without_root_there_is_no_cgroup_step():
     assert plan.build(spec_of(V1 / NAME), root=False).steps == ()
 
 
+GIVEN = {"memory.limit_in_bytes": "512M", "memory.max": "512M", "cpu.cfs_period_us": "50000"}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "version", "expected"),
     [
-        ("cpu.shares", "1024", 2, ("cpu.weight", "100")),
-        ("cpu.shares", "2", 2, ("cpu.weight", "1")),
-        ("cpu.weight", "100", 1, ("cpu.shares", "1024")),
-        ("memory.limit_in_bytes", "-1", 2, ("memory.max", "max")),
-        ("memory.max", "max", 1, ("memory.limit_in_bytes", "-1")),
-        ("memory.limit_in_bytes", "512M", 2, ("memory.max", "512M")),
-        ("pids.max", "64", 1, ("pids.max", "64")),
-        ("pids.max", "64", 2, ("pids.max", "64")),
-        ("freezer.state", "FROZEN", 2, ("cgroup.freeze", "1")),
+        ("cpu.shares", "1024", 2, "cpu.weight=100"),
+        ("cpu.shares", "2", 2, "cpu.weight=1"),
+        ("cpu.weight", "100", 1, "cpu.shares=1024"),
+        ("cpu.cfs_quota_us", "25000", 2, "cpu.max=25000 50000"),
+        ("cpu.cfs_quota_us", "-1", 2, "cpu.max=max 50000"),
+        ("cpu.max", "25000", 1, "cpu.cfs_period_us=100000 cpu.cfs_quota_us=25000"),
+        ("cpu.max", "max 50000", 1, "cpu.cfs_period_us=50000 cpu.cfs_quota_us=-1"),
+        ("memory.limit_in_bytes", "-1", 2, "memory.max=max"),
+        ("memory.max", "max", 1, "memory.limit_in_bytes=-1"),
+        ("memory.limit_in_bytes", "512M", 2, "memory.max=512M"),
+        ("memory.memsw.limit_in_bytes", "768M", 2, f"memory.swap.max={256 << 20}"),
+        ("memory.swap.max", "256M", 1, f"memory.memsw.limit_in_bytes={768 << 20}"),
+        ("memory.high", "1G", 1, ""),
+        ("pids.max", "64", 1, "pids.max=64"),
+        ("pids.max", "64", 2, "pids.max=64"),
+        ("freezer.state", "FROZEN", 2, "cgroup.freeze=1"),
+        ("cgroup.freeze", "0", 1, "freezer.state=THAWED"),
+        ("blkio.weight", "1000", 2, "io.weight=200"),
+        ("io.weight", "50", 1, "blkio.weight=250 blkio.bfq.weight=50"),
+        ("blkio.throttle.read_bps_device", "8:0 1M", 2, "io.max=8:0 rbps=1048576"),
+        (
+            "io.max",
+            "8:0 rbps=max wiops=100",
+            1,
+            "blkio.throttle.read_bps_device=8:0 0 blkio.throttle.write_iops_device=8:0 100",
+        ),
     ],
 )
 def test_names_and_values_are_translated(key, value, version, expected):
-    assert cgroup_files.translate(key, value, version) == expected
+    written = cgroup_files.translate(key, value, version, GIVEN)
+    assert " ".join("=".join(pair) for pair in written) == expected
+
+
+def test_the_period_of_a_quota_is_written_once():
+    assert cgroup_files.translate("cpu.cfs_period_us", "50000", 2, {}) == (
+        ("cpu.max", "max 50000"),
+    )
+    given = {"cpu.cfs_quota_us": "1000"}
+    assert cgroup_files.translate("cpu.cfs_period_us", "50000", 2, given) == ()
 
 
 def test_relative_shares_stay_relative():
-    weights = [int(cgroup_files.translate("cpu.shares", n, 2)[1]) for n in ("125", "250", "500")]
-    assert weights == [12, 24, 49]
+    weights = [cgroup_files.translate("cpu.shares", n, 2)[0][1] for n in ("125", "250", "500")]
+    assert weights == ["12", "24", "49"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("cpu.max", "half"), ("io.max", "8:0 speed=1")])
+def test_a_value_that_cannot_be_translated_is_refused_with_its_line(key, value):
+    with pytest.raises(JailError) as caught:
+        cgroups.check(spec_of(V1 / NAME, **{key: value}))
+    assert (
+        str(caught.value) == f"a.ini:3: cgroup-opt: cgroup-opt {key} needs a number, not {value!r}"
+    )
 
 
 def test_controllers_are_named_by_their_files():

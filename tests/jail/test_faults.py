@@ -10,7 +10,7 @@ from jailer import FIVE
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import cgroups, template, zygote
-from donjon.jail.spec import Bind, CgroupPath, JailSpec, Tmpfs
+from donjon.jail.spec import Bind, CgroupPath, FileRule, JailSpec, Tmpfs
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
 
@@ -26,6 +26,9 @@ FULL = JailSpec(
     limit_nproc=100,
     max_fd=512,
     prio=1,
+    landlock=(FileRule("auto"),),
+    io_priority=(2, 5),
+    oom_score_adj=100,
 )
 CALLS = [
     "mount_setattr",
@@ -48,6 +51,10 @@ CALLS = [
     "capset",
     "cap_ambient_raise",
     "set_no_new_privs",
+    "seccomp_filter",
+    "join_session_keyring",
+    "ioprio_set",
+    "prctl",
 ]
 
 

@@ -14,6 +14,7 @@ from donjon.errors import JailError
 from donjon.jail import mounts, setns, userns, users
 from donjon.jail.phase import Phase
 from donjon.jail.refork import Refork
+from donjon.jail.seccomp_profile import Profile
 from donjon.jail.spec import Bind, JailSpec, KeepMount
 from donjon.jail.step import Context
 
@@ -293,7 +294,7 @@ def test_no_user_namespace_can_be_made_inside_a_user_namespace(jail):
         return "made"
 
     host = Path("/proc/sys/user/max_user_namespaces").read_text()
-    spec = JailSpec(rootfs="host", uid="20001")
+    spec = JailSpec(rootfs="host", uid="20001", seccomp=Profile("off"))
     assert jail(spec, attempt, born_in=FIVE | {"user"}) == "No space left on device"
     assert Path("/proc/sys/user/max_user_namespaces").read_text() == host
 

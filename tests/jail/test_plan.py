@@ -61,10 +61,12 @@ def test_the_privilege_phase_has_the_order_of_the_original():
         "Gate",
         "Named",
         "NoCoreDumps",
+        "NewKeyring",
         "BeforeDrop",
         "Become",
         "Hold",
         "NoNewPrivileges",
+        "FilterCalls",
         "Refork",
         "Named",
         "Execute",
@@ -130,7 +132,7 @@ BAD = [
     (JailSpec(unshare=frozenset({"moon"})), "unknown namespace 'moon'"),
     (JailSpec(unshare2=frozenset({"moon"})), "unknown namespace 'moon'"),
     (JailSpec(rootfs="/no/such"), "rootfs /no/such is not a directory"),
-    (JailSpec(rootfs="srv"), "neither 'host' nor absolute"),
+    (JailSpec(rootfs="srv"), "neither host, overlay:LOWER"),
     (JailSpec(rootfs="/"), "rootfs cannot be the host's root"),
     (JailSpec(rootfs="host", chroot="/x"), "rootfs and chroot cannot both be the root"),
     (JailSpec(binds=(Bind("/no/such", "/mnt"),)), "bind source /no/such does not exist"),
@@ -196,7 +198,9 @@ def test_no_new_privs_can_be_switched_off_and_on():
 
 def test_an_emperor_inside_a_jail_keeps_what_its_vassals_need():
     spec = JailSpec(jailed=True, keep_root=True)
-    assert names(plan.build(spec, root=True)) == []
+    made = plan.build(spec, root=True)
+    assert names(made) == ["NewKeyring", "FilterCalls"]
+    assert made.steps[-1].describe() == "filter system calls: emperor"
 
 
 def test_a_plan_tells_the_phase_the_deed_and_who_asked():

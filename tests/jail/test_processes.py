@@ -220,9 +220,9 @@ def test_an_unreadable_interpreter_is_found_before_the_start(monkeypatch, tmp_pa
 
 def test_an_interpreter_that_is_not_in_the_root_is_found_before_the_start(tmp_path):
     with pytest.raises(JailError) as caught:
-        plan.build(JailSpec(rootfs=str(tmp_path), uid="20001"), root=True)
+        plan.build(JailSpec(rootfs=str(tmp_path), uid="20001", runtime_mount=False), root=True)
     assert f"is not in the root {tmp_path}" in str(caught.value)
-    assert "add bind = " in str(caught.value)
+    assert "runtime-mount = true" in str(caught.value)
 
 
 @pytest.mark.root

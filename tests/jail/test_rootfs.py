@@ -37,9 +37,11 @@ def look_at_everything():
     }
 
 
-@pytest.fixture(params=["view by view", "from a template"])
+@pytest.fixture(params=["view by view", "from a template", "by mount(2)"])
 def way(request):
-    """Both ways in which a host root is put together."""
+    """The ways in which a host root is put together."""
+    if request.param == "by mount(2)":
+        request.getfixturevalue("only_mount2")
     if request.param == "from a template":
         zygote.prepare()
         if not template.descriptors():
@@ -375,7 +377,7 @@ def test_binds_without_a_root_of_their_own_stay_in_the_jail(jail, tmp_path):
 
 def test_a_directory_becomes_the_root(jail, directory):
     (directory / "etc" / "who").write_text("bob")
-    spec = JailSpec(rootfs=str(directory), binds=interpreter_binds())
+    spec = JailSpec(rootfs=str(directory), binds=interpreter_binds(), runtime_mount=False)
     seen = jail(
         spec,
         lambda: (sorted(os.listdir("/")), Path("/etc/who").read_text(), os.listdir("/proc/1")),

@@ -2,10 +2,14 @@
 
 import ast
 import contextlib
+import ctypes
 import errno
 import gc
+import mmap
 import os
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +52,30 @@ def watched() -> None:
         s.inotify_rm_watch(watch.fileno(), wd)
 
 
+def looped() -> None:
+    """A file in memory as a device; nobody but us knows its number, until it is free again."""
+    with (
+        Fd(os.open("/dev/loop-control", os.O_RDWR)) as control,
+        Fd(os.memfd_create("disk")) as backing,
+    ):
+        os.ftruncate(backing.fileno(), 1 << 20)
+        for _ in range(20):  # another may take the device that was free
+            number = s.loop_ctl_get_free(control.fileno())
+            with Fd(os.open(f"/dev/loop{number}", os.O_RDONLY)) as loop:
+                try:
+                    s.loop_configure(
+                        loop.fileno(),
+                        backing.fileno(),
+                        s.LO_FLAGS_READ_ONLY | s.LO_FLAGS_AUTOCLEAR,
+                    )
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    continue
+                s.loop_clr_fd(loop.fileno())
+                return
+
+
 def mounted() -> None:
     s.mount("none", "/tmp", "tmpfs", 0, "size=64k")
     try:
@@ -83,10 +111,84 @@ def detached_mount() -> None:
     s.umount2("/tmp", s.MNT_DETACH)
 
 
+def advised() -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE) as memory:
+        view = ctypes.c_char.from_buffer(memory)
+        try:
+            s.madvise(ctypes.addressof(view), mmap.PAGESIZE, s.MADV_MERGEABLE)
+        finally:
+            del view
+
+
 def ambient(use: Callable[[int], None]) -> None:
     effective, permitted, inheritable = s.capget()
     s.capset(effective, permitted, inheritable | 1 << s.CAP_CHOWN)
     use(s.CAP_CHOWN)
+
+
+ALLOW_ALL = struct.pack("HBBI", 6, 0, 0, s.SECCOMP_RET_ALLOW)
+GETSID = {"x86_64": 124}.get(os.uname().machine, 156)
+NOTIFY_GETSID = b"".join(
+    (
+        struct.pack("HBBI", 0x20, 0, 0, 0),  # load the number
+        struct.pack("HBBI", 0x15, 0, 1, GETSID),
+        struct.pack("HBBI", 6, 0, 0, s.SECCOMP_RET_USER_NOTIF),
+        ALLOW_ALL,
+    )
+)
+
+
+def listened() -> None:
+    """A child whose ``getsid`` is looked at and let through."""
+    listener, child = _listener()
+    try:
+        number = s.seccomp_notif_recv(listener)[0]
+        s.seccomp_notif_continue(listener, number)
+    finally:
+        os.close(listener)
+        os.waitpid(child, 0)
+
+
+def _listener() -> tuple[int, int]:
+    near, far = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            s.inject_clear()
+            s.set_no_new_privs()
+            listener = s.seccomp_filter(NOTIFY_GETSID, s.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+            socket.send_fds(far, [b"x"], [listener])
+            os.close(listener)
+            near.close()
+            far.close()
+            os.getsid(0)
+        os._exit(0)
+    far.close()
+    with near:
+        return socket.recv_fds(near, 1, 1)[1][0], child
+
+
+def ruled() -> None:
+    with Fd(s.landlock_create_ruleset(1 << 2)) as rules, Fd(os.open("/", os.O_PATH)) as root:
+        s.landlock_add_path(rules.fileno(), root.fileno(), 1 << 2)
+
+
+def restricted() -> None:
+    """In a child: 16 rulesets are the most that a process can have (landlock(7))."""
+    with Fd(s.landlock_create_ruleset(1 << 6)) as rules:
+        child = os.fork()
+        if child == 0:
+            os._exit(_restrict(rules.fileno()))
+        if os.waitpid(child, 0)[1]:
+            raise OSError(errno.EXFULL, "restricted")
+
+
+def _restrict(rules: int) -> int:
+    try:
+        s.landlock_restrict_self(rules)
+    except OSError:
+        return 1
+    return 0
 
 
 USES: dict[str, Callable[[], object]] = {
@@ -113,7 +215,12 @@ USES: dict[str, Callable[[], object]] = {
     "fsconfig": detached_mount,
     "fsmount": detached_mount,
     "openat2": lambda: os.close(s.openat2(s.AT_FDCWD, "/", os.O_PATH, 0, s.RESOLVE_BENEATH * 0)),
+    "loop_ctl_get_free": looped,
+    "loop_configure": looped,
+    "loop_clr_fd": looped,
     "close_range": lambda: s.close_range(*[os.dup(0)] * 2),
+    "madvise": advised,
+    "set_memory_merge": lambda: s.set_memory_merge(False),
     "capget": s.capget,
     "capset": lambda: s.capset(*s.capget()),
     "prctl": lambda: s.prctl(s.PR_GET_DUMPABLE),
@@ -130,6 +237,15 @@ USES: dict[str, Callable[[], object]] = {
     "last_cap": s.last_cap,
     "landlock_abi": s.landlock_abi,
     "seccomp_action_avail": lambda: s.seccomp_action_avail(s.SECCOMP_RET_ALLOW),
+    "seccomp_filter": lambda: s.seccomp_filter(ALLOW_ALL),
+    "seccomp_notif_recv": listened,
+    "seccomp_notif_continue": listened,
+    "landlock_create_ruleset": lambda: os.close(s.landlock_create_ruleset(1)),
+    "landlock_add_path": ruled,
+    "landlock_restrict_self": restricted,
+    "join_session_keyring": s.join_session_keyring,
+    "ioprio_set": lambda: s.ioprio_set(1, 0, 2 << 13 | 4),
+    "ioprio_get": lambda: s.ioprio_get(1, 0),
     "sethostname": lambda: s.sethostname("a-name"),
     "setdomainname": lambda: s.setdomainname("a-name"),
 }

@@ -76,9 +76,40 @@ def test_what_fails_is_told_and_ends_the_child(share):
     assert (end.status, end.said) == (1, "no exec: No such file or directory\n")
 
 
+def refusing(number: int, error: int) -> list[tuple]:
+    """Return entries after which a call of that number fails with ``error``."""
+    code = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x20, 0, 0, 0),  # load seccomp_data.nr
+            (0x15, 0, 1, number),
+            (0x06, 0, 0, s.SECCOMP_RET_ERRNO | error),
+            (0x06, 0, 0, s.SECCOMP_RET_ALLOW),
+        )
+    )
+    return [
+        ("prctl", (s.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), -1, "no new privileges"),
+        ("seccomp", (1, 0, [code]), -1, "no filter"),
+    ]
+
+
+SETSID = 112 if os.uname().machine == "x86_64" else 157
+
+
 @SHARE
-def test_what_may_fail_is_passed_over(share):
-    assert play([("chdir", (b"/no/such",), -1, None)], share=share) == End(0, "")
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EACCES])
+def test_a_filter_holds_from_where_it_stands(share, error):
+    end = play([*refusing(SETSID, error), ("setsid", (), -1, "no session")], share=share)
+    assert (end.status, end.said) == (1, f"no session: {os.strerror(error)}\n")
+
+
+@SHARE
+def test_a_lenient_call_may_be_missing_or_forbidden_and_no_more(share):
+    for error in (errno.EPERM, errno.ENOSYS):
+        tape = [*refusing(SETSID, error), ("setsid", (), -2, "no session")]
+        assert play(tape, share=share) == End(0, "")
+    tape = [*refusing(SETSID, errno.EACCES), ("setsid", (), -2, "no session")]
+    assert play(tape, share=share).said == "no session: Permission denied\n"
 
 
 @SHARE

@@ -20,10 +20,17 @@ def instance(tmp_path: Path):
 
 
 def reload(instance: Instance) -> None:
-    """Reload and wait until the next generation has taken over."""
+    """Reload and wait until the next generation has taken over; the old one may answer still."""
     count = instance.text().count("serves\n")
     instance.send(signal.SIGHUP)
     wait_for(lambda: instance.text().count("serves\n") > count, "the next generation")
+
+
+def replace(instance: Instance) -> None:
+    """Reload and wait until the old generation is gone."""
+    old = set(children(instance.pid))
+    reload(instance)
+    wait_for(lambda: not old & set(children(instance.pid)), "the end of the old one")
 
 
 def test_a_reload_takes_new_code_and_configuration_and_keeps_the_pid(instance):
@@ -31,7 +38,7 @@ def test_a_reload_takes_new_code_and_configuration_and_keeps_the_pid(instance):
     assert instance.answer().split()[::2] == ["one", "old"]
     instance.app.write_text(serving.APP.replace('"one"', '"two"'))
     instance.configure(environment=[["MARK", "new"]])
-    reload(instance)
+    replace(instance)
     assert instance.answer().split()[::2] == ["two", "new"]
     assert instance.process.poll() is None
 
@@ -40,7 +47,7 @@ def test_a_variable_that_is_no_longer_set_is_gone(instance):
     instance.start(environment=[["MARK", "old"]])
     instance.answer()
     instance.configure()
-    reload(instance)
+    replace(instance)
     assert len(instance.answer().split()) == 3
 
 
@@ -66,7 +73,7 @@ def test_an_application_that_cannot_be_loaded_leaves_the_old_one_serving(instanc
     assert "SyntaxError" in instance.text()
     assert "cannot load the application" in instance.text()
     instance.app.write_text(serving.APP.replace('"one"', '"two"'))
-    reload(instance)
+    replace(instance)
     assert instance.answer().startswith("two")
 
 

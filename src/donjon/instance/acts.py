@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
 from donjon.instance.fallback import EMPEROR_FD
 from donjon.jail import users
@@ -73,3 +74,10 @@ def change_directory(path: str, origin: Origin | None) -> None:
         raise DonjonError(
             f"cannot change to {path}", origin=origin, reason=reason_of(error)
         ) from error
+
+
+def warn_about_root(jail: JailSpec) -> None:
+    """Say in the log that an instance serves as the host's root (PRV-01)."""
+    own_users = "user" in jail.clone_flags | jail.unshare | jail.unshare2
+    if os.geteuid() == 0 and jail.uid is None and not (jail.keep_root or own_users):
+        log.write("*** WARNING: you are running donjon as root !!! (use the --uid flag) ***")

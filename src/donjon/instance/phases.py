@@ -28,6 +28,9 @@ from donjon.server.spec import TouchHook
 PRIVILEGE = (Phase.POST_JAIL, Phase.ROOT, Phase.AS_ROOT, Phase.DROP, Phase.AS_USER)
 """The privilege phase (uwsgi-facts 2.2), in order."""
 
+BUILDING = PRIVILEGE[:3]
+"""What of it makes the jail."""
+
 
 class InstancePhases:
     """``donjon.server.phases.Phases`` of one configuration."""
@@ -42,6 +45,15 @@ class InstancePhases:
         self._starter = os.getpid()
         self._dropped = False
         self._privilege: tuple[Phase, ...] = PRIVILEGE
+        self._done = 0
+
+    def have_done(self, steps: int) -> None:
+        """Leave out so many steps of the privilege phase, which were done already."""
+        self._done = steps
+
+    def build(self) -> None:
+        """Put the jail together, and drop nothing: for a process beside that which lives in it."""
+        self._carry_out(self._outline.plan, BUILDING)
 
     def run(self, phase: Phase) -> None:
         """Run the hooks of ``phase``. Raises HookError where the phase is fatal.
@@ -62,9 +74,17 @@ class InstancePhases:
         """Run a plan, importing nothing while we have privileges in a root that is not ours."""
         new_root = self._outline.facts.new_root
         for phase in phases:
+            left = self._without_done(plan, phase) if self._done and phase in PRIVILEGE else plan
             exposed = new_root and ORDER[new_root] <= ORDER[phase] <= ORDER[Phase.DROP]
             with guard.no_imports() if exposed else contextlib.nullcontext():
-                plan.run(self._context, (phase,))
+                left.run(self._context, (phase,))
+
+    def _without_done(self, plan: Plan, phase: Phase) -> Plan:
+        """Return ``plan`` without the steps of ``phase`` that were done already."""
+        steps = [step for step in plan.steps if step.phase is phase]
+        left = steps[self._done :]
+        self._done -= len(steps) - len(left)
+        return Plan(tuple(left))
 
     def wall_in(self) -> None:
         """Make the jail and drop privileges before anything that a customer's file asks for.

@@ -16,10 +16,12 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from donjon import log
 from donjon.config.outline import Outline, outline
 from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor.birth import EMPEROR_FD as EMPEROR_NUMBER
 from donjon.emperor.birth import Birth
 from donjon.errors import DonjonError
 from donjon.instance import acts, envdir, output
@@ -28,11 +30,15 @@ from donjon.instance.phases import InstancePhases
 from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
-from donjon.server import environment, master, pidfiles
+from donjon.server import environment, generation, master, pidfiles
+from donjon.server.board import Board
+from donjon.server.channel import Channel
 from donjon.server.link import EmperorLink
+from donjon.server.order import Order
 from donjon.server.phases import DropPoint, Reloaded
 from donjon.server.sockets import Sockets
 from donjon.server.spec import ServerSpec
+from donjon.server.takeover import UnderWay
 
 ReadAgain = Callable[[], Launch]
 """Evaluates the configuration again, as a reload. Raises ConfigError."""
@@ -54,6 +60,11 @@ def start(
     Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
     """
     launch = _complete(launch)
+    if launch.server.ksm and birth is None and EMPEROR_FD in os.environ:
+        log.write("ksm is off: the Emperor decides for whom, and only for vassals it forks")
+        launch = replace(launch, server=replace(launch.server, ksm=0))
+    if launch.plan and birth is None and EMPEROR_FD not in os.environ:
+        log.write(f"plan {launch.plan} is given by an Emperor only; there is none here")
     fallback = Fallback(launch.fallback_config) if launch.fallback_config else None
     try:
         status = _Start(launch, birth, reread, emperor_main, fallback).run()
@@ -121,6 +132,14 @@ class _Start:
         sockets = Sockets()
         context = self._context(control)
         moments = InstancePhases(self.launch, self._outline(), context)
+        begun = self.birth.begun if self.birth else None
+        if begun is not None and begun.builds:
+            moments.build()
+            return 0
+        if begun is not None:
+            moments.have_done(begun.resume)
+            if begun.under_way is not None:
+                return self._go_on_from(begun.under_way, moments, is_worker=begun.is_worker)
         try:
             ready = self._set_up(moments, spec, sockets, context)
         except BaseException:
@@ -130,6 +149,19 @@ class _Start:
         # only now: the link does not block, and a foreign program expects a socket that does
         link = EmperorLink(control) if control >= 0 else None
         return self._go_on(moments, spec, sockets, link, ready)
+
+    def _go_on_from(self, under_way: UnderWay, moments: InstancePhases, *, is_worker: bool) -> int:
+        """Be the master, or the first worker, of an instance that was started already."""
+        spec = self.launch.server
+        environment.apply(spec)
+        moments.drop(DropPoint.START)  # there is nothing left of it
+        sockets = Sockets.adopt(spec, under_way.listeners)
+        if is_worker:
+            _be_worker(spec, moments, sockets, under_way)
+        assert self.birth is not None
+        link = EmperorLink(self.birth.emperor_fd)
+        ready = Ready(-1 if under_way.loaded else self.birth.error_fd)
+        return self._go_on(moments, spec, sockets, link, ready, under_way=under_way)
 
     def _set_up(
         self, moments: InstancePhases, spec: ServerSpec, sockets: Sockets, context: Context
@@ -152,6 +184,7 @@ class _Start:
         for text, origin in spec.file_write:
             acts.write_file(text, origin)
         moments.drop(DropPoint.START)
+        acts.warn_about_root(self.launch.jail)
         self._after_drop(moments, spec)
         return ready
 
@@ -205,6 +238,8 @@ class _Start:
         sockets: Sockets,
         link: EmperorLink | None,
         ready: Ready,
+        *,
+        under_way: UnderWay | None = None,
     ) -> int:
         """Be the Emperor, or the master of a server, or both with the Emperor as a child."""
         companions: list[tuple[str, Callable[[], int]]] = []
@@ -223,6 +258,7 @@ class _Start:
             companions=companions,
             on_ready=ready,
             private=self._private(ready),
+            under_way=under_way,
         )
 
     def _private(self, ready: Ready) -> list[int]:
@@ -250,6 +286,28 @@ class _Start:
             return Reloaded(launch.server, current)
 
         return again
+
+
+def _be_worker(
+    spec: ServerSpec, moments: InstancePhases, sockets: Sockets, under_way: UnderWay
+) -> NoReturn:
+    """Be worker 1, in a process that a master without an interpreter forked."""
+    generation.main(
+        Order(
+            number=1,
+            spec=spec,
+            phases=moments,
+            sockets=sockets,
+            served=sockets.open(spec),
+            board=Board(spec.processes, spec.threads, under_way.board),
+            channel=Channel(under_way.channel),
+            master=os.getppid(),
+            slots=tuple(range(1, spec.processes + 1)),
+            must=spec.need_app,
+            emperor_fd=EMPEROR_NUMBER,
+            die_with_parent=True,
+        )
+    )
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:

@@ -52,6 +52,8 @@ def _uid_of(pid: int) -> str:
 def condition(row: Mapping[str, Any]) -> str:
     """Return a vassal's state, and how far it is: ready, accepting, loyal."""
     state = str(row["state"])
+    if row.get("frozen"):
+        return f"{state}, frozen"
     for mark in ("accepting", "ready"):
         if row.get(mark) and int(row["pid"]) > 0:
             return f"{state}, {mark}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
-from donjon.config.spec import Launch
-from donjon.emperor import client
+from donjon.config.spec import EmperorSpec, Launch
+from donjon.emperor import client, plans
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.verbs import arguments, reading, text
@@ -24,12 +26,17 @@ def main(verb: str, words: Sequence[str]) -> int:
         default="",
         help="namespaces the process is born in, as emperor-use-clone: pid,net,uts",
     )
+    parser.add_argument(
+        "--plans", metavar="FILE", help="file of hosting plans, to show what FILE's is made of"
+    )
     parser.add_argument("--diff", metavar="NAME", help="compare with the running vassal NAME")
     reading.add_world(parser)
     arguments.add_control(parser)
     arguments.add_json(parser)
     chosen = parser.parse_args(words)
     launch = config_launch.build(reading.read(chosen.file, chosen).entries)
+    if chosen.plans:
+        launch = _furnished(launch, chosen.file, chosen.plans)
     if chosen.diff:
         return _diff(chosen.diff, chosen.control, launch)
     plan = plan_of(launch, frozenset(filter(None, chosen.clone.split(","))))
@@ -45,6 +52,15 @@ def plan_of(launch: Launch, born_in: frozenset[str]) -> Plan:
     jail_plan.clone_flags(born_in)
     hooks = steps_of(launch, root=True)
     return jail_plan.build(launch.jail, hooks, born_in=born_in, root=True)
+
+
+def _furnished(launch: Launch, file: str, path: str) -> Launch:
+    """Return the Launch with the hosting plan that its file names, as an Emperor gives it."""
+    spec = EmperorSpec(plan_file=path)
+    hosting = plans.Plans.load(spec).plan_of(spec, file, launch)
+    name = os.path.basename(file)
+    jail = plans.furnish(launch.jail, hosting, name, directory=spec.plan_cgroup, frosty=False)
+    return replace(launch, jail=jail)
 
 
 def _print(plan: Plan) -> None:

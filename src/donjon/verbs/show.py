@@ -20,6 +20,8 @@ FACTS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "started": lambda row: _when(row.get("last_run")),
     "changed": lambda row: _when(row.get("last_mod")),
     "starts": lambda row: row.get("respawns"),
+    "plan": lambda row: row.get("resources", {}).get("plan"),
+    "faults": lambda row: _faults(row.get("resources", {})),
     "born in": lambda row: " ".join(row.get("clone", ())),
     "sockets": lambda row: "; ".join(row.get("sockets", ())),
     "command": lambda row: " ".join(row.get("argv", ())),
@@ -49,6 +51,7 @@ def _print(row: Mapping[str, Any]) -> None:
             print(f"  {name + ':':<9} {text.printable(str(value))}")
     entries = [(one["key"], one["value"] or "", one["origin"]) for one in row.get("entries", ())]
     _section("options", [f"{key} = {value}  [{origin}]" for key, value, origin in entries])
+    _section("last faults", [_fault(one) for one in row.get("resources", {}).get("recent", ())])
     _section("plan", row.get("plan", ()))
     _section("log", row.get("log", ()))
 
@@ -58,6 +61,18 @@ def _section(name: str, lines: Sequence[str]) -> None:
         print(text.paint(name, text.BOLD))
     for each in lines:
         text.line(f"  {each}")
+
+
+def _faults(resources: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in resources.get("faults", {}).items())
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """Say one fault, and who was there: the largest process first."""
+    there = ", ".join(
+        f"{one['name']} ({one['pid']}, {text.size(one['rss'])})" for one in fault["processes"][:5]
+    )
+    return f"{_when(fault['when'])}: {fault['text']}" + (f"; there were {there}" if there else "")
 
 
 def _when(stamp: float | None) -> str:

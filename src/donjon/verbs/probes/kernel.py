@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from donjon import syscalls
-from donjon.errors import reason_of
+from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
+from donjon.jail import libseccomp
 from donjon.verbs.finding import Finding, Level, judged
 from donjon.verbs.probes import trial
 
@@ -28,6 +29,7 @@ def findings() -> Iterator[Finding]:
     yield _overlay()
     yield _landlock()
     yield _seccomp()
+    yield _libseccomp()
     yield _same_page_merging()
     yield _tun()
 
@@ -178,6 +180,16 @@ def _seccomp() -> Finding:
         problem = reason_of(error)
     remedy = "a kernel with CONFIG_SECCOMP_FILTER"
     return judged(AREA, "seccomp filters", problem, needed=False, remedy=remedy)
+
+
+def _libseccomp() -> Finding:
+    problem = None
+    try:
+        libseccomp.native()
+    except DonjonError as error:
+        problem = error.reason
+    remedy = "install libseccomp2; without it seccomp = off in every jail"
+    return judged(AREA, "libseccomp", problem, needed=True, remedy=remedy)
 
 
 def _same_page_merging() -> Finding:

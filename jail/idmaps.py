@@ -1,0 +1,228 @@
+"""Mounts that show other owners than the disk has: ``bind = …:idmap``, mount_setattr(2).
+
+Without a user namespace the owner of the source becomes the vassal: what belongs to him on the
+disk belongs to the vassal in the jail, and what the vassal writes belongs to him on the disk.
+With one the ids of the disk are those inside the jail: root's files are root's inside.
+
+The kernel lets only the host's root map a file system of the host's. A process that was born in a
+user namespace cannot, so who gives birth to it makes such mounts before and lends them: they are
+detached, and the child finds them under their source in this module. Others make them themselves,
+before their root changes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from donjon import syscalls
+from donjon.errors import JailError, reason_of
+from donjon.fd import Fd
+from donjon.jail import mounts, oldmounts, paths, userns, users
+from donjon.jail.spec import Bind, JailSpec
+
+Rows = tuple[tuple[int, int, int], ...]
+"""Of a map: first id on the disk, first id that it becomes on the host, how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """The two maps of a mount."""
+
+    uids: Rows
+    gids: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The vassal, whose uid and gid the owner of a source becomes."""
+
+    uid: int
+    gid: int
+
+    def maps_for(self, source: str, info: os.stat_result, *, read_only: bool) -> Maps | None:
+        """Return the maps, None where the owner is the vassal. Raises JailError for root."""
+        if (info.st_uid, info.st_gid) == (self.uid, self.gid):
+            return None
+        if not read_only and 0 in (info.st_uid, info.st_gid):
+            raise JailError(
+                f"cannot bind {source} with idmap",
+                reason="it belongs to root or root's group, and the vassal's files would too",
+                hint="add :ro, or chown it to a user",
+            )
+        return Maps(((info.st_uid, self.uid, 1),), ((info.st_gid, self.gid, 1),))
+
+
+def inside(host_ids: tuple[int, int]) -> Maps:
+    """Return the maps of a user namespace whose root is ``host_ids`` on the host."""
+    uid, gid = host_ids
+    return Maps(((0, uid, 1),), ((0, gid, 1),))
+
+
+_HIGH = 64
+"""Lent descriptors begin here, beyond the numbers that a newborn gives a meaning to."""
+
+_lent: dict[str, int] = {}  # source and the detached mount of it, for the process to be born
+
+
+def lend(spec: JailSpec) -> None:
+    """Make what a process that is born in a user namespace cannot make. Raises JailError."""
+    wanted = [bind for bind in spec.binds if bind.idmap]
+    if wanted:
+        lend_binds(wanted, inside(userns.host_ids(users.resolve(spec))))
+
+
+def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
+    """Make mapped mounts of sources and keep them, all or none. Raises JailError."""
+    try:
+        for bind in wanted:
+            tree = _mapped(bind, who)
+            if tree is not None:
+                with tree:
+                    _lent[bind.source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except JailError:
+        forget()
+        raise
+
+
+def _mapped(bind: Bind, who: Owner | Maps) -> Fd | None:
+    try:
+        source = paths.open_source(bind.source)
+    except FileNotFoundError:
+        if bind.optional:
+            return None
+        raise JailError(f"bind source {bind.source} does not exist", origin=bind.origin) from None
+    except JailError as error:
+        error.origin = error.origin or bind.origin
+        raise
+    with source:
+        tree = mounts.clone_at(source.fileno(), recursive=bind.recursive)
+    try:
+        if isinstance(who, Maps):
+            maps: Maps | None = who
+        else:
+            info = os.fstat(tree.fileno())
+            maps = who.maps_for(bind.source, info, read_only=bind.read_only)
+        if maps is not None:
+            apply(tree, bind.source, maps, recursive=bind.recursive)
+    except JailError as error:
+        tree.close()
+        error.origin = error.origin or bind.origin
+        raise
+    return tree
+
+
+def take(source: str) -> Fd | None:
+    """Return the mount that was lent for ``source``, which is the caller's now."""
+    number = _lent.pop(source, -1)
+    return Fd(number) if number >= 0 else None
+
+
+def descriptors() -> tuple[int, ...]:
+    """Return the descriptors that a newborn keeps until its mounts are made."""
+    return tuple(_lent.values())
+
+
+def forget() -> None:
+    """Close what was lent; the child has its own copies."""
+    for number in _lent.values():
+        os.close(number)
+    _lent.clear()
+
+
+def apply(tree: Fd, source: str, maps: Maps, *, recursive: bool) -> None:
+    """Give a detached mount its maps. Raises JailError, which says whose fault it is."""
+    what = f"cannot bind {source} with idmap"
+    if oldmounts.lacking():
+        raise JailError(what, reason="it takes mount_setattr(2), Linux 5.12")
+    flags = syscalls.AT_EMPTY_PATH | (syscalls.AT_RECURSIVE if recursive else 0)
+    try:
+        with user_namespace(maps) as namespace:
+            syscalls.mount_setattr(
+                tree.fileno(),
+                "",
+                flags,
+                attr_set=syscalls.MOUNT_ATTR_IDMAP,
+                userns_fd=namespace.fileno(),
+            )
+    except OSError as error:
+        raise JailError(what, reason=_why(error, tree), hint=_remedy(error)) from error
+
+
+def _why(error: OSError, tree: Fd) -> str:
+    if error.errno == errno.EINVAL:
+        kind = kind_of(tree)
+        return f"the file system ({kind}) cannot show other owners on this kernel"
+    return reason_of(error)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return (
+            "only the host's root may: not from inside a user namespace, nor a mapped mount again"
+        )
+    return ""
+
+
+def kind_of(tree: Fd) -> str:
+    """Return the name of the file system that an open file is in."""
+    device = os.fstat(tree.fileno()).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
+        for line in table:
+            if line.split()[2] == wanted:
+                return line.partition(" - ")[2].split()[0]
+    return "unknown"
+
+
+def user_namespace(maps: Maps) -> Fd:
+    """Return a user namespace with these maps; no process is in it. Raises OSError.
+
+    Its first process opens itself in /proc and hands that over, because its number may be another
+    in the /proc that is seen here.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        with theirs:
+            pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWUSER)
+            if pid == 0:
+                ours.close()  # or its end would never be seen
+                os._exit(_be_mapped(theirs))
+        try:
+            return _write_maps(ours, maps)
+        finally:
+            ours.close()  # which ends it
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
+
+
+def _be_mapped(link: socket.socket) -> int:
+    """Hand over /proc/self and the namespace; stay until the other end is closed."""
+    try:
+        numbers = [
+            os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
+            os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC),
+        ]
+        socket.send_fds(link, [b"m"], numbers)
+        link.recv(1)
+    except OSError as error:
+        return error.errno or 1
+    return 0
+
+
+def _write_maps(link: socket.socket, maps: Maps) -> Fd:
+    _, numbers, _, _ = socket.recv_fds(link, 1, 2)
+    if len(numbers) != 2:
+        raise OSError(errno.EIO, "no user namespace was made")
+    process, namespace = (Fd(number) for number in numbers)
+    with process:
+        for name, rows in (("gid_map", maps.gids), ("uid_map", maps.uids)):
+            text = "".join(f"{first} {to} {count}\n" for first, to, count in rows)
+            file = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process.fileno())
+            with Fd(file) as map_file:
+                os.write(map_file.fileno(), text.encode())
+    return namespace

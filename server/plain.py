@@ -1,0 +1,117 @@
+"""A worker of the plainest kind: one process, one thread, one WSGI file, no hooks.
+
+Most vassals are so. ``work`` does for it what ``generation`` and ``worker`` do for all others, in
+one stretch: every function that is called and every object that is used lies on some page of the
+memory that all vassals share, and becomes this worker's own copy. What it needs was worked out by
+whoever read the configuration (``tell``), in values that marshal knows.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import os
+import sys
+from collections.abc import Callable
+
+from donjon.server import environment, loader, uwsgi_module
+from donjon.server.board import CORE, HEADER
+from donjon.server.channel import Word, pack
+from donjon.server.link import ToEmperor
+from donjon.server.spec import ServerSpec
+from donjon.server.uwsgi_module import Life
+from donjon.server.worker import Server, settings_of
+
+FIRST = 1
+"""The generation and the slot."""
+
+_SPAWNED, _ACCEPTING = bytes([ToEmperor.SPAWNED]), bytes([ToEmperor.ACCEPTING])
+_LOADED, _ONCE = Word.LOADED, Word.ONCE
+
+
+def tell(spec: ServerSpec, ports: tuple[int, ...]) -> bytes | None:
+    """Return what ``work`` is told, None where ``spec`` asks for more than a plain worker does.
+
+    ``ports`` are those of its listeners, 0 for a unix socket.
+    """
+    if not _is_plain(spec):
+        return None
+    protocols = [
+        (listener.protocol, port) for listener, port in zip(spec.listeners, ports, strict=True)
+    ]
+    path, name = loader.split(spec.applications[0].target, spec.callable)
+    told = (
+        settings_of(spec, under_emperor=True),
+        protocols,
+        (path, name, loader.name_of(path)),
+        spec.need_app,
+        spec.environment,
+        (spec.pyargv or "").split(),
+        [*reversed(spec.pythonpath), "."],
+        spec.chdir2 or "",
+        spec.max_requests + spec.max_requests_delta if spec.max_requests else 0,
+    )
+    return marshal.dumps(told)
+
+
+def _is_plain(spec: ServerSpec) -> bool:
+    applications = spec.applications
+    if len(applications) != 1 or applications[0].kind != "wsgi-file":
+        return False
+    more = (
+        spec.lazy_apps or spec.master_as_root or spec.virtualenv or spec.python_import
+        or spec.pythonpath or spec.cpu_affinity or applications[0].mountpoint
+    )  # fmt: skip
+    return spec.processes == 1 and spec.threads == 1 and not more
+
+
+def work(
+    text: bytes,
+    life: Callable[[], Life],
+    *,
+    fds: list[int],
+    writer: int,
+    emperor_fd: int,
+    board: memoryview,
+) -> int:
+    """Be the worker; return its exit status.
+
+    ``fds`` are its listeners, ``writer`` the line to its master. ``life`` is called if the
+    application wants to know about it. Raises AppLoadError.
+    """
+    settings, protocols, file, need_app, pairs, argv, path, chdir2, most = marshal.loads(text)
+    pid = os.getpid()
+    if pairs:
+        environment.apply_pairs(pairs)
+    module = uwsgi_module.install_lazily(life)
+    sys.argv = ["uwsgi", *argv]
+    sys.path[:0] = path
+    applications: list[tuple[str, loader.App]] = []
+    try:
+        applications.append(("", loader.load_file(*file)))
+    except Exception as error:
+        loader.report(life().spec.applications[0], error, must=need_app)
+    if "applications" in module.__dict__:
+        applications += loader.declared(module)
+    loader.announce(applications, need_app=need_app)
+    gc.freeze()
+
+    def say(word: Word) -> None:
+        os.write(writer, pack(word, FIRST, FIRST, pid))
+
+    os.write(emperor_fd, _SPAWNED)
+    say(_LOADED)
+    if chdir2:
+        environment.change_directory(chdir2)
+    os.write(emperor_fd, _ACCEPTING)
+    say(_ONCE)
+    return Server(
+        settings,
+        [(fd, protocol, port) for fd, (protocol, port) in zip(fds, protocols, strict=True)],
+        applications,
+        slot=FIRST,
+        max_requests=most,
+        emperor_fd=emperor_fd,
+        counters=(board[HEADER : HEADER + CORE], board[:8]),
+        say=say,
+    ).run()

@@ -1,0 +1,1 @@
+"""What ``donjon audit`` looks at: facts from /proc, checks of them, and attempts from inside."""
