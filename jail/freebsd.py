@@ -14,14 +14,18 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.errors import JailError
 from donjon.jail import freebsd_params as params
-from donjon.jail.spec import JailParameter, JailSpec, OldJail
+from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
 from donjon.syscalls import freebsd as calls
+
+if TYPE_CHECKING:
+    from donjon.jail.spec import JailSpec  # which needs Linux
 
 _JIDFILE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _ON_LINUX = {

@@ -13,7 +13,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable
 
-from donjon.jail.spec import JailParameter
+from donjon.jail.freebsd_spec import JailParameter
 from donjon.syscalls import freebsd as calls
 
 Pair = tuple[bytes, bytes | None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
 
@@ -68,24 +69,6 @@ class KeepMount:
 
     source: str
     target: str
-    origin: Origin = DEFAULT
-
-
-@dataclass(frozen=True, slots=True)
-class OldJail:
-    """``jail = ROOTFS [HOSTNAME] [JAILNAME]`` of FreeBSD's jail(2)."""
-
-    path: str
-    hostname: str = ""
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JailParameter:
-    """``jail2 = KEY[=VALUE]`` of FreeBSD's jail_set(2); a flag's value may be None."""
-
-    key: str
-    value: str | None = None
     origin: Origin = DEFAULT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from donjon.config.options import values
 from donjon.config.options.rows import Rows
 from donjon.jail import freebsd_params as params
-from donjon.jail.spec import JailParameter, OldJail
+from donjon.jail.freebsd_spec import JailParameter, OldJail
 
 _rows = Rows("FreeBSD jails", "jail", operator=True)
 

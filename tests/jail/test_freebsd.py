@@ -18,8 +18,9 @@ from donjon.errors import JailError
 from donjon.jail import freebsd as jails
 from donjon.jail import freebsd_params as params
 from donjon.jail import plan
+from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.phase import Phase
-from donjon.jail.spec import Bind, CgroupPath, Exec, JailParameter, JailSpec, OldJail, WaitFor
+from donjon.jail.spec import Bind, CgroupPath, Exec, JailSpec, WaitFor
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
 from donjon.syscalls import freebsd as calls

@@ -87,7 +87,7 @@ class Layer:
         self.calls = importlib.import_module("donjon.syscalls.freebsd")
         self.params = importlib.import_module("donjon.jail.freebsd_params")
         self.jails = importlib.import_module("donjon.jail.freebsd")
-        self.spec = importlib.import_module("donjon.jail.spec")
+        self.spec = importlib.import_module("donjon.jail.freebsd_spec")
         self.step = importlib.import_module("donjon.jail.step")
         self.phase = importlib.import_module("donjon.jail.phase").Phase.POST_JAIL
         self.simulated = library is not None
