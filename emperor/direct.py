@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from donjon import syscalls
 from donjon.config.outline import Outline
@@ -78,23 +77,28 @@ def _is_plain(order: Order, birth: Birth, fds: list[int]) -> bool:
     )
 
 
+# a program comes before chdir, which only says what of the host it sees
+_IDLE = frozenset({"options", "origins", "master", "chdir"})
 _NOTHING = ServerSpec()
+_ASKED = tuple(
+    (field.name, getattr(_NOTHING, field.name))
+    for field in dataclasses.fields(ServerSpec)
+    if field.name not in _IDLE
+)
+"""What a server could be asked for, and how it is when nobody asked."""
 
 
 def _is_program_only(launch: Launch) -> bool:
     """Whether the configuration serves nothing itself, and drops its privileges at once."""
-    jail = launch.jail
-    # a program comes before chdir, which only says what of the host it sees
-    idle: dict[str, Any] = {"options": (), "origins": {}, "master": False, "chdir": None}
-    server = dataclasses.replace(launch.server, **idle)
+    jail, server = launch.jail, launch.server
     late = jail.master_as_root or jail.drop_after_init or jail.drop_after_apps or jail.chown_socket
     return (
-        server == _NOTHING
-        and launch.emperor is None
+        launch.emperor is None
         and launch.fallback_config is None
         and not late
         and jail.immediate_uid is None
         and jail.immediate_gid is None
+        and all(getattr(server, name) == value for name, value in _ASKED)
     )
 
 

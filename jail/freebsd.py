@@ -26,6 +26,7 @@ from donjon.syscalls import freebsd as calls
 
 if TYPE_CHECKING:
     from donjon.jail.spec import JailSpec  # which needs Linux
+    from donjon.syscalls.freebsd_libc import Library  # which needs ctypes
 
 _JIDFILE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _ON_LINUX = {
@@ -103,7 +104,7 @@ class _Enter(Builtin):
     def describe(self) -> str:
         raise NotImplementedError
 
-    def enter(self, library: calls.Library) -> int:
+    def enter(self, library: Library) -> int:
         """Enter the jail and return its jid. Raises OSError."""
         raise NotImplementedError
 
@@ -127,7 +128,7 @@ class CreateOldJail(_Enter):
         addresses = f", addresses {found}" if found else ""
         return self.noted(f"make and enter a jail{named} in {self.jail.path}{host}{addresses}")
 
-    def enter(self, library: calls.Library) -> int:
+    def enter(self, library: Library) -> int:
         wish = self.jail
         return library.jail(
             os.fsencode(wish.path),
@@ -150,7 +151,7 @@ class CreateJail(_Enter):
         )
         return self.noted(f"make and enter a jail with {' '.join(shown)}")
 
-    def enter(self, library: calls.Library) -> int:
+    def enter(self, library: Library) -> int:
         flags = calls.JAIL_CREATE | calls.JAIL_ATTACH
         return library.jail_set(params.pairs(self.parameters), flags)
 
@@ -164,7 +165,7 @@ class AttachJail(_Enter):
     def describe(self) -> str:
         return self.noted(f"enter the jail {self.jail}")
 
-    def enter(self, library: calls.Library) -> int:
+    def enter(self, library: Library) -> int:
         key = "jid" if self.jail.isdecimal() else "name"
         jid, _ = library.jail_get([params.encode(key, self.jail)])
         library.jail_attach(jid)

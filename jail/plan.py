@@ -25,7 +25,6 @@ from donjon.errors import DonjonError, JailError, reason_of
 from donjon.jail import (
     asked,
     freebsd,
-    freebsd_plan,
     hostview,
     layers,
     oldmounts,
@@ -120,6 +119,8 @@ def build(
     if reload:
         return Plan(_ordered({}, [step for step in hooks if step.phase in ON_RELOAD], {}))
     if freebsd.is_here():
+        from donjon.jail import freebsd_plan  # noqa: PLC0415  (for nobody else)
+
         there = freebsd_plan.understand(spec, hooks, root=root)
         before, after = freebsd_plan.before_hooks(there), freebsd_plan.after_hooks(there)
         return Plan(_ordered(before, there.hooks, after))

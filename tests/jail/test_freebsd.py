@@ -24,6 +24,7 @@ from donjon.jail.spec import Bind, CgroupPath, Exec, JailSpec, WaitFor
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
 from donjon.syscalls import freebsd as calls
+from donjon.syscalls import freebsd_libc
 
 HERE = Origin("/etc/vassals/web.ini", 3)
 CREATE_ATTACH = calls.JAIL_CREATE | calls.JAIL_ATTACH
@@ -47,18 +48,18 @@ def run(spec, phases=(Phase.POST_JAIL,)):
 def test_the_structs_are_those_of_the_c_compiler(freebsd):
     found = (ctypes.c_uint32 * 11)()
     ctypes.CDLL(str(freebsd.path)).fbj_layout(found)
-    jail = calls.Jail
+    jail = freebsd_libc.Jail
     ours = [ctypes.sizeof(jail), *(getattr(jail, name).offset for name, *_ in jail._fields_)]
-    vector = [ctypes.sizeof(calls.IoVec), calls.IoVec.iov_len.offset]
+    vector = [ctypes.sizeof(freebsd_libc.IoVec), freebsd_libc.IoVec.iov_len.offset]
     assert ours + vector == list(found)
 
 
 @pytest.mark.skipif(struct.calcsize("P") != 8, reason="pointers of 8 bytes")
 def test_the_layouts_of_amd64_and_arm64():
-    offsets = [getattr(calls.Jail, name).offset for name, *_ in calls.Jail._fields_]
+    offsets = [getattr(freebsd_libc.Jail, name).offset for name, *_ in freebsd_libc.Jail._fields_]
     assert offsets == [0, 8, 16, 24, 32, 36, 40, 48]
-    assert ctypes.sizeof(calls.Jail) == 56
-    assert ctypes.sizeof(calls.IoVec) == 16
+    assert ctypes.sizeof(freebsd_libc.Jail) == 56
+    assert ctypes.sizeof(freebsd_libc.IoVec) == 16
 
 
 def test_the_constants_are_those_of_sys_jail_h():

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from donjon.syscalls import freebsd
+from donjon.syscalls import freebsd_libc
 
 SOURCE = Path(__file__).parents[1] / "jail" / "freebsd" / "kernel.c"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"]
@@ -27,7 +27,7 @@ class Kernel:
         self.path = place / "kernel.so"  # a path of its own: dlopen(3) gives one library a file
         self.path.write_bytes(_built())
         self.record = place / "record"
-        self.library = freebsd.Library(str(self.path))
+        self.library = freebsd_libc.Library(str(self.path))
 
     def calls(self) -> list[str]:
         """Return the calls so far, one line each."""

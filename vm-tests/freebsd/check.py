@@ -85,6 +85,7 @@ class Layer:
     def __init__(self, library: str | None) -> None:
         load_layer()
         self.calls = importlib.import_module("donjon.syscalls.freebsd")
+        self.libc = importlib.import_module("donjon.syscalls.freebsd_libc")
         self.params = importlib.import_module("donjon.jail.freebsd_params")
         self.jails = importlib.import_module("donjon.jail.freebsd")
         self.spec = importlib.import_module("donjon.jail.freebsd_spec")
@@ -92,7 +93,7 @@ class Layer:
         self.phase = importlib.import_module("donjon.jail.phase").Phase.POST_JAIL
         self.simulated = library is not None
         if library:
-            self.calls.use(self.calls.Library(library))
+            self.calls.use(self.libc.Library(library))
 
     def words(self, *given: str) -> tuple[object, ...]:
         """Return parameters as ``jail2`` has them."""
@@ -186,7 +187,7 @@ def main() -> int:
         print("this is no FreeBSD: nothing was checked", file=sys.stderr)
         return 2
     checks = Checks()
-    checks.fact("struct jail has 56 bytes", lambda: ctypes.sizeof(layer.calls.Jail), 56)
+    checks.fact("struct jail has 56 bytes", lambda: ctypes.sizeof(layer.libc.Jail), 56)
     check_persistent(layer, checks)
     check_own(layer, checks)
     return int(checks.failed > 0)
