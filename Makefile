@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch])
+C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch] tests/jail/*/*.c)
 
 .PHONY: help build run test bench lint format asan conformance package docs clean
 
@@ -32,6 +32,7 @@ bench: ## The benchmarks, with the peers in the same run
 	$(PYTHON) benchmarks/emperor.py
 	$(PYTHON) benchmarks/reload.py
 	$(PYTHON) benchmarks/jail_steps.py
+	$(PYTHON) benchmarks/jail.py
 
 lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	@scripts/prepare lint

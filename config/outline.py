@@ -108,6 +108,8 @@ def _new_root(jail: JailSpec) -> Phase | None:
     """Return the phase in which the root file system becomes the jail's."""
     if jail.namespace:
         return Phase.JAIL
+    if jail.in_freebsd_jail:
+        return Phase.POST_JAIL
     return Phase.ROOT if jail.rootfs or jail.chroot or jail.pivot_root else None
 
 
@@ -122,7 +124,7 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
     absent: set[Phase] = set()
     if not root:
         absent = {Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER}
-    elif not (walls or jail.namespace):
+    elif not (walls or jail.namespace or jail.in_freebsd_jail):
         absent = {Phase.POST_JAIL}
     hooks = [hook for hook in launch.hooks if hook.phase not in absent]
     return tuple(runner.steps(hooks, facts_of(launch)))

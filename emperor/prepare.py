@@ -318,7 +318,7 @@ def needs_root(launch: Launch, use_clone: frozenset[str] = frozenset()) -> bool:
         jail.rootfs or jail.binds or jail.tmpfs or jail.chroot or jail.pivot_root or jail.cgroups
         or jail.hostname or jail.unshare or jail.unshare2 or jail.namespace or jail.setns
         or jail.privileged_exec or needs_rights(jail) or jail.mask_paths
-        or jail.readonly_paths
+        or jail.readonly_paths or jail.in_freebsd_jail
     )  # fmt: skip
 
 

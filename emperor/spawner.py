@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
-from donjon.emperor import _birth, begun, evaluator, flat, orders, packing
+from donjon.emperor import _birth, begun, direct, evaluator, flat, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
@@ -268,7 +268,8 @@ class Zygote:
         try:
             if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
                 idmaps.lend(order.birth.launch.jail)
-            pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+            played = direct.bear(order, fds, self.entry)
+            pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except (OSError, DonjonError) as error:
             idmaps.forget()
             reason = f"cannot clone: {error.strerror}" if isinstance(error, OSError) else error

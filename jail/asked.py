@@ -13,6 +13,7 @@ from donjon.errors import JailError
 from donjon.jail import (
     capabilities,
     cgroups,
+    freebsd,
     hostview,
     interpreter,
     namespaces,
@@ -161,6 +162,7 @@ def understand(
     spec: JailSpec, hooks: Sequence[Step], *, born_in: frozenset[str], root: bool
 ) -> Wish:
     """Return what ``spec`` means. Raises JailError for what cannot work."""
+    freebsd.refuse_elsewhere(spec)
     born = namespaces.canonical(born_in)
     namespaces.canonical(spec.unshare2)
     _check_hostname(spec)

@@ -65,10 +65,11 @@ class EtcFiles(Builtin):
     def _make(self, store: int, name: str) -> str:
         file = Fd(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444, dir_fd=store))
         with file:
-            os.write(file.fileno(), self._text(name).encode())
+            os.write(file.fileno(), self.text(name).encode())
         return name
 
-    def _text(self, name: str) -> str:
+    def text(self, name: str) -> str:
+        """Return what is in the file ``name``."""
         if name == "resolv.conf":
             return resolv_conf(self.nameservers, own_network=self.own_network)
         if name == "hostname":

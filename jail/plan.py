@@ -22,7 +22,16 @@ from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
-from donjon.jail import asked, hostview, layers, oldmounts, proc, runtime, users
+from donjon.jail import (
+    asked,
+    freebsd,
+    hostview,
+    layers,
+    oldmounts,
+    proc,
+    runtime,
+    users,
+)
 from donjon.jail.interpreter import library
 from donjon.jail.namespaces import clone_flags, implied_words, late_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
@@ -109,6 +118,12 @@ def build(
     """
     if reload:
         return Plan(_ordered({}, [step for step in hooks if step.phase in ON_RELOAD], {}))
+    if freebsd.is_here():
+        from donjon.jail import freebsd_plan  # noqa: PLC0415  (for nobody else)
+
+        there = freebsd_plan.understand(spec, hooks, root=root)
+        before, after = freebsd_plan.before_hooks(there), freebsd_plan.after_hooks(there)
+        return Plan(_ordered(before, there.hooks, after))
     wish = asked.understand(spec, hooks, born_in=born_in, root=root)
     return Plan(_ordered(layers.before_hooks(wish), wish.hooks, layers.after_hooks(wish)))
 

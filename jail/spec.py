@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.idmap import SIZE, IdMap, IdRange
 from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
@@ -169,6 +170,14 @@ class JailSpec:
     cgroup_options: tuple[CgroupOption, ...] = ()
     cgroup_dir_mode: int = 0o700
 
+    # FreeBSD's jails
+    jail: OldJail | None = None
+    jail_ip4: tuple[str, ...] = ()
+    jail_ip6: tuple[str, ...] = ()
+    jail_parameters: tuple[JailParameter, ...] = ()  # jail2
+    jail_attach: str | None = None  # jid or name
+    jidfile: str | None = None
+
     # identity and privileges
     uid: str | None = None
     gid: str | None = None
@@ -217,6 +226,11 @@ class JailSpec:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @property
+    def in_freebsd_jail(self) -> bool:
+        """Whether a jail of FreeBSD was asked for."""
+        return bool(self.jail or self.jail_parameters or self.jail_attach)
+
+    @property
     def is_jailed(self) -> bool:
         """Whether any wall was asked for, so that safe defaults apply (architecture §5)."""
         return bool(
@@ -234,4 +248,5 @@ class JailSpec:
             or self.jailed
             or self.id_range
             or self.time_offsets
+            or self.in_freebsd_jail
         )

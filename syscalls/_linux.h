@@ -64,5 +64,6 @@ extern PyMethodDef inotify_methods[];
 extern PyMethodDef confine_methods[];
 extern PyMethodDef memory_methods[];
 extern PyMethodDef loop_methods[];
+extern PyMethodDef tape_methods[];
 
 #endif

@@ -27,6 +27,35 @@ def inject_clear() -> None:
 def fault(name: str) -> None:
     """Raise the injected fault of ``name``, if any: for steps that call ``os`` instead."""
 
+Argument = int | bytes | tuple[int] | list[bytes]
+Entry = tuple[str, tuple[Argument, ...], int, str]
+
+def play(
+    flags: int,
+    tape: tuple[Entry, ...],
+    error_fd: int,
+    program: bytes,
+    argv: tuple[bytes, ...],
+    environment: tuple[bytes, ...],
+    message: bytes,
+    *,
+    share: bool = False,
+    cgroup: int = -1,
+    deadline: int = 5000,
+) -> tuple[int, int]:
+    """clone3(2), the calls of a tape, execve(2): ``(pid, pidfd)``. No Python runs in the child.
+
+    An entry is the call's name, its arguments, the register that its result goes to (-1: none; -2:
+    none, and ENOSYS and EPERM are no failure), and what could not be done if it fails. An argument
+    is a number, bytes for an address, a list of bytes for a filter of system calls, or ``(n,)``
+    for what is in register n. A failure is that text (``message`` for the
+    program) and the reason on ``error_fd``, and exit status 1. The program has the descriptors 0
+    to 3 and no other, and no signal blocked or ignored.
+
+    With ``share`` the child uses our memory, nothing is copied, and the call returns when the
+    program was executed or the child is gone; it is killed after ``deadline`` milliseconds.
+    """
+
 def clone3(flags: int, *, exit_signal: int = -1, cgroup: int = -1) -> tuple[int, int]:
     """clone3(2) as fork(2): ``(pid, pidfd)`` in the parent, ``(0, -1)`` in the child.
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from freebsd_kernel import Kernel
+
+from donjon.syscalls import freebsd as calls
 
 MUST_RUN = frozenset(filter(None, os.environ.get("DONJON_MUST_RUN", "").split(",")))
 
@@ -99,3 +102,15 @@ def nothing_left_behind() -> Iterator[None]:
     if _left(before):
         gc.collect()  # what an unreachable cycle holds is not left behind
     assert _left(before) == {}
+
+
+@pytest.fixture
+def freebsd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    """Be on FreeBSD: its calls are those of a library that follows its kernel's rules."""
+    place = tmp_path / "freebsd"
+    place.mkdir()
+    kernel = Kernel(place)
+    monkeypatch.setenv("FBJ_RECORD", str(kernel.record))
+    calls.use(kernel.library)
+    yield kernel
+    calls.use(None)

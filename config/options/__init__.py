@@ -15,6 +15,7 @@ _AREAS = (
     "instance",
     "emperor",
     "jail",
+    "freebsd",
     "privileges",
     "confinement",
     "resources",

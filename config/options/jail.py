@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from donjon.config.options import values
 from donjon.config.options.option import Apply, Option
-from donjon.config.options.rows import Rows, put, unbuilt
+from donjon.config.options.rows import Rows, put
 from donjon.errors import JailError
 from donjon.jail import rootspec, setns, timens, users
 from donjon.jail.idmap import IdRange
@@ -433,5 +433,4 @@ OPTIONS = (
     *IDS,
     *ROOT,
     *CGROUPS,
-    *unbuilt("FreeBSD jails", required="jail jail2|libjail jail-ip4 jail-ip6 jail-attach jidfile"),
 )

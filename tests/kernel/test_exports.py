@@ -35,6 +35,12 @@ def clone3() -> None:
     os.close(pidfd)
 
 
+def played() -> None:
+    pid, pidfd = s.play(0, (), 2, b"/bin/true", (b"true",), (), b"x", share=True)
+    os.waitpid(pid, 0)
+    os.close(pidfd)
+
+
 def with_pidfd(use: Callable[[int], object]) -> None:
     with Fd(s.pidfd_open(os.getpid())) as pidfd:
         use(pidfd.fileno())
@@ -190,6 +196,7 @@ USES: dict[str, Callable[[], object]] = {
     "inject_clear": s.inject_clear,
     "fault": lambda: s.fault("a-name"),
     "clone3": clone3,
+    "play": played,
     "unshare": lambda: s.unshare(s.CLONE_FS),
     "setns": lambda: with_pidfd(lambda pidfd: s.setns(pidfd, s.CLONE_NEWUTS)),
     "pidfd_open": lambda: os.close(s.pidfd_open(os.getpid())),
