@@ -185,6 +185,15 @@ class BindMount(Builtin):
                 attach(tree, target.fileno())
 
 
+def inodes_for(size: int) -> str:
+    """Return how many files a tmpfs of ``size`` bytes may hold, as its option has it.
+
+    One a page, and not fewer than a thousand. The kernel's own choice follows the machine's memory
+    (tmpfs(5)): empty files would then take gigabytes that ``size`` does not count.
+    """
+    return str(max(1024, size // 4096))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TmpfsMount(Builtin):
     """An empty file system in memory, charged to the jail's cgroup."""
@@ -203,6 +212,7 @@ class TmpfsMount(Builtin):
         options: dict[str, str | None] = {"mode": f"{self.mode:o}"}
         if self.size is not None:
             options["size"] = str(self.size)
+            options["nr_inodes"] = inodes_for(self.size)
         if self.uid is not None:
             options["uid"] = str(self.uid)
         if self.gid is not None:

@@ -1,0 +1,77 @@
+"""How a vassal can be jailed: what the operator writes, and what the tests then know of it."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import donjon
+
+ROOT_SCRIPT = Path(__file__).parents[2] / "scripts" / "test-root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One way; ``lines`` go to the file that each vassal includes."""
+
+    name: str
+    about: str
+    namespaces: str = "fs,ipc,pid,uts,net"
+    root: str = "host"  # host, or a kind of scripts/test-root
+    form: str = "{root}"  # of rootfs
+    lines: str = ""
+    tyrant: bool = False
+    needs: str = ""
+    slow_root: bool = False  # made only where it was made before
+
+    @property
+    def root_inside(self) -> bool:
+        """Whether the application is root of a user namespace."""
+        return "user" in self.namespaces
+
+    @property
+    def kinds(self) -> list[str]:
+        """Namespaces as /proc names them."""
+        return ["mnt" if word == "fs" else word for word in self.namespaces.split(",")]
+
+    def rootfs(self) -> str:
+        """Return the value of ``rootfs``, and binds that a root without this checkout needs."""
+        if self.root == "host":
+            return "rootfs = host\n"
+        lines = f"rootfs = {self.form.format(root=made_root(self.root))}\n"
+        for path in interpreter():
+            lines += f"bind = {path}:{path}:ro\n"
+        return lines
+
+
+PROFILES = (
+    Profile(name="host", about="default, `rootfs = host`"),
+    Profile(name="closure", about="default, a directory of this machine's packages", root="closure"),
+    Profile(name="debootstrap", about="default, a debootstrapped directory", root="debootstrap", slow_root=True),
+    Profile(name="overlay", about="default, an overlay over the directory", root="closure", form="overlay:{root}", needs="rootfs=overlay:/srv/base"),
+    Profile(name="user", about="`rootfs = host` in a user namespace", namespaces="fs,ipc,pid,uts,net,user"),
+    Profile(name="tyrant", about="`rootfs = host`, the customer owns the file", tyrant=True),
+    Profile(name="shared-net", about="`rootfs = host`, the host's network", namespaces="fs,ipc,pid,uts"),
+)  # fmt: skip
+
+
+def interpreter() -> list[str]:
+    """Directories from which this interpreter imports donjon, but for the root's own."""
+    package = Path(donjon.__file__).parent
+    found = {
+        sys.prefix,
+        str(package),
+        *(str(p.resolve()) for p in package.iterdir() if p.is_symlink()),
+    }
+    return sorted(path for path in found if not path.startswith("/usr/"))
+
+
+@functools.cache
+def made_root(kind: str) -> str:
+    """Return the directory that scripts/test-root made."""
+    done = subprocess.run([ROOT_SCRIPT, kind], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
