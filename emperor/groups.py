@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from donjon import log
-from donjon.emperor.janitor import kill, members
+from donjon.emperor.janitor import kill, members, thaw
 from donjon.emperor.reactor import Reactor
 from donjon.jail import cgroups
 from donjon.jail.spec import JailSpec
@@ -54,6 +54,12 @@ class Groups:
                 for pidfd in members(path):
                     kill(pidfd)
                     os.close(pidfd)
+                thaw(path)
+
+    def thaw(self, vassal: str) -> None:
+        """It has to end: nothing of it may be frozen."""
+        for path in self.made_for(vassal):
+            thaw(path)
 
     def forget(self, vassal: str) -> None:
         """Remove the groups of a vassal that nobody else uses."""

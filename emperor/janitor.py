@@ -56,6 +56,8 @@ class Janitor:
         deadline = time.monotonic() + PATIENCE
         for pidfd in self._vassals:
             kill(pidfd)
+        for path in self._groups:
+            thaw(path)
         wait_for_end(list(self._vassals), deadline)
         for path in self._groups:
             empty_cgroup(path, deadline)
@@ -92,9 +94,25 @@ def empty_cgroup(path: str, deadline: float) -> None:
             return
         for pidfd in pidfds:
             kill(pidfd)
+        thaw(path)
         wait_for_end(pidfds, deadline)
         for pidfd in pidfds:
             os.close(pidfd)
+
+
+def thaw(path: str) -> None:
+    """Let a frozen cgroup go on.
+
+    A process that version 1 froze does not even die of SIGKILL, and on both it hears no signal
+    (cgroup-v1/freezer-subsystem, cgroup-v2): who is told to end must be able to.
+    """
+    for name, word in (("freezer.state", b"THAWED"), ("cgroup.freeze", b"0")):
+        with contextlib.suppress(OSError):  # no such file here, or the group is gone
+            number = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(number, word)
+            finally:
+                os.close(number)
 
 
 def members(path: str) -> list[int]:

@@ -56,6 +56,10 @@ def settings() -> dict[str, str]:
 class WatchedHost(Host):
     """A host whose Emperor has shared mounts of its own and inherits a directory by mistake."""
 
+    def vassal(self, name: str, text: str) -> Path:
+        """Write a vassal whose application is the probe."""
+        return super().vassal(name, f"chdir = {self.place}/app\n{text}")
+
     def start(self, lines: str = "", program: list[str] | None = None) -> None:
         (self.place / "emperor.ini").write_text(
             f"[uwsgi]\nemperor = {self.place}/vassals\nemperor-stats = {self.place}/stats\n"
@@ -70,6 +74,15 @@ class WatchedHost(Host):
                 )
         finally:
             os.close(leaked)
+
+
+def install(host: Host, probe: Path) -> Path:
+    """Make the probe the application of all vassals of a host, and return where it is."""
+    app = host.place / "app"
+    app.mkdir()
+    shutil.copy(HERE / "probe.py", app / "app.py")
+    shutil.copy(probe, app / "probe")
+    return app
 
 
 class Prison:
@@ -102,19 +115,14 @@ class Prison:
         self.settings = settings()
 
     def _furnish(self, probe: Path) -> None:
-        app = self.place / "app"
-        app.mkdir()
-        shutil.copy(HERE / "probe.py", app / "app.py")
-        shutil.copy(probe, app / "probe")
+        install(self.host, probe)
         (self.place / "secret").write_text("secret")
         setuid = self.place / "sockets" / "setuid"
         shutil.copy(probe, setuid)
         setuid.chmod(0o4755)
         mine = "" if self.profile.tyrant else f"uid = {OWNER}\ngid = {OWNER}\n"
         for name in (CELL, NEIGHBOUR):
-            text = self.host.vassal(name, mine).read_text()
-            path = self.place / "vassals" / f"{name}.ini"
-            path.write_text(text.replace(f"chdir = {self.place}\n", f"chdir = {app}\n"))
+            path = self.host.vassal(name, mine)
             if self.profile.tyrant:
                 os.chown(path, OWNER, OWNER)
                 path.chmod(0o600)

@@ -166,6 +166,9 @@ twin(void)
 static void
 cling_once(void)
 {
+    for (int number = 0; number < 3; number++) {
+        close(number); /* nobody waits for their end of file */
+    }
     for (int i = 0; i < 3; i++) {
         if (fork() == 0) {
             setsid();
@@ -193,7 +196,6 @@ static void
 cling(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    close(0);
     in_child(cling_once);
     fact("children", "stay");
 }
