@@ -9,8 +9,8 @@ import prison
 import pytest
 
 from donjon.config import options
-from donjon.config.launch import build
 from donjon.config.evaluate import evaluate
+from donjon.config.launch import build
 from donjon.errors import ConfigError
 
 OPERATORS = sorted(name for row in options.all_options() if row.operator for name in row.names)
