@@ -14,8 +14,9 @@ _cgroup = Rows("control groups", "jail", operator=True)
 
 
 def _source_target(text: str) -> tuple[str, str]:
+    """Read ``SRC[:DST]``; without DST the target is empty: the jail knows where it is inside."""
     source, _, target = values.word(text).partition(":")
-    return source, target or source
+    return source, target
 
 
 def _hostname(text: str) -> str:

@@ -51,6 +51,7 @@ class Case:
     waits: str = ""  # cannot be tried: for what it waits
     needs: str = ""
     only: tuple[str, ...] = ()  # profiles, by name; all where empty
+    peers: bool = True  # also asked of other programs' jails, whose first process is the probe
     lane: str = "L"
 
     @property
@@ -61,7 +62,7 @@ class Case:
     @property
     def for_peers(self) -> bool:
         """Whether another program's jail can be asked the same."""
-        return bool(self.by) and self.judge in judges.FOR_ALL and not self.only
+        return self.peers and bool(self.by) and self.judge in judges.FOR_ALL and not self.only
 
     def attack(self, cell: Cell) -> list[str]:
         """Return what got through; empty where the jail held."""
@@ -153,7 +154,8 @@ FILES = (
     look("B18", "a mount of the host appears inside, or the other way", "never", outside.mounts_do_not_travel),
     py("B19", "open the settings of the kernel for writing, nested too", "refused", judge=judges.all_refused_lists),
     c("B19-walk", "the same for every file of /proc and /sys", "none opens", "writable", "/proc", "/sys", judge=nothing),
-    py("B20", "read what the kernel tells root only, and /sys, and its log", "nothing", judge=judges.nothing_is_told),
+    py("B20", "read what the kernel tells root only, and its log", "nothing", judge=judges.nothing_is_told),
+    c("B20-sys", "look at the host's devices and groups in /sys", "not there", "names", "/sys", "/sys/fs/cgroup", judge=nothing),
     py("B21", "make devices; devices that are there", "refused; the six of /dev", judge=judges.few_devices),
     c("B21-open", "make and open memory, disks, kvm, tun and fuse", "refused", "devices", judge=refused("ENXIO")),
     c("B21-nested", "the same as root of a user namespace below", "refused", "devices", "nested", judge=refused("ENXIO")),
@@ -192,8 +194,8 @@ RESOURCES = (
 CALLS = (
     c("D43", "new namespaces by unshare and clone3", "refused", "namespaces", judge=refused("ENOSYS", "ENOSPC", "EUSERS", "SIGSYS"), needs="seccomp"),
     c("D43-user", "the same in a jail with a user namespace, without a filter", "refused", "namespaces", judge=refused("ENOSYS", "ENOSPC", "EUSERS", "SIGSYS"), only=("user",)),
-    py("D44", "join the namespaces of the first process", "refused", judge=refused()),
-    c("D44-pidfd", "the same by pidfd, and steal its descriptors", "refused", "join", judge=refused("ESRCH", "EINVAL")),
+    py("D44", "join the namespaces of the first process", "refused", judge=refused("EINVAL")),
+    c("D44-pidfd", "the same by pidfd, and steal its descriptors", "refused", "join", judge=refused("ESRCH", "EINVAL"), peers=False),
     py("D45", "capabilities that are there, and gaining some", "none", judge=judges.no_capability),
     c("D45-exec", "capabilities of an executed program", "none", "ids", judge=judges.no_capability_text),
     c("D45-gain", "capset, ambient sets, securebits, groups, no_new_privs off", "refused", "gain", judge=refused("EINVAL")),
@@ -202,10 +204,10 @@ CALLS = (
     look("D48", "a process of the jail without no_new_privs", "none", outside.all_without_privileges),
     look("D48-filter", "a process of the jail without a system call filter", "none", outside.all_filtered, needs="seccomp"),
     py("D49", "calls that change the machine", "refused", judge=refused("ENOSYS")),
-    c("D49-root", "twenty calls for root: clock, modules, raw sockets, quotas ...", "refused", "privileged", judge=refused("ENOSYS", "SIGSYS", "no process")),
+    c("D49-root", "twenty calls for root: clock, modules, raw sockets, quotas ...", "refused", "privileged", judge=refused("ENOSYS", "SIGSYS", "EOPNOTSUPP", "EAFNOSUPPORT")),
     c("D49-filter", "keys, io_uring, bpf, perf, userfaultfd, ptrace, unshare, mount", "refused", "filtered", judge=refused("ENOSYS", "SIGSYS"), needs="seccomp"),
     c("D49-foreign", "calls of x32 and i386 that a filter could miss", "refused", "foreign-calls", judge=refused("ENOSYS", "SIGSYS", "SIGSEGV"), needs="seccomp"),
-    py("D49-ptrace", "reach into the master, which has the same uid", "refused", judge=refused()),
+    py("D49-ptrace", "reach into the master, which has the same uid", "refused", judge=refused(), peers=False),
     py("D50", "signal processes of the host", "not there", "{emperor}", "{neighbour}", "{master}", judge=judges.only("ESRCH")),
     c("D50-pidfd", "the same by pidfd", "not there", "signals", "{emperor}", "{neighbour}", "{master}", judge=judges.only("ESRCH", "EINVAL")),
     look("D50-init", "SIGSTOP and SIGKILL to the first process of the jail", "nothing happens", outside.init_is_safe),

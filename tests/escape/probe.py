@@ -160,7 +160,7 @@ def overwrite_programs():
 def chroot_break():
     """The classic way out."""
     os.chdir("/tmp")
-    os.mkdir("/tmp/breakout")
+    os.makedirs("/tmp/breakout", exist_ok=True)
     return attempt(os.chroot, "/tmp/breakout")
 
 
@@ -210,7 +210,7 @@ def kernel_reads():
         "pagetypeinfo", "acpi/wakeup", "scsi/scsi", "asound/cards",
     )  # fmt: skip
     found = {name: content(f"/proc/{name}") for name in names}
-    return [found, os.path.exists("/sys/kernel"), syscall(103, 3, None, 0)]
+    return [found, syscall(103, 3, None, 0)]
 
 
 def devices():
@@ -242,7 +242,7 @@ def mount_calls():
 
 def cgroups():
     """Own limits, as we are and as root of a nested user namespace with a cgroup namespace."""
-    found = {"/sys/fs/cgroup": os.path.exists("/sys/fs/cgroup")}
+    found = {}
     nested()
     os.makedirs("/tmp/cg", exist_ok=True)
     for kind in ("cgroup", "cgroup2"):

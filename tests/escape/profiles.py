@@ -70,8 +70,24 @@ def interpreter() -> list[str]:
 
 
 @functools.cache
+def _root(kind: str, *words: str) -> tuple[str, str]:
+    """Return the directory, or why there is none, as scripts/test-root says it."""
+    command = [ROOT_SCRIPT, kind, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip(), done.stderr.strip()
+
+
 def made_root(kind: str) -> str:
     """Return the directory that scripts/test-root made."""
-    done = subprocess.run([ROOT_SCRIPT, kind], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    directory, reason = _root(kind)
+    assert directory, reason
+    return directory
+
+
+def lacks_root(profile: Profile) -> str:
+    """Return why there is no root for a profile; one that takes a minute is not made here."""
+    if profile.root == "host":
+        return ""
+    words = ("--if-made",) if profile.slow_root else ()
+    directory, reason = _root(profile.root, *words)
+    return "" if directory else reason

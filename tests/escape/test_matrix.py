@@ -8,11 +8,12 @@ import hosting
 import prison
 import pytest
 from cases import CASES, lacks
-from profiles import PROFILES
+from profiles import PROFILES, lacks_root
 
 pytestmark = pytest.mark.root
 
 TRIED = [case for case in CASES if case.is_tried]
+MUST_RUN = os.environ.get("DONJON_MUST_RUN", "").split(",")
 RESULTS = os.environ.get("DONJON_ESCAPE_RESULTS")
 
 
@@ -25,8 +26,9 @@ def probe(tmp_path_factory):
 def jail(request, probe):
     """Two vassals in the profile: ``cell`` is attacked, ``neighbour`` must not notice."""
     profile = request.param
-    reason = lacks(profile.needs)
+    reason = lacks(profile.needs) or lacks_root(profile)
     if reason:
+        assert profile.root not in MUST_RUN, reason
         pytest.skip(reason)
     one = prison.Prison(profile, probe)
     yield one
