@@ -176,9 +176,7 @@ def test_a_jail_of_hooks_and_namespaces():
     assert jail.refork
     assert jail.cap == {10}
     assert jail.namespace == "/ns:web"
-    assert jail.namespace_keep_mounts == (
-        KeepMount("/nfs", "", at(9, "namespace-keep-mount")),
-    )
+    assert jail.namespace_keep_mounts == (KeepMount("/nfs", "", at(9, "namespace-keep-mount")),)
     assert jail.origins["uid"] == at(3, "uid")
     assert jail.is_jailed
 
