@@ -232,7 +232,7 @@ def furnished() -> Iterator[tuple[Place, dict[str, str]]]:
     """Make a place, with a process and sockets of the host's for the jails to look for."""
     top = Path(tempfile.mkdtemp(prefix="donjon-escape-", dir="/opt"))
     top.chmod(0o755)
-    place = Place(top, profiles.made_root("closure"))
+    place = Place(top, profiles.copied_root("closure", "peers"))
     with subprocess.Popen(["sleep", "3600"]) as bystander, contextlib.ExitStack() as stack:
         try:
             place.shared.mkdir()
@@ -261,6 +261,7 @@ def furnished() -> Iterator[tuple[Place, dict[str, str]]]:
         finally:
             bystander.kill()
             shutil.rmtree(top)
+            shutil.rmtree(place.root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import hosting
 from hosting import DONJON, Host
-from profiles import Profile
+from profiles import Profile, copied_root
 
 HERE = Path(__file__).parent
 OWNER = 1003
@@ -93,6 +93,9 @@ class Prison:
         self.root_inside = profile.root_inside
         self.host = WatchedHost(Path(f"/tmp/donjon-escape-{os.getpid()}-{profile.name}"))
         self.place = self.host.place
+        self.root = ""
+        if profile.root != "host":
+            self.root = copied_root(profile.root, profile.name)
         self.groups: list[str] = []
         self.limits: dict[str, str] = {}
         self._furnish(probe)
@@ -129,7 +132,7 @@ class Prison:
 
     def _operator(self) -> str:
         sockets = self.place / "sockets"
-        base = f"[uwsgi]\n{self.profile.rootfs()}hostname = cell\nbind = {sockets}:{sockets}\n"
+        base = f"[uwsgi]\n{self.profile.rootfs(self.root)}hostname = cell\nbind = {sockets}:{sockets}\n"
         if self.profile.root != "host":
             base += f"bind = {self.place}/app:{self.place}/app:ro\n"
         base += self.profile.lines + self._plan()
@@ -233,7 +236,11 @@ class Prison:
 
     def close(self) -> None:
         """End everything; nothing may be left."""
-        self.host.close()
+        try:
+            self.host.close()
+        finally:
+            if self.root:
+                shutil.rmtree(self.root)
         tops = [Path(path).parents[1] for path in self.limits]
         left = [str(top) for top in tops if top.exists()]
         assert not left, left

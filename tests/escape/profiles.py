@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,11 +38,11 @@ class Profile:
         """Namespaces as /proc names them."""
         return ["mnt" if word == "fs" else word for word in self.namespaces.split(",")]
 
-    def rootfs(self) -> str:
-        """Return the value of ``rootfs``, and binds that a root without this checkout needs."""
+    def rootfs(self, root: str) -> str:
+        """Return the line of ``rootfs``, and binds that a root without this checkout needs."""
         if self.root == "host":
             return "rootfs = host\n"
-        lines = f"rootfs = {self.form.format(root=made_root(self.root))}\n"
+        lines = f"rootfs = {self.form.format(root=root)}\n"
         for path in interpreter():
             lines += f"bind = {path}:{path}:ro\n"
         return lines
@@ -55,6 +56,13 @@ PROFILES = (
     Profile(name="user", about="`rootfs = host` in a user namespace", namespaces="fs,ipc,pid,uts,net,user"),
     Profile(name="tyrant", about="`rootfs = host`, the customer owns the file", tyrant=True),
     Profile(name="shared-net", about="`rootfs = host`, the host's network", namespaces="fs,ipc,pid,uts"),
+    Profile(
+        name="landlock",
+        about="`rootfs = host`, the host's network, `landlock = auto`",
+        namespaces="fs,ipc,pid,uts",
+        lines="landlock = auto\n",
+        needs="landlock=auto",
+    ),
 )  # fmt: skip
 
 
@@ -82,6 +90,14 @@ def made_root(kind: str) -> str:
     directory, reason = _root(kind)
     assert directory, reason
     return directory
+
+
+def copied_root(kind: str, name: str) -> str:
+    """Return a copy of the directory that may be written to: mount points are made in a root."""
+    made = Path(made_root(kind))
+    copy = made.with_name(f"{name}-{os.getpid()}")
+    subprocess.run(["cp", "-al", str(made), str(copy)], check=True)
+    return str(copy)
 
 
 def lacks_root(profile: Profile) -> str:

@@ -47,7 +47,7 @@ def test_the_jail_holds(jail, case):
     reason = lacks(case.needs)
     if reason:
         pytest.skip(reason)
-    if case.only and jail.profile.name not in case.only:
+    if not case.is_for(jail.profile.name):
         pytest.skip("not a case for this profile")
     through = case.attack(jail)
     note(case, jail.profile, "; ".join(through))

@@ -38,7 +38,7 @@ def test_a_case_with_a_test_of_its_own_names_one_that_exists(case):
 
 def test_profiles_that_a_case_names_exist():
     known = {profile.name for profile in PROFILES}
-    assert {name for case in CASES for name in case.only} <= known
+    assert {name for case in CASES for name in (*case.only, *case.but)} <= known
 
 
 def test_a_feature_that_is_not_there_is_named():
