@@ -9,7 +9,6 @@ case is tried from inside by the C program (``c``) or by Python (``py``), looked
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ import judges
 import outside
 from judges import equals, nothing, refused
 
+from donjon import syscalls
 from donjon.config import options
 
 
@@ -97,10 +97,11 @@ def lacks(need: str) -> str:
 
 
 def has_landlock() -> bool:
-    """Whether this kernel has it: landlock_create_ruleset(2) tells its version."""
-    number, version_flag = 444, 1
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.syscall(ctypes.c_long(number), None, ctypes.c_size_t(0), version_flag) > 0)
+    """Whether this kernel has it."""
+    try:
+        return syscalls.landlock_abi() > 0
+    except OSError:
+        return False
 
 
 def c(
