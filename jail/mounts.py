@@ -73,6 +73,15 @@ def attach_path(tree: Fd, path: str) -> None:
     syscalls.move_mount(tree.fileno(), "", syscalls.AT_FDCWD, path, flags)
 
 
+def inodes_for(size: int) -> str:
+    """Return how many files a tmpfs of ``size`` bytes may hold, as its option has it.
+
+    One a page, and not fewer than a thousand. The kernel's own choice follows the machine's memory
+    (tmpfs(5)): empty files would then take gigabytes that ``size`` does not count.
+    """
+    return str(max(1024, size // 4096))
+
+
 def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int) -> Fd:
     """Return a new, detached file system; an option without a value is None.
 
@@ -183,15 +192,6 @@ class BindMount(Builtin):
             ):
                 set_attributes(tree, READ_ONLY if self.read_only else SAFE)
                 attach(tree, target.fileno())
-
-
-def inodes_for(size: int) -> str:
-    """Return how many files a tmpfs of ``size`` bytes may hold, as its option has it.
-
-    One a page, and not fewer than a thousand. The kernel's own choice follows the machine's memory
-    (tmpfs(5)): empty files would then take gigabytes that ``size`` does not count.
-    """
-    return str(max(1024, size // 4096))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
