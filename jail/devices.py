@@ -110,6 +110,5 @@ def _add_own(dev: Fd, *, tty_group: bool) -> None:
     with mounts.new_filesystem("devpts", options, _NO_EXEC) as tree:
         mounts.attach(tree, dev.fileno(), "pts")
     shm: dict[str, str | None] = {"mode": "1777", "size": str(SHM_SIZE)}
-    shm["nr_inodes"] = mounts.inodes_for(SHM_SIZE)
     with mounts.new_filesystem("tmpfs", shm, _NO_EXEC | syscalls.MOUNT_ATTR_NODEV) as tree:
         mounts.attach(tree, dev.fileno(), "shm")

@@ -73,20 +73,12 @@ def attach_path(tree: Fd, path: str) -> None:
     syscalls.move_mount(tree.fileno(), "", syscalls.AT_FDCWD, path, flags)
 
 
-def inodes_for(size: int) -> str:
-    """Return how many files a tmpfs of ``size`` bytes may hold, as its option has it.
-
-    One a page, and not fewer than a thousand. The kernel's own choice follows the machine's memory
-    (tmpfs(5)): empty files would then take gigabytes that ``size`` does not count.
-    """
-    return str(max(1024, size // 4096))
-
-
 def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int) -> Fd:
     """Return a new, detached file system; an option without a value is None.
 
     Raises JailError or OSError.
     """
+    options = _bounded(kind, options)
     with Fd(syscalls.fsopen(kind, syscalls.FSOPEN_CLOEXEC)) as context:
         number = context.fileno()
         try:
@@ -101,6 +93,18 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
                 f"cannot make a {kind}", reason=_kernel_words(number, error)
             ) from error
         return Fd(syscalls.fsmount(number, syscalls.FSMOUNT_CLOEXEC, attributes))
+
+
+def _bounded(kind: str, options: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Give a tmpfs of a size an end of files too: one a page, and not fewer than a thousand.
+
+    The kernel's own number follows the machine's memory (tmpfs(5)): empty files would then take
+    gigabytes that ``size`` does not count.
+    """
+    size = options.get("size") or ""
+    if kind != "tmpfs" or not size.isdigit() or "nr_inodes" in options:
+        return options
+    return {**options, "nr_inodes": str(max(1024, int(size) // 4096))}
 
 
 def _kernel_words(number: int, error: OSError) -> str:
@@ -212,7 +216,6 @@ class TmpfsMount(Builtin):
         options: dict[str, str | None] = {"mode": f"{self.mode:o}"}
         if self.size is not None:
             options["size"] = str(self.size)
-            options["nr_inodes"] = inodes_for(self.size)
         if self.uid is not None:
             options["uid"] = str(self.uid)
         if self.gid is not None:
