@@ -14,7 +14,7 @@ _cgroup = Rows("control groups", "jail", operator=True)
 
 
 def _source_target(text: str) -> tuple[str, str]:
-    """Read ``SRC[:DST]``; without DST the target is empty: the jail knows where it is inside."""
+    """Read ``SRC[:DST]``; where nothing is said, the jail decides."""
     source, _, target = values.word(text).partition(":")
     return source, target
 
