@@ -9,6 +9,7 @@ case is tried from inside by the C program (``c``) or by Python (``py``), looked
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -85,6 +86,9 @@ def lacks(need: str) -> str:
     if not need:
         return ""
     name, _, value = need.partition("=")
+    if name == "verb":
+        found = importlib.util.find_spec(f"donjon.verbs.{value}")
+        return "" if found else f"no verb {value} yet"
     row = options.find(name)
     if row is None or not row.built:
         return f"no option {name} yet"
@@ -145,7 +149,8 @@ ENTRY = (
     test("A2-foreign", "descriptors of a foreign program", "the documented ones", EMPEROR + "test_only_standard_and_documented_descriptors_reach_a_vassal"),
     py("A3", "directories among the descriptors, and ways through them", "none", judge=equals([[], []])),
     py("A4", "the working directory leads outside", "it is the vassal's", judge=judges.own_directory),
-    later("A5", "open the memory of a helper that enters the jail", "attach"),
+    look("A2-enter", "descriptors of a command that enters the jail", "none", outside.enters_with_nothing, needs="verb=enter"),
+    look("A5", "open memory, descriptors and environment of who enters, before he is a program of the jail's", "refused", outside.spy_on_newcomers, needs="verb=enter"),
     test("A6", "hostile modules and libraries in the root", "nothing of it is loaded", "tests/instance/test_guard.py::test_a_hostile_module_in_a_jail_is_never_run"),
     test("A7", "be signalled in a dead vassal's place", "its pid stays taken until it is reaped", HERE + "test_control_plane.py::test_a_dead_vassals_pid_is_nobody_elses_until_the_emperor_knows"),
     test("A8", "253 descriptors sent to the control socket", "closed", "tests/emperor/test_control.py::test_descriptors_sent_to_the_control_socket_are_closed"),
@@ -216,6 +221,7 @@ CALLS = (
     py("D46", "groups that are there, and gaining some", "the one asked for", judge=judges.no_groups),
     later("D47", "overlapping ranges of ids of two jails", "id-range"),
     look("D48", "a process of the jail without no_new_privs", "none", outside.all_without_privileges),
+    look("D48-enter", "who enters has more than the vassal", "the same", outside.enters_as_the_vassal, needs="verb=enter"),
     look("D48-filter", "a process of the jail without a system call filter", "none", outside.all_filtered, needs="seccomp"),
     py("D49", "calls that change the machine", "refused", judge=refused("ENOSYS")),
     c("D49-root", "twenty calls for root: clock, modules, raw sockets, quotas ...", "refused", "privileged", judge=refused("ENOSYS", "SIGSYS", "EOPNOTSUPP", "EAFNOSUPPORT")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -150,6 +151,47 @@ def abstract_sockets(found: Any, cell: Any) -> list[str]:
         server.listen()
         said = cell.c("connect", f"@{name}")
     return [f"{said}"] if "done" in said.values() else []
+
+
+def _entered(cell: Any, *words: str) -> dict[str, str]:
+    """What the C program finds when the operator runs it in the cell."""
+    done = cell.enter(str(cell.place / "app" / "probe"), *words)
+    assert done.returncode == 0, done.stderr
+    facts: dict[str, str] = json.loads(done.stdout)["facts"]
+    return facts
+
+
+def enters_with_nothing(found: Any, cell: Any) -> list[str]:
+    """Whether a command that enters has no descriptor beyond its input and output."""
+    return [f"{name}: {said}" for name, said in _entered(cell, "descriptors").items()]
+
+
+def enters_as_the_vassal(found: Any, cell: Any) -> list[str]:
+    """Whether a command that enters has ids, sets, filter and groups of the worker."""
+    inside, worker = _entered(cell, "ids"), hosting.status(cell.worker())
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+    odd = [f"{name}: {inside[name]}" for name in names if inside[name] != worker[name]]
+    own = cell.c("ids")
+    odd += [
+        f"{name}: {inside[name]}" for name in ("Uid", "Gid", "Groups") if inside[name] != own[name]
+    ]
+    groups = sorted(_entered(cell, "cgroup").values()) == sorted(cell.c("cgroup").values())
+    return odd if groups else [*odd, "control groups"]
+
+
+def spy_on_newcomers(found: Any, cell: Any) -> list[str]:
+    """Whether a process of the jail never opens one that enters before it is the jail's own."""
+    said: list[dict[str, str]] = []
+    program = str(cell.place / "app" / "probe")
+    spy = threading.Thread(target=lambda: said.append(cell.c("spy", "4", program)))
+    spy.start()
+    entered = 0
+    while spy.is_alive():
+        entered += cell.enter(program, "cgroup").returncode == 0
+    spy.join()
+    assert entered, "nobody entered"
+    assert int(said[0].pop("newcomers")), "the spy saw nobody"
+    return [f"{name}: {how}" for name, how in said[0].items()]
 
 
 def directory_exchange(found: Any, cell: Any) -> list[str]:

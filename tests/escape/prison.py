@@ -185,6 +185,25 @@ class Prison:
         """What the Python probe found in a vassal."""
         return self.ask(f"{name}?{'&'.join(words)}", of)["found"]
 
+    def enter(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the cell, as an operator does."""
+        words = [
+            *DONJON,
+            "enter",
+            "--control",
+            str(self.place / "control"),
+            f"{CELL}.ini",
+            *command,
+        ]
+        return subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            stdin=subprocess.DEVNULL,
+        )
+
     def master(self, name: str) -> int:
         """The host's pid of the first process of a vassal."""
         return self.host.master(name)

@@ -1,6 +1,7 @@
 /* Who we are, what we hold, and whether we can become more. */
 #include "probe.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void
@@ -172,7 +174,65 @@ namespaces(int argc, char **argv)
     }
 }
 
+/* Processes that come into sight, and what of them can be opened while they are still another
+ * program than the one that they become: after a successful open their /proc/PID/exe is looked at,
+ * and it only ever changes to that program.
+ */
+static void
+look_at(const char *name, const char *becomes)
+{
+    static const char *const parts[] = {"mem", "environ", "maps", "fd", "root", "cwd"};
+    char path[64];
+    char link[256];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(path, sizeof path, "/proc/%s/%s", name, parts[i]);
+        int number = open(path, O_RDONLY | O_CLOEXEC);
+        if (number < 0) {
+            continue;
+        }
+        close(number);
+        snprintf(path, sizeof path, "/proc/%s/exe", name);
+        ssize_t length = readlink(path, link, sizeof link - 1);
+        if (length > 0) {
+            link[length] = '\0';
+            if (strcmp(link, becomes) != 0) {
+                fact(parts[i], link);
+            }
+        }
+    }
+}
+
+static void
+spy(int argc, char **argv)
+{
+    static bool known[1 << 16];
+    time_t end = time(NULL) + (argc > 0 ? atoi(argv[0]) : 1);
+    long long newcomers = 0;
+    bool first = true;
+    while (argc > 1 && time(NULL) < end) {
+        struct dirent *entry;
+        DIR *stream = opendir("/proc");
+        while (stream != NULL && (entry = readdir(stream)) != NULL) {
+            int pid = atoi(entry->d_name);
+            if (pid <= 0 || pid >= 1 << 16 || known[pid]) {
+                continue;
+            }
+            if (first) {
+                known[pid] = true;
+            } else {
+                newcomers++;
+                look_at(entry->d_name, argv[1]);
+            }
+        }
+        if (stream != NULL) {
+            closedir(stream);
+        }
+        first = false;
+    }
+    fact_number("newcomers", newcomers);
+}
+
 const struct verb identity_verbs[] = {
     {"ids", ids},   {"descriptors", descriptors}, {"cgroup", cgroup}, {"gain", gain},
-    {"join", join}, {"namespaces", namespaces},   {NULL, NULL},
+    {"join", join}, {"namespaces", namespaces},   {"spy", spy},       {NULL, NULL},
 };
