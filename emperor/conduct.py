@@ -210,6 +210,7 @@ class Conduct:
     def stop(self, vassal: Vassal, byte: ToVassal) -> None:
         """Tell it to go, and give it the curse tolerance for that."""
         log.write(f"[emperor] stop the uwsgi instance {vassal.name}")
+        self.emperor.nursery.groups.thaw(vassal.name)
         self.emperor.keeper.tell(vassal, byte)
         self.curse(vassal)
 

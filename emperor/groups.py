@@ -81,6 +81,10 @@ class Groups:
                 kill(pidfd)
                 os.close(pidfd)
 
+    def thaw(self, vassal: str) -> None:
+        """It has to end: nothing of it may be frozen."""
+        cgroups.thaw_all(self.made_for(vassal))
+
     def forget(self, vassal: str) -> None:
         """Remove the groups of a vassal that nobody else uses."""
         if not cgroups.kill_all(self.own(vassal)):

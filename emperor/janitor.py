@@ -59,9 +59,9 @@ class Janitor:
         """Kill, wait, remove, ``others`` as well. Bounded by PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         self._vassals.update(others)
-        cgroups.thaw_all(self._groups)
         for pidfd in self._vassals:
             kill(pidfd)
+        cgroups.thaw_all(self._groups)  # a frozen process does not even die
         wait_for_end(list(self._vassals), deadline)
         for path in self._groups:
             empty_cgroup(path, deadline)
@@ -99,6 +99,7 @@ def empty_cgroup(path: str, deadline: float) -> None:
             return
         for pidfd in pidfds:
             kill(pidfd)
+        cgroups.thaw_all([path])
         wait_for_end(pidfds, deadline)
         for pidfd in pidfds:
             os.close(pidfd)

@@ -158,6 +158,8 @@ class Keeper:
         self.thaw(vassal)
         if vassal.process is not None:
             send_signal(vassal.process, number)
+            if number == signal.SIGKILL:
+                self.nursery.groups.thaw(vassal.name)
 
     def _flush(self, vassal: Vassal, ends: Ends) -> None:
         launch = vassal.process.launch if vassal.process else None

@@ -104,6 +104,7 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
 
     Raises JailError or OSError.
     """
+    options = _bounded(kind, options)
     if oldmounts.lacking():
         try:
             return oldmounts.new_filesystem(kind, options, attributes)
@@ -123,6 +124,18 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
                 f"cannot make a {kind}", reason=_kernel_words(number, error)
             ) from error
         return Fd(syscalls.fsmount(number, syscalls.FSMOUNT_CLOEXEC, attributes))
+
+
+def _bounded(kind: str, options: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Give a tmpfs of a size an end of files too: one a page, and not fewer than a thousand.
+
+    The kernel's own number follows the machine's memory (tmpfs(5)): empty files would then take
+    gigabytes that ``size`` does not count.
+    """
+    size = options.get("size") or ""
+    if kind != "tmpfs" or not size.isdigit() or "nr_inodes" in options:
+        return options
+    return {**options, "nr_inodes": str(max(1024, int(size) // 4096))}
 
 
 def _kernel_words(number: int, error: OSError) -> str:

@@ -19,8 +19,8 @@ from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
 
-READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
-"""Kernel settings: to be read, never written."""
+READ_ONLY = ("sys", "irq", "bus", "fs", "pressure", "sysrq-trigger")
+"""Kernel settings, and triggers of pressure: to be read, never written."""
 
 MASKED_FILES = ("keys", "kallsyms", "latency_stats", "sched_debug", "interrupts")
 """Files of the host's that everybody may read: they are read as empty."""

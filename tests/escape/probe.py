@@ -1,5 +1,7 @@
-"""A WSGI application that tries to leave its jail: /NAME runs one probe in a child and tells what
-came of it. It is loaded by path inside the jail, and imports nothing of ours.
+"""What Python can try in a jail. It is loaded by path inside, and imports nothing of ours.
+
+As a WSGI application: /NAME?WORD&WORD runs one probe in a child and answers with JSON, /c/VERB?WORD
+runs the C program beside this file with all that is open here. As a program: ``probe.py NAME WORD``.
 """
 
 import ctypes
@@ -7,7 +9,9 @@ import errno
 import json
 import os
 import resource
+import socket
 import stat
+import subprocess
 import sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -75,6 +79,49 @@ def mounts():
     return found
 
 
+def roots():
+    """What of which file system is mounted where."""
+    found = []
+    with open("/proc/self/mountinfo") as table:
+        for line in table:
+            fields = line.split()
+            found.append([fields[3], fields[4], fields[fields.index("-") + 1]])
+    return found
+
+
+def give_directory(path):
+    """Hand a directory of ours to whoever connects to a socket that both jails can see."""
+    with open("/tmp/mine", "w") as file:
+        file.write("mine")
+    number = os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.settimeout(10)
+        server.bind(path)
+        server.listen()
+        link, _ = server.accept()
+        socket.send_fds(link, [b"x"], [number])
+        link.recv(1)
+    return "given"
+
+
+def take_directory(path):
+    """What can be read through a directory of another jail."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(path)
+        _, numbers, _, _ = socket.recv_fds(link, 1, 1)
+        try:
+            return attempt(lambda: os.close(os.open("mine", os.O_RDONLY, dir_fd=numbers[0])))
+        finally:
+            link.send(b"x")
+
+
+def run(*command):
+    """What a program says."""
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    return json.loads(done.stdout) if done.stdout else {"facts": {}, "status": done.returncode}
+
+
 def nested():
     """Be root of a user namespace below, where the kernel lets us."""
     return syscall(272, ctypes.c_ulong(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWCGROUP))
@@ -113,7 +160,7 @@ def overwrite_programs():
 def chroot_break():
     """The classic way out."""
     os.chdir("/tmp")
-    os.mkdir("/tmp/breakout")
+    os.makedirs("/tmp/breakout", exist_ok=True)
     return attempt(os.chroot, "/tmp/breakout")
 
 
@@ -159,10 +206,11 @@ def kernel_reads():
     """What the kernel tells root only, or should tell nobody in a jail."""
     names = (
         "kcore", "keys", "kallsyms", "timer_list", "kmsg", "sched_debug", "kpagecount",
-        "latency_stats", "interrupts",
+        "kpageflags", "kpagecgroup", "latency_stats", "interrupts", "slabinfo", "vmallocinfo",
+        "pagetypeinfo", "acpi/wakeup", "scsi/scsi", "asound/cards",
     )  # fmt: skip
     found = {name: content(f"/proc/{name}") for name in names}
-    return [found, os.path.exists("/sys/kernel"), syscall(103, 3, None, 0)]
+    return [found, syscall(103, 3, None, 0)]
 
 
 def devices():
@@ -194,7 +242,7 @@ def mount_calls():
 
 def cgroups():
     """Own limits, as we are and as root of a nested user namespace with a cgroup namespace."""
-    found = {"/sys/fs/cgroup": os.path.exists("/sys/fs/cgroup")}
+    found = {}
     nested()
     os.makedirs("/tmp/cg", exist_ok=True)
     for kind in ("cgroup", "cgroup2"):
@@ -301,11 +349,15 @@ PROBES = {
     "A4": os.getcwd,
     "B11": chroot_break,
     "B12": old_root,
+    "B12-mounts": roots,
     "B13": remount,
     "B19": kernel_writes,
     "B20": kernel_reads,
     "B21": devices,
     "B22": mounts,
+    "B22-run": lambda program: run(program, "ids")["facts"],
+    "B23-give": give_directory,
+    "B23-take": take_directory,
     "B24": handles,
     "B25": mount_calls,
     "B29": lambda *paths: {path: content(path) for path in paths},
@@ -345,9 +397,24 @@ def in_a_child(function, arguments):
     return data
 
 
+def in_c(verb, arguments):
+    """Execute the C program; it inherits what an executed program inherits here."""
+    command = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe"), verb, *arguments]
+    done = subprocess.run(command, capture_output=True, check=False, close_fds=False, timeout=60)
+    return done.stdout or json.dumps({"raised": f"{done.returncode} {done.stderr!r}"}).encode()
+
+
 def application(environ, start_response):
     """Answer with what the probe says as JSON."""
     arguments = [word for word in environ["QUERY_STRING"].split("&") if word]
-    data = in_a_child(PROBES[environ["PATH_INFO"][1:]], arguments)
+    name = environ["PATH_INFO"][1:]
+    if name.startswith("c/"):
+        data = in_c(name[2:], arguments)
+    else:
+        data = in_a_child(PROBES[name], arguments)
     start_response("200 OK", [("Content-Type", "application/json")])
     return [data]
+
+
+if __name__ == "__main__":
+    print(in_a_child(PROBES[sys.argv[1]], sys.argv[2:]).decode())

@@ -1,0 +1,99 @@
+"""Two hundred lives of jailed vassals: what the host, the Emperor and its spawner hold stays the same."""
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import cases
+import hosting
+import prison
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(170)]
+
+VASSALS, ROUNDS = 10, 20
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+@pytest.fixture
+def host():
+    one = prison.WatchedHost(Path(f"/tmp/donjon-leaks-{os.getpid()}"))
+    (one.place / "app").mkdir()
+    (one.place / "app" / "app.py").write_text(hosting.APP)
+    yield one
+    one.close()
+
+
+def order(host, verb):
+    """Have every vassal started or stopped, in one connection."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(20)
+        link.connect(str(host.place / "control"))
+        lines = link.makefile("rb")
+        for number in range(VASSALS):
+            request = {"verb": verb, "name": f"v{number}.ini"}
+            link.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(lines.readline())
+            assert "error" not in answer, answer
+
+
+def enter_all(host):
+    """Have a command in each vassal, all at once, where the verb exists."""
+    if cases.lacks("verb=enter"):
+        return
+    command = [*hosting.DONJON, "enter", "--control", str(host.place / "control")]
+    inside = [
+        subprocess.Popen([*command, f"v{number}.ini", "/bin/true"], stdin=subprocess.DEVNULL)
+        for number in range(VASSALS)
+    ]
+    assert [one.wait(60) for one in inside] == [0] * VASSALS
+
+
+def running(host):
+    return sum(row["pid"] > 0 and row["accepting"] for row in host.stats()["vassals"])
+
+
+def held(host):
+    """Everything that a life could leave behind."""
+    own = [host.pid, *hosting.descendants(host.pid)]
+    namespaces = {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in own for kind in KINDS}
+    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/donjon-leaks-{os.getpid()}/*")]
+    return {
+        "processes": len(own),
+        "descriptors": [len(os.listdir(f"/proc/{pid}/fd")) for pid in own],
+        "namespaces": len(namespaces),
+        "mounts": Path(f"/proc/{host.pid}/mountinfo").read_text(),
+        "spawner's mounts": [Path(f"/proc/{pid}/mountinfo").read_text() for pid in own],
+        "groups": groups,
+        "files": sorted(path.name for path in (host.place / "sockets").iterdir()),
+        "memory files": sorted(map(str, Path("/dev/shm").glob("donjon*"))),
+    }
+
+
+def test_two_hundred_lives_of_a_vassal_leave_nothing(host):
+    group = f"/sys/fs/cgroup/pids/donjon-leaks-{os.getpid()}/%N"
+    cgroup = f"cgroup = {group}\n" if os.access("/sys/fs/cgroup/pids/tasks", os.W_OK) else ""
+    sockets = host.place / "sockets"
+    (host.place / "base.ini").write_text(
+        f"[uwsgi]\nrootfs = host\nhostname = cell\nbind = {sockets}:{sockets}\n{cgroup}"
+    )
+    for number in range(VASSALS):
+        host.vassal(f"v{number}", f"uid = {20000 + number}\n")
+    host.start(
+        f"emperor-use-clone = fs,ipc,pid,uts,net\nvassals-include = {host.place}/base.ini\n"
+    )
+    hosting.wait_for(lambda: running(host) == VASSALS, "the first lives", 60)
+    before = after = None
+    for life in range(ROUNDS):
+        enter_all(host)
+        order(host, "stop")
+        hosting.wait_for(lambda: len(hosting.children(host.pid)) == 1, "the ends", 60)
+        if life == 0:  # what the first life made once for all is there now
+            before = held(host)
+        if life == ROUNDS - 1:
+            after = held(host)
+        order(host, "start")
+        hosting.wait_for(lambda: running(host) == VASSALS, f"life {life + 2}", 60)
+    assert after == before
