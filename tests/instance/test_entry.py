@@ -157,7 +157,9 @@ def test_a_vassal_that_is_asked_to_reload_nonsense_goes_on(bear, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [(), ("two", "three")], ids=["nothing", "two of them"])
-def test_a_reload_that_the_emperor_did_not_ask_for_waits_for_no_configuration(bear, tmp_path, sent):
+def test_a_reload_that_the_emperor_did_not_ask_for_waits_for_no_configuration(
+    bear, tmp_path, sent
+):
     out = tmp_path / "out"
     listener = Listener(f"@donjon-{os.getpid()}", "uwsgi")
 
