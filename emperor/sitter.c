@@ -196,6 +196,18 @@ adopt(struct sitter *sitter, unsigned slot, pid_t pid)
     return true;
 }
 
+/* The worker of that slot and pid, NULL where there is none. A sibling may speak before worker 1
+ * told that it made it. */
+static struct sitter_worker *
+known(struct sitter *sitter, unsigned slot, pid_t pid)
+{
+    struct sitter_worker *worker = find(sitter, slot, pid);
+    if (worker == NULL && adopt(sitter, slot, pid)) {
+        worker = find(sitter, slot, pid);
+    }
+    return worker;
+}
+
 /* Keep a piece of what worker 1 made of its environment. Return whether there was room. */
 static bool
 keep_environment(struct sitter *sitter, const unsigned char *piece, size_t size)
@@ -226,6 +238,16 @@ loaded(struct sitter *sitter, const unsigned char *payload, size_t size)
 }
 
 static bool
+once(struct sitter_worker *worker)
+{
+    if (worker == NULL) {
+        return false;
+    }
+    worker->once = true;
+    return true;
+}
+
+static bool
 accepting(struct sitter *sitter, struct sitter_worker *worker)
 {
     size_t ready = 0;
@@ -251,24 +273,20 @@ take(struct sitter *sitter, const unsigned char *packet, size_t size)
     memcpy(&message, packet, sizeof message);
     const unsigned char *payload = packet + sizeof message;
     size_t length = size - sizeof message;
-    struct sitter_worker *worker = find(sitter, message.slot, message.pid);
     if (message.generation != FIRST_GENERATION) {
         return false;
     }
     switch (message.word) {
     case SPAWNED:
-        return adopt(sitter, message.slot, message.pid);
+        return known(sitter, message.slot, message.pid) != NULL;
     case MORE:
         return !sitter->loaded && keep_environment(sitter, payload, length);
     case LOADED:
         return loaded(sitter, payload, length);
     case ONCE:
-        if (worker != NULL) {
-            worker->once = true;
-        }
-        return worker != NULL;
+        return once(known(sitter, message.slot, message.pid));
     case ACCEPTING:
-        return accepting(sitter, worker);
+        return accepting(sitter, known(sitter, message.slot, message.pid));
     default:
         return false;
     }
