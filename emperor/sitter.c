@@ -29,6 +29,11 @@ struct message {
 enum { SPAWNED = 1, LOADED = 2, ACCEPTING = 3, ONCE = 8, MORE = 9 };
 enum { FIRST_GENERATION = 1, ENVIRONMENT_LIMIT = 1 << 20 };
 
+/* Packets: a pipe holds a page for each, and a customer may enlarge it to a megabyte (pipe(7)). So
+ * this many are all that was said before now, and one who never stops does not keep us from the
+ * Emperor. */
+enum { PACKETS_AT_ONCE = 256 };
+
 /* server/loop.py: HANDLED. */
 static const int handled[] = {SIGCHLD, SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
                               SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH, SIGURG};
@@ -292,11 +297,11 @@ take(struct sitter *sitter, const unsigned char *packet, size_t size)
     }
 }
 
-/* Take what workers say. Return whether the sitter can go on. */
+/* Take what workers said. Return whether the sitter can go on. */
 static bool
 hear(struct sitter *sitter)
 {
-    for (;;) {
+    for (int count = 0; count < PACKETS_AT_ONCE; count++) {
         ssize_t size = read(sitter->channel[0], sitter->packet, sizeof sitter->packet);
         if (size < 0) {
             return errno == EAGAIN || errno == EINTR;
@@ -306,6 +311,7 @@ hear(struct sitter *sitter)
             return false;
         }
     }
+    return true;
 }
 
 /* Process 1 of a jail inherits its orphans: they are reaped, and nothing else.
