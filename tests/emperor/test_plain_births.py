@@ -137,6 +137,14 @@ def test_a_user_namespace_asks_for_an_interpreter_and_is_the_same(new_births):
     assert same(host, "a", plain=False)["Uid"] == "\t".join(["20001"] * 4)
 
 
+def test_a_limit_that_the_kernel_refuses_is_left_to_the_interpreter_which_goes_on(new_births):
+    host = new_births()
+    host.pair("a", "uid = 20001\nmax-fd = 2000000000\nprio = 3\n")
+    host.start(NAMESPACES)
+    assert same(host, "a", plain=False)["nice"] == "3"
+    host.said("max-fd: 2000000000", 2)
+
+
 def test_a_tyrants_vassal_is_the_same(new_births):
     host = new_births()
     host.start("emperor-tyrant = true\n")

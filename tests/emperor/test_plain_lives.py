@@ -198,6 +198,22 @@ def test_no_request_is_lost_while_waiting_masters_reload_fifty_times(new_births)
         ends(host, name, master)
 
 
+def test_a_vassal_whose_jail_changes_is_born_anew_and_answers_before(host):
+    master = vassal(host, "moved")
+    answers = []
+    slow = "import os, time; time.sleep(0.5); result = os.getuid()"
+    client = threading.Thread(target=lambda: answers.append(host.do("moved", slow)))
+    client.start()
+    wait_for(lambda: "20001" in status(worker(master))["Uid"], "a worker")
+    pause(0.1)
+    host.vassal("moved", "uid = 20002\n")
+    wait_for(lambda: host.master("moved") not in (-1, master), "another master")
+    client.join()
+    assert answers == [20001]
+    assert is_quiet(host.born("moved"))
+    assert host.do("moved", slow) == 20002
+
+
 def test_the_emperors_death_takes_all(new_births):
     host = new_births("emperor-use-clone = ipc,uts\n")
     masters = [vassal(host, name) for name in ("a", "b", "c")]

@@ -77,7 +77,8 @@ class Births(Host):
 
     def spawner(self) -> int:
         """The process from which vassals are born."""
-        return next(pid for pid in children(self.pid) if comm(pid) == "donjon spawner")
+        below = lambda: [pid for pid in children(self.pid) if comm(pid) == "donjon spawner"]  # noqa: E731
+        return int(wait_for(below, "spawner")[0])
 
 
 _number = itertools.count()
