@@ -165,3 +165,23 @@ def test_a_worker_dies_with_its_waiting_master(new_births):
         below = children(master)
         os.kill(master, 9)
         wait_for(lambda below=below: not any(map(alive, below)), "end of the workers")
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [
+        ("net_bind_service", "uid = 20001\n"),
+        ("net_bind_service", "gid = 20001\n"),
+        ("setuid,setgid", "uid = 20001\ncap = sys_admin\n"),
+        ("setuid,setgid", "uid = 20001\nprio = -5\n"),
+    ],
+    ids=["uid", "gid", "cap", "prio"],
+)
+def test_what_the_bound_forbids_fails_in_the_same_words(new_births, bound, text):
+    host = new_births()
+    names = host.pair("a", text)
+    host.start(f"emperor-cap = {bound}\n")
+    errors = [host.error(name) for name in names]
+    assert errors[0].replace("a-plain", "a-other") == errors[1]
+    assert "\n" not in errors[0]
+    assert not [row for row in host.stats()["vassals"] if row["ready"]]
