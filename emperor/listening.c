@@ -218,6 +218,7 @@ listen_on(struct newborn *newborn, const struct act *act)
     struct listener *listener = &newborn->listeners[newborn->listener_count];
     if (act->size <= sizeof wanted || act->data[act->size - 1] != '\0' ||
         newborn->listener_count == LISTENERS) {
+        close_listeners(newborn);
         errno = EINVAL;
         return -1;
     }

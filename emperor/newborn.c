@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "listening.h"
+
 enum { SAFE = 64 }; /* received descriptors are moved here before the fixed numbers are filled */
 
 /* End because of WHAT, with the reason in the Emperor's pipe. */
@@ -144,6 +146,19 @@ share_board(struct birth *birth)
     return 0;
 }
 
+/* There can be no worker: undo what is open. The interpreter tries again, and has words for it. */
+static enum outcome
+abdicate(struct birth *birth)
+{
+    close(birth->sitter.channel[0]);
+    close(birth->sitter.channel[1]);
+    (void)munmap(birth->board, birth->board_size);
+    sitter_default_signals();
+    close_listeners(&birth->newborn);
+    birth->resume = birth->newborn.serve.resume;
+    return STOPPED;
+}
+
 /* Be the master of an instance whose sockets are open. */
 static enum outcome
 reign(struct birth *birth)
@@ -159,7 +174,7 @@ reign(struct birth *birth)
     }
     int in_master = sitter_fork(sitter);
     if (in_master < 0) {
-        give_up("worker 1");
+        return abdicate(birth);
     }
     if (in_master == 0) {
         return WORKER;

@@ -29,6 +29,11 @@ struct message {
 enum { SPAWNED = 1, LOADED = 2, ACCEPTING = 3, ONCE = 8, MORE = 9 };
 enum { FIRST_GENERATION = 1, ENVIRONMENT_LIMIT = 1 << 20 };
 
+/* Packets: a pipe holds a page for each, and a customer may enlarge it to a megabyte (pipe(7)). So
+ * this many are all that was said before now, and one who never stops does not keep us from the
+ * Emperor. */
+enum { PACKETS_AT_ONCE = 256 };
+
 /* server/loop.py: HANDLED. */
 static const int handled[] = {SIGCHLD, SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM,
                               SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH, SIGURG};
@@ -196,6 +201,18 @@ adopt(struct sitter *sitter, unsigned slot, pid_t pid)
     return true;
 }
 
+/* The worker of that slot and pid, NULL where there is none. A sibling may speak before worker 1
+ * told that it made it. */
+static struct sitter_worker *
+known(struct sitter *sitter, unsigned slot, pid_t pid)
+{
+    struct sitter_worker *worker = find(sitter, slot, pid);
+    if (worker == NULL && adopt(sitter, slot, pid)) {
+        worker = find(sitter, slot, pid);
+    }
+    return worker;
+}
+
 /* Keep a piece of what worker 1 made of its environment. Return whether there was room. */
 static bool
 keep_environment(struct sitter *sitter, const unsigned char *piece, size_t size)
@@ -226,6 +243,16 @@ loaded(struct sitter *sitter, const unsigned char *payload, size_t size)
 }
 
 static bool
+once(struct sitter_worker *worker)
+{
+    if (worker == NULL) {
+        return false;
+    }
+    worker->once = true;
+    return true;
+}
+
+static bool
 accepting(struct sitter *sitter, struct sitter_worker *worker)
 {
     size_t ready = 0;
@@ -251,34 +278,30 @@ take(struct sitter *sitter, const unsigned char *packet, size_t size)
     memcpy(&message, packet, sizeof message);
     const unsigned char *payload = packet + sizeof message;
     size_t length = size - sizeof message;
-    struct sitter_worker *worker = find(sitter, message.slot, message.pid);
     if (message.generation != FIRST_GENERATION) {
         return false;
     }
     switch (message.word) {
     case SPAWNED:
-        return adopt(sitter, message.slot, message.pid);
+        return known(sitter, message.slot, message.pid) != NULL;
     case MORE:
         return !sitter->loaded && keep_environment(sitter, payload, length);
     case LOADED:
         return loaded(sitter, payload, length);
     case ONCE:
-        if (worker != NULL) {
-            worker->once = true;
-        }
-        return worker != NULL;
+        return once(known(sitter, message.slot, message.pid));
     case ACCEPTING:
-        return accepting(sitter, worker);
+        return accepting(sitter, known(sitter, message.slot, message.pid));
     default:
         return false;
     }
 }
 
-/* Take what workers say. Return whether the sitter can go on. */
+/* Take what workers said. Return whether the sitter can go on. */
 static bool
 hear(struct sitter *sitter)
 {
-    for (;;) {
+    for (int count = 0; count < PACKETS_AT_ONCE; count++) {
         ssize_t size = read(sitter->channel[0], sitter->packet, sizeof sitter->packet);
         if (size < 0) {
             return errno == EAGAIN || errno == EINTR;
@@ -288,6 +311,7 @@ hear(struct sitter *sitter)
             return false;
         }
     }
+    return true;
 }
 
 /* Process 1 of a jail inherits its orphans: they are reaped, and nothing else.

@@ -18,6 +18,10 @@ HEADER = struct.Struct("=BxHIi")
 PIPE_BUF = 4096
 """Bytes of the largest packet that a pipe takes whole (pipe(7))."""
 
+PACKETS_AT_ONCE = 256
+"""A pipe holds a page for each, and a customer may enlarge it to a megabyte: so many are all that
+was said before now, and one who never stops does not keep the master from everything else."""
+
 pack = HEADER.pack
 """Makes the head of a packet: (word, slot, generation, pid)."""
 
@@ -79,15 +83,16 @@ class Channel:
             os.write(self._writer, _packet(message, message.word, payload))
 
     def receive(self) -> list[Message]:
-        """Return every packet that has come, malformed ones left out."""
+        """Return the packets that have come, malformed ones left out."""
         messages: list[Message] = []
-        while True:
+        for _ in range(PACKETS_AT_ONCE):
             try:
                 packet = os.read(self._reader, PIPE_BUF)
             except BlockingIOError:
-                return messages
+                break
             if message := unpack(packet):
                 messages.append(message)
+        return messages
 
     def close(self) -> None:
         """Close both ends."""

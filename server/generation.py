@@ -64,14 +64,21 @@ def _run(order: Order) -> int:
     life.slot, life.bank = order.slots[0], order.bank
     module = uwsgi_module.install(life)
     applications: list[tuple[str, loader.App]] = []
+    made = b""
+
+    def hooks_ran() -> None:
+        nonlocal made
+        made = environment.difference(started)
+
     if order.loads_late:
         if order.is_first and not order.spec.lazy_apps:
             order.phases.run(Phase.PRE_APP)
+        hooks_ran()
     else:
-        applications = load(order, module)
+        applications = load(order, module, hooks_ran=hooks_ran)
     if order.is_first:
         order.tell_emperor(ToEmperor.SPAWNED)
-    order.say(Word.LOADED, payload=environment.difference(started))
+    order.say(Word.LOADED, payload=made)
     order.wait_for_go()
     life.slot = _fork_siblings(order)
     return worker.run(order, life, lambda: load(order, module), applications)
@@ -90,11 +97,18 @@ def _before_application(order: Order) -> None:
         environment.adopt(order.adopt)
 
 
-def load(order: Order, module: types.ModuleType) -> list[tuple[str, loader.App]]:
-    """Load the application between its hooks, which a late replacement leaves out."""
+def load(
+    order: Order, module: types.ModuleType, *, hooks_ran: Callable[[], None] = lambda: None
+) -> list[tuple[str, loader.App]]:
+    """Load the application between its hooks, which a late replacement leaves out.
+
+    ``hooks_ran`` is called after the first ones: what the application itself makes of its
+    environment, each worker that loads it makes again.
+    """
     hooks = order.spec.lazy_apps or order.is_first
     if hooks and (order.spec.lazy_apps or not order.spec.master_as_root):
         order.phases.run(Phase.PRE_APP)
+    hooks_ran()
     loader.prepare(order.spec)
     applications = loader.load(order.spec, module, must=order.must)
     if hooks:

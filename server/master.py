@@ -148,7 +148,11 @@ class Master:
         self.current.start()
 
     def _take_over(self, under_way: UnderWay) -> None:
-        """Go on where a master without an interpreter stopped, with what it did not answer."""
+        """Go on where a master without an interpreter stopped, with what it did not answer.
+
+        Its signals are let in first: what is forked from here on has the mask that we have.
+        """
+        release_signals(set())
         self.current.take_over(under_way)
         if under_way.loaded:
             self._initialised = True
@@ -157,7 +161,6 @@ class Master:
             self._take(message)
         for number in under_way.signals:
             self.loop.raise_signal(number)
-        release_signals(set())
 
     def take_signals(self) -> None:
         """Give signals their meaning (uwsgi-facts 7.3)."""

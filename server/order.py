@@ -78,6 +78,7 @@ class Order:
         """
         if self.go_fd >= 0:
             select.select([self.go_fd], [], [], GO_AHEAD)
+            os.close(self.go_fd)  # workers have no use for it
 
     def tell_emperor(self, byte: ToEmperor) -> None:
         """Send one byte to the Emperor, if there is one."""

@@ -1,6 +1,7 @@
-"""A small Emperor for each test that asks for one."""
+"""A small Emperor, or one with real vassals, for each test that asks for one."""
 
 import pytest
+from births import hosts
 from empire import Emperor, alive, children, wait_for
 
 
@@ -14,3 +15,10 @@ def emperor(tmp_path):
         one.process.kill()
         one.process.wait(10)
         wait_for(lambda: not any(map(alive, below)), "end of everything")
+
+
+@pytest.fixture
+def new_births():
+    """Make hosts of real vassals; all are ended after the test."""
+    with hosts() as make:
+        yield make

@@ -154,3 +154,32 @@ def test_a_vassal_that_is_asked_to_reload_nonsense_goes_on(bear, tmp_path):
     vassal.send("nonsense")
     vassal.control.sendall(b"\0")
     assert vassal.ended() == 0
+
+
+@pytest.mark.parametrize("sent", [(), ("two", "three")], ids=["nothing", "two of them"])
+def test_a_reload_that_the_emperor_did_not_ask_for_waits_for_no_configuration(
+    bear, tmp_path, sent
+):
+    out = tmp_path / "out"
+    listener = Listener(f"@donjon-{os.getpid()}", "uwsgi")
+
+    def launch(word):
+        return Launch(
+            server=ServerSpec(listeners=(listener,)),
+            hooks=(hook(f"append:{out} {word},", Phase.PRE_APP),),
+        )
+
+    vassal = bear(launch("one"))
+    assert vassal.told() == ""
+    while 5 not in vassal.control.recv(1):
+        pass
+    for word in sent:
+        data = pickle.dumps(launch(word))
+        vassal.launches.sendall(struct.pack("<I", len(data)) + data)
+    os.kill(vassal.pid, signal.SIGHUP)
+    while 5 not in vassal.control.recv(1):
+        pass
+    last = sent[-1] if sent else "one"
+    assert out.read_text() == f"one,{last},", "the last one counts"
+    vassal.control.sendall(b"\0")
+    assert vassal.ended() == 0

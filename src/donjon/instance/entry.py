@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import pickle
+import select
 import struct
 import sys
 from typing import NoReturn
@@ -64,7 +65,7 @@ def vassal_main(birth: Birth) -> NoReturn:
     """Be the vassal; never returns, whatever happens: nothing of the spawner's goes on here."""
     status = 1
     try:
-        status = run(birth.launch, birth=birth, reread=lambda: _receive(birth.launch_fd))
+        status = run(birth.launch, birth=birth, reread=_Latest(birth))
     except SystemExit as leaving:
         status = _status_of(leaving)
     except DonjonError as error:
@@ -106,6 +107,23 @@ def _report(birth: Birth, text: str) -> None:
     line = " ".join(text.split("\n")).encode("utf-8", "backslashreplace")
     with contextlib.suppress(OSError):  # closed since the instance is ready
         os.write(birth.error_fd, line[: _ERROR_LIMIT - 1] + b"\n")
+
+
+class _Latest:
+    """The configuration for a reload: the last one that the Emperor sent, else that of the start.
+
+    A reload need not be the Emperor's wish (SIGHUP, ``uwsgi.reload()``, a touched file): nothing
+    was sent for it then, and nothing may be waited for.
+    """
+
+    def __init__(self, birth: Birth) -> None:
+        self._launch = birth.launch
+        self._number = birth.launch_fd
+
+    def __call__(self) -> Launch:
+        while select.select([self._number], [], [], 0)[0]:
+            self._launch = _receive(self._number)
+        return self._launch
 
 
 def _receive(number: int) -> Launch:

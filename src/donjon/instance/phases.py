@@ -74,13 +74,18 @@ class InstancePhases:
         """Run a plan, importing nothing while we have privileges in a root that is not ours."""
         new_root = self._outline.facts.new_root
         for phase in phases:
-            left = self._without_done(plan, phase) if self._done and phase in PRIVILEGE else plan
+            left = self._without_done(plan, phase) if phase in PRIVILEGE else plan
             exposed = new_root and ORDER[new_root] <= ORDER[phase] <= ORDER[Phase.DROP]
             with guard.no_imports() if exposed else contextlib.nullcontext():
                 left.run(self._context, (phase,))
 
     def _without_done(self, plan: Plan, phase: Phase) -> Plan:
-        """Return ``plan`` without the steps of ``phase`` that were done already."""
+        """Return what is left of ``phase`` in ``plan``, without the steps that were done already.
+
+        Phases are asked for in order: what was done is the first steps of all.
+        """
+        if not self._done:
+            return plan
         steps = [step for step in plan.steps if step.phase is phase]
         left = steps[self._done :]
         self._done -= len(steps) - len(left)
