@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from donjon.config.outline import Outline
 from donjon.config.spec import Launch
+from donjon.records import dataclass, field
 
 EMPEROR_FD = 3
 """Number of the control socket in a newborn; UWSGI_EMPEROR_FD names it."""

@@ -13,12 +13,12 @@ import os
 import pickle
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from donjon.emperor.birth import Birth
 from donjon.fd import Fd
 from donjon.hooks.spec import Hook
+from donjon.records import dataclass, field
 
 DIRECT, BY_MEMFD = b"D", b"M"
 DIRECT_LIMIT = 96 * 1024

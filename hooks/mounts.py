@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.hooks.action import ActionError, Scene, Words, is_variable
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

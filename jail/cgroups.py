@@ -17,7 +17,6 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
@@ -25,6 +24,7 @@ from donjon.fd import Fd
 from donjon.jail import cgroup_files
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass, field
 
 _PAUSE = 0.005  # seconds between two tries to remove a group whose last process is just leaving
 _made_parents: set[str] = (

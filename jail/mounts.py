@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 ROOT = "root"
 """The name in Context.descriptors of the root that is being put together."""

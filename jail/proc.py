@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
 """Kernel settings: to be read, never written."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -23,6 +22,7 @@ from donjon.fd import Fd
 from donjon.jail import hostview, mounts, paths, template
 from donjon.jail.hostview import View
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 MAGIC = b"uwsgi-setns"
 _COUNT = struct.Struct("=i")

@@ -7,9 +7,9 @@ anything of the jail's is looked at. Paths stay as written too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

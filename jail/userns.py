@@ -9,13 +9,13 @@ written, and then becomes uid 0 inside.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import namespaces, users
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 _MAX_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 NOBODY = 65534

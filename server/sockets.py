@@ -17,10 +17,10 @@ import os
 import pwd
 import socket
 import stat
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import reason_of
+from donjon.records import dataclass
 from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.spec import Listener, ServerSpec
 
