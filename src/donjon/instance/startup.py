@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from donjon import log
 from donjon.config.outline import Outline, outline
@@ -27,8 +26,10 @@ from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail.oldstyle import EXIT_ON_RELOAD
 from donjon.jail.phase import Phase
+from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
-from donjon.server import environment, master, pidfiles
+from donjon.records import dataclass, replace
+from donjon.server import environment, pidfiles
 from donjon.server.link import EmperorLink
 from donjon.server.phases import DropPoint, Reloaded
 from donjon.server.sockets import Sockets
@@ -116,6 +117,8 @@ class _Start:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
+        if not self._is_bare_emperor():
+            _provide()
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
         sockets = Sockets()
@@ -130,6 +133,13 @@ class _Start:
         # only now: the link does not block, and a foreign program expects a socket that does
         link = EmperorLink(control) if control >= 0 else None
         return self._go_on(moments, spec, sockets, link, ready)
+
+    def _is_bare_emperor(self) -> bool:
+        """Whether this is an Emperor that serves nothing itself and asked for no walls."""
+        launch = self.launch
+        bare = launch.jail == JailSpec(keep_root=True, origins=launch.jail.origins)
+        alone = launch.emperor is not None and not _serves(launch.server)
+        return alone and bare and not launch.hooks
 
     def _set_up(
         self, moments: InstancePhases, spec: ServerSpec, sockets: Sockets, context: Context
@@ -210,10 +220,12 @@ class _Start:
         companions: list[tuple[str, Callable[[], int]]] = []
         if self.launch.emperor is not None:
             be_emperor = self._emperor(self.launch.emperor, moments)
-            if not (spec.listeners or spec.http_routers or spec.master):
+            if not _serves(spec):
                 ready()
                 return _alone(be_emperor, moments)
             companions.append(("uWSGI Emperor", be_emperor))
+        from donjon.server import master  # noqa: PLC0415  (here since ``_provide``)
+
         return master.run(
             spec,
             moments,
@@ -250,6 +262,18 @@ class _Start:
             return Reloaded(launch.server, current)
 
         return again
+
+
+def _serves(spec: ServerSpec) -> bool:
+    """Whether there is a master with something to do."""
+    return bool(spec.listeners or spec.http_routers or spec.master)
+
+
+def _provide() -> None:
+    """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
+    from donjon.emperor import provisions  # noqa: PLC0415
+
+    provisions.provide()
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
