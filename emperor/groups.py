@@ -40,7 +40,9 @@ class Groups:
 
     def made_for(self, vassal: str) -> tuple[str, ...]:
         """The groups of a vassal that exist because of this Emperor."""
-        return tuple(sorted(self._users.get(vassal, set()) & self._made))
+        if vassal not in self._users:
+            return ()
+        return tuple(sorted(self._users[vassal] & self._made))
 
     def parents_of(self, vassal: str) -> tuple[str, ...]:
         """The directories above them that exist because of this Emperor."""

@@ -232,7 +232,7 @@ def _privileges(wish: Wish) -> list[Step]:
                 phase=phase, origin=origin, caps=caps, bounding=wish.jailed, keep=keep
             )
         )
-    if wish.root and wish.host_ids is None and who != users.Identity():
+    if wish.root and wish.host_ids is None and who != users.NOBODY_ELSE:
         steps.append(
             users.Become(phase=phase, origin=wish.origin("uid", "gid", "add_gids"), identity=who)
         )

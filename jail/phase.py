@@ -40,6 +40,8 @@ class Phase(enum.Enum):
     EMPEROR_LOST = "emperor-lost"
     AS_USER_ATEXIT = "as-user-atexit"  # in the master, at exit and before a reload; never fatal
 
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
+
 
 ORDER: dict[Phase, int] = {phase: index for index, phase in enumerate(Phase)}
 
