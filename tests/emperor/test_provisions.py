@@ -60,7 +60,7 @@ def test_a_vassal_imports_nothing_of_ours_that_its_zygote_did_not_have(vassal_mo
 
 def test_a_start_of_an_emperor_imports_nothing_that_only_vassals_need():
     costly = {"ast", "ctypes", "dataclasses", "difflib", "dis", "http", "inspect", "ssl", "yaml"}
-    costly |= {"donjon.server.master", "donjon.server.worker", "donjon.hooks.actions"}
+    costly |= {"donjon.server.master", "donjon.server.crew", "donjon.hooks.actions"}
     had = modules_after("import donjon.cli, donjon.verbs.start")
     assert "donjon.emperor.loop" in had
     assert had & costly == set()
