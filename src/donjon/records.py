@@ -206,6 +206,7 @@ def _make(cls: Any, *, frozen: bool, kw_only: bool, eq: bool) -> Any:
     for base in reversed(cls.__mro__[1:]):
         if "__record__" in vars(base):
             fields |= base.__record__.fields
+    namespace["__qualname__"] = cls.__qualname__
     namespace["__slots__"] = tuple(name for name in own if name not in fields)
     namespace["__record__"] = _Record(fields | own)
     methods = _FOR_ALL | (_FOR_EQUAL if eq else {}) | (_FOR_FROZEN if frozen else {})

@@ -41,6 +41,17 @@ class Single:
     value: int = 1
 
 
+class Outer:
+    @dataclass(frozen=True, slots=True)
+    class Inner:
+        value: int
+
+
+def test_a_class_inside_another_keeps_its_name():
+    assert repr(Outer.Inner(1)) == "Outer.Inner(value=1)"
+    assert pickle.loads(pickle.dumps(Outer.Inner(1))) == Outer.Inner(1)
+
+
 def test_fields_are_given_by_place_by_name_or_by_default():
     assert Point(1, names=("a",)) == Point(x=1, y=0, names=("a",))
     assert (Point(1, 2).x, Point(1, 2).y, Point(1, 2).names) == (1, 2, ())
