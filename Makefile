@@ -30,6 +30,7 @@ bench: ## The benchmarks, with the peers in the same run
 	@scripts/prepare bench
 	$(PYTHON) benchmarks/http.py
 	$(PYTHON) benchmarks/emperor.py
+	$(PYTHON) benchmarks/emperor_cost.py
 	$(PYTHON) benchmarks/reload.py
 	$(PYTHON) benchmarks/jail_steps.py
 	$(PYTHON) benchmarks/jail.py

@@ -80,9 +80,10 @@ def _required(words: Iterator[str], origin: Origin) -> str:
 
 def _complete(name: str) -> tuple[str, Option]:
     """Return the full name and the option that a name or its beginning means."""
+    exact = options.find(name)
+    if exact is not None:
+        return name, exact
     names = _names()
-    if name in names:
-        return name, names[name]
     ordered = _ordered()
     at = bisect.bisect_left(ordered, name)
     fitting = []

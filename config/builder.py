@@ -56,6 +56,7 @@ class Builder:
     __slots__ = (
         "abstract_sockets",
         "advice",
+        "born_in",
         "default_protocol",
         "emperor",
         "fallback_config",
@@ -82,6 +83,7 @@ class Builder:
         self.shared_sockets: list[tuple[str, Origin]] = []
         self.default_protocol = "uwsgi"
         self.abstract_sockets = False
+        self.born_in: frozenset[str] = frozenset()
         self.fallback_config: str | None = None
         self.spawn: str | None = None
         self.plan: str | None = None
@@ -111,7 +113,10 @@ class Builder:
             self._settle_vassal()
         self._settle_services()
         self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
-        self.jail.values["expose"] = _exposed(self.server.values)
+        jail = self.jail.values
+        jail["expose"] = _exposed(self.server.values)
+        if self.born_in:
+            jail["clone_flags"] = self.born_in.union(jail.get("clone_flags", ()))
         sources = self.emperor.values.get("sources")
         return Launch(
             entries=entries,

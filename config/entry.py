@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
+
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,9 @@ class Entry:
     key: str
     value: str | None
     origin: Origin = DEFAULT
+
+    def __init__(self, key: str, value: str | None, origin: Origin = DEFAULT) -> None:
+        """Written out: of no other value are there so many."""
+        _set(self, "key", key)
+        _set(self, "value", value)
+        _set(self, "origin", origin)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from donjon.config import arguments, environment, immediate, logic, walls
 from donjon.config.entry import Entry
-from donjon.config.evaluation import Action, Evaluation, Shown
+from donjon.config.evaluation import Action, Evaluation
 from donjon.config.expand import Expander
 from donjon.config.formats import Format
 from donjon.config.immediate import Exit, Record
@@ -115,7 +115,7 @@ class Evaluator:
                 self._add_in_block(self.block, key, value, origin)
                 return
         record = self.append(key, value, origin)
-        handler = immediate.handler(key)
+        handler = immediate.HANDLERS.get(record.row.name) if record.row is not None else None
         if handler is not None:
             record.done = True
             self._depth += 1
@@ -213,7 +213,7 @@ class Evaluator:
                     raise immediate.located(error, record.origin) from error.__cause__
 
     def _execute_one(self, record: Record) -> None:
-        row = immediate.find(record.key)
+        row = record.row
         if row is None:
             if record.key in self.declared:
                 self._expand_declared(record)
@@ -249,17 +249,10 @@ class Evaluator:
             self.reader.warnings.append(f"{self.block.opener} is never closed")
 
     def _result(self) -> Evaluation:
-        entries = [Entry(r.key, r.value, r.origin) for r in self.records]
-        known = [(r, e) for r, e in zip(self.records, entries, strict=True)]
         return Evaluation(
-            entries=tuple(e for r, e in known if not r.done),
-            shown=tuple(Shown(e, r.done) for r, e in known),
+            entries=tuple(Entry(r.key, r.value, r.origin) for r in self.records if not r.done),
+            records=tuple(self.records),
             actions=tuple(self.actions),
-            placeholders={
-                key: record.value
-                for key, record in self.first.items()
-                if record.value is not None and immediate.find(key) is None
-            },
             environ=dict(self.environ_changes),
             files=tuple(self.reader.files),
             warnings=tuple(self.reader.warnings),

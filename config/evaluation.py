@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from donjon.config.entry import Entry
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
+
+if TYPE_CHECKING:
+    from donjon.config.immediate import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,35 @@ class Evaluation:
     """A configuration with everything resolved.
 
     ``entries`` are the options in their order, placeholders included (their keys are no options);
-    ``shown`` is the same with those that acted while reading (loaders, logic, ``set``).
+    ``records`` is the same with those that acted while reading (loaders, logic, ``set``).
     ``environ`` holds what early-envdir changed: a value, or None for a variable to remove.
     ``files`` were read, in order.
     """
 
     entries: tuple[Entry, ...] = ()
-    shown: tuple[Shown, ...] = ()
+    records: tuple[Record, ...] = ()
     actions: tuple[Action, ...] = ()
-    placeholders: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str | None] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     strict: bool = False
+
+    @property
+    def shown(self) -> tuple[Shown, ...]:
+        """Return every option, as ``--show-config`` prints it."""
+        return tuple(Shown(Entry(r.key, r.value, r.origin), r.done) for r in self.records)
+
+    @property
+    def placeholders(self) -> Mapping[str, str]:
+        """Return the first value of each key that is no option."""
+        first: dict[str, Record] = {}
+        for record in self.records:
+            first.setdefault(record.key, record)
+        return {
+            key: record.value
+            for key, record in first.items()
+            if record.value is not None and record.row is None
+        }
 
     def values(self, key: str) -> tuple[str | None, ...]:
         """Return the values of an option in their order."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from donjon.config import formats
@@ -27,6 +26,7 @@ from donjon.config.options import values
 from donjon.config.reader import decode
 from donjon.errors import ConfigError, OptionError, reason_of
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
 
 PREFIX = "plan:"
 FILE_MAX = 1 << 20

@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donjon.config import logic, options
 from donjon.config.evaluation import Action
 from donjon.config.formats import FORMATS, INI, by_extension
-from donjon.config.options.option import Option
 from donjon.config.reader import split_target
 from donjon.config.walls import Walls
 from donjon.errors import ConfigError
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 if TYPE_CHECKING:
     from donjon.config.evaluate import Evaluator
@@ -34,15 +33,16 @@ _FALSE = frozenset(("false", "off", "no", "0"))
 class Record:
     """An option in the list: what it says now, and whether it was acted on.
 
-    A ``placeholder`` is never an option. ``chain`` is what was being read when ``inherit`` was
-    met.
+    ``row`` is what the table says of its key, None for a key that is no option. A ``placeholder``
+    is never an option. ``chain`` is what was being read when ``inherit`` was met.
     """
 
-    __slots__ = ("chain", "done", "key", "origin", "placeholder", "value", "walls")
+    __slots__ = ("chain", "done", "key", "origin", "placeholder", "row", "value", "walls")
 
     def __init__(self, key: str, value: str | None, origin: Origin, walls: Walls) -> None:
         """Begin as it was given."""
         self.key = key
+        self.row = options.find(key)
         self.value = value
         self.origin = origin
         self.walls = walls
@@ -75,20 +75,6 @@ Handler = Callable[["Evaluator", Record], None]
 
 class Exit(Exception):  # noqa: N818  (the end of an evaluation, no error)
     """``exit`` or ``help`` was met: nothing after it counts."""
-
-
-def find(key: str) -> Option | None:
-    """Return the row of an option by exactly this name: ``my_app`` is a placeholder, never
-    ``my-app``.
-    """
-    row = options.find(key)
-    return row if row is None or "_" not in key or key in row.names else None
-
-
-def handler(key: str) -> Handler | None:
-    """Return what an option does at once, None where it does nothing."""
-    row = find(key)
-    return HANDLERS.get(row.name) if row is not None else None
 
 
 def located(error: ConfigError, origin: Origin) -> ConfigError:
@@ -131,8 +117,7 @@ def unknown(record: Record) -> ConfigError:
 
 
 def _name(record: Record) -> str:
-    row = options.find(record.key)
-    return row.name if row is not None else record.key
+    return record.row.name if record.row is not None else record.key
 
 
 def _pair(record: Record) -> tuple[str, str]:
@@ -182,7 +167,7 @@ def _set(evaluator: Evaluator, record: Record) -> None:
 
 def _set_placeholder(evaluator: Evaluator, record: Record) -> None:
     key, value = _pair(record)
-    if find(key) is not None:
+    if options.find(key) is not None:
         raise ConfigError(
             f"you cannot use {key} as a placeholder",
             reason="it is an option",

@@ -33,12 +33,14 @@ def build(
     customer: bool = False,
     operator_sources: Collection[str] = (),
     owner: tuple[int, int] | None = None,
+    born_in: frozenset[str] = frozenset(),
 ) -> Launch:
     """Return the Launch that the entries ask for, and log what they ask for in vain.
 
     ``customer`` says that the entries come from a file that is not the operator's; those of
     ``operator_sources`` (as in ``Origin.source``) still are his. ``owner`` is the uid and gid
-    that the customer has anyway. Raises OptionError for a value that does not fit its option,
+    that the customer has anyway, ``born_in`` namespaces that its process is given besides those
+    it asks for. Raises OptionError for a value that does not fit its option,
     ConfigError for an option that is not built or not allowed.
     """
     entries = tuple(entries)
@@ -48,6 +50,7 @@ def build(
         row = options.find(entry.key)
         if row is not None and not row.immediate:
             _apply(builder, row, entry, allowed)
+    builder.born_in = born_in
     launch = builder.finish(entries, argv0=argv0, under_emperor=under_emperor)
     for advice in builder.advice:
         log.write(str(advice))

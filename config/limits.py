@@ -7,7 +7,7 @@ below what hurts: reading up to each bound takes seconds and tens of mebibytes a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from donjon.records import dataclass
 
 MAX_BYTES = 8 << 20
 """Bytes of one file, of one answer over HTTP, of the output of one command."""

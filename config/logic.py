@@ -9,11 +9,11 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from donjon.config.limits import MAX_LINE
 from donjon.config.world import World
 from donjon.errors import ConfigError
+from donjon.records import dataclass
 
 ITEM = "%(_)"
 

@@ -8,53 +8,74 @@ becomes nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
 from collections.abc import Callable
 
-from donjon.config.world import World
+from donjon.config.world import Facts, World
 from donjon.errors import ConfigError
 
 _VARIABLE = re.compile(r"%(.)?", re.DOTALL)
 
-_FILE_LETTERS = "opsdencxj"
-_PATH = "path"
-_FIRST_PATH = "PATH"  # two keys of the table that no single character can be
+_FIRST_LETTERS = "OPSDENCXJ"
+_PATH = "path"  # a key of the table that no single character can be
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class Place:
+    """One file being read, and the table of what variables say of it, made when one is used."""
+
+    def __init__(
+        self, world: World, name: str, section: str, outer: Place | None, *, is_path: bool
+    ) -> None:
+        """``outer`` is the file that names this one; None for one that the command line names."""
+        self._world = world
+        self._name = name
+        self._section = section
+        self._outer = outer
+        self._is_path = is_path
+
+    @functools.cached_property
+    def table(self) -> dict[str, str]:
+        """What each variable of a file says."""
+        table = dict(self._outer.table) if self._outer is not None else {}
+        table["o"] = self._name
+        if self._is_path:
+            table.update(_path_table(self._world, self._name))
+            table[_PATH] = self._name
+        table["x"] = self._section
+        return table
+
+
 class Magic:
-    """The table of magic variables of one evaluation. ``enter`` makes it speak of another file."""
+    """The magic variables of one evaluation. ``enter`` makes them speak of another file."""
 
     def __init__(self, world: World) -> None:
         """Know the host and the process; no file yet."""
-        self._world = world
-        self._file: dict[str, str] = {}
-        self._lazy: dict[str, Callable[[], str]] = self._lazy_table(world)
+        self.world = world
+        self._place: Place | None = None
+        self._first: Place | None = None
 
-    def enter(self, name: str, section: str, *, is_path: bool) -> dict[str, str]:
-        """Speak of another file from now on; return the table to give back to ``leave``.
+    def enter(self, name: str, section: str, *, is_path: bool) -> Place | None:
+        """Speak of another file from now on; return the one before, to give back to ``leave``.
 
         ``name`` is the file as it was given, ``section`` the one asked for ("" if none was).
+        Raises ConfigError for a name with control characters.
         """
-        before = self._file
-        table = dict(before)
-        table["o"] = name
-        if is_path:
-            table.update(_path_table(self._world, name))
-            table[_PATH] = name
-        table["x"] = section
-        if "O" not in table:
-            table.update((letter.upper(), table.get(letter, "")) for letter in _FILE_LETTERS)
-            table[_FIRST_PATH] = table.get(_PATH, "")
-        self._file = table
+        if is_path and _CONTROL.search(name):
+            raise ConfigError(
+                f"cannot read {name!r}", reason="control characters in its name", hint="rename it"
+            )
+        before = self._place
+        self._place = Place(self.world, name, section, before, is_path=is_path)
+        self._first = self._first or self._place
         return before
 
-    def leave(self, before: dict[str, str]) -> None:
-        """Speak of the file before again, but keep what upper-case letters say of the first."""
-        first = {letter: value for letter, value in self._file.items() if letter.isupper()}
-        self._file = {**before, **first}
+    def leave(self, before: Place | None) -> None:
+        """Speak of the file before again. What upper-case letters say of the first one stays."""
+        self._place = before
 
     def fill(self, text: str) -> str:
         """Return a text of the current file with its magic variables resolved."""
@@ -66,35 +87,35 @@ class Magic:
             return "%("
         if letter is None or letter == "\n":
             return letter or ""
-        value = self._file.get(letter)
-        if value is None:
-            make = self._lazy.get(letter)
-            return make() if make is not None else ""
-        return value
+        if letter in _FIRST_LETTERS:
+            return self._first.table.get(letter.lower(), "") if self._first is not None else ""
+        if letter in _OF_HOST:
+            return _OF_HOST[letter](self.world.facts)
+        if letter in "iI":
+            return self._inode(self._place if letter == "i" else self._first)
+        return self._place.table.get(letter, "") if self._place is not None else ""
 
-    def _inode(self, key: str) -> str:
-        path = self._file.get(key)
-        return str(self._world.inode(path) or "") if path else ""
+    def _inode(self, place: Place | None) -> str:
+        path = place.table.get(_PATH) if place is not None else None
+        return str(self.world.inode(path) or "") if path else ""
 
-    def _lazy_table(self, world: World) -> dict[str, Callable[[], str]]:
-        facts = world.facts
-        return {
-            "%": lambda: "%",
-            "[": lambda: "\x1b",
-            "i": lambda: self._inode(_PATH),
-            "I": lambda: self._inode(_FIRST_PATH),
-            "v": lambda: facts.cwd,
-            "h": lambda: facts.hostname,
-            "b": lambda: facts.binary,
-            "V": lambda: facts.version,
-            "k": lambda: str(facts.cpus),
-            "u": lambda: str(facts.uid),
-            "U": lambda: facts.user,
-            "g": lambda: str(facts.gid),
-            "G": lambda: facts.group,
-            "t": lambda: str(int(time.time())),
-            "T": lambda: str(time.time_ns() // 1000),
-        }
+
+_OF_HOST: dict[str, Callable[[Facts], str]] = {
+    "%": lambda _: "%",
+    "[": lambda _: "\x1b",
+    "v": lambda facts: facts.cwd,
+    "h": lambda facts: facts.hostname,
+    "b": lambda facts: facts.binary,
+    "V": lambda facts: facts.version,
+    "k": lambda facts: str(facts.cpus),
+    "u": lambda facts: str(facts.uid),
+    "U": lambda facts: facts.user,
+    "g": lambda facts: str(facts.gid),
+    "G": lambda facts: facts.group,
+    "t": lambda _: str(int(time.time())),
+    "T": lambda _: str(time.time_ns() // 1000),
+}
+"""What does not depend on the file."""
 
 
 def filled(text: str, name: str, world: World) -> str:
@@ -109,10 +130,6 @@ def filled(text: str, name: str, world: World) -> str:
 
 def _path_table(world: World, name: str) -> dict[str, str]:
     """Return the variables that a path gives: p s d e n c j and its directories 0-9."""
-    if _CONTROL.search(name):
-        raise ConfigError(
-            f"cannot read {name!r}", reason="control characters in its name", hint="rename it"
-        )
     path = world.canonical(name)
     directory, base = os.path.split(path)
     stem, dot, extension = base.rpartition(".")

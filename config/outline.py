@@ -6,8 +6,6 @@ an Emperor makes it once, and sends it to the vassal, which only carries it out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from donjon.config.spec import Launch
 from donjon.errors import HookError
 from donjon.hooks import alarms, runner
@@ -19,6 +17,7 @@ from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.phase import Phase
 from donjon.jail.plan import Plan
 from donjon.jail.spec import JailSpec
+from donjon.records import dataclass, replace
 from donjon.server.phases import DropPoint
 
 
@@ -54,7 +53,7 @@ def outline(launch: Launch, *, root: bool, born_in: frozenset[str] = frozenset()
     jail = launch.jail
     root = root and jail.immediate_uid is None
     facts = facts_of(launch)
-    hooks = steps_of(launch, root=root)
+    hooks = _hook_steps(launch, facts, root=root)
     late = drop_point(jail) is DropPoint.APPS
     return Outline(
         plan=jail_plan.build(jail, hooks, born_in=born_in, root=root),
@@ -118,6 +117,10 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
 
     Without root there is no privilege phase, without a jail no post-jail (uwsgi-facts 2.2).
     """
+    return _hook_steps(launch, facts_of(launch), root=root)
+
+
+def _hook_steps(launch: Launch, facts: Facts, *, root: bool) -> tuple[HookStep, ...]:
     jail = launch.jail
     covers = jail.mask_paths or jail.readonly_paths
     walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs or covers
@@ -127,7 +130,7 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
     elif not (walls or jail.namespace or jail.in_freebsd_jail):
         absent = {Phase.POST_JAIL}
     hooks = [hook for hook in launch.hooks if hook.phase not in absent]
-    return tuple(runner.steps(hooks, facts_of(launch)))
+    return tuple(runner.steps(hooks, facts))
 
 
 def touch_steps(launch: Launch, facts: Facts) -> tuple[HookStep, ...]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from donjon.config.entry import Entry
 from donjon.config.formats import DEFAULT_SECTION, FORMATS, INI, Document, Format, by_extension
 from donjon.config.limits import MAX_DEPTH, MAX_FILES
-from donjon.config.magic import Magic
+from donjon.config.magic import Magic, Place
 from donjon.config.world import World
 from donjon.errors import ConfigError
 from donjon.origin import Origin
+from donjon.records import dataclass, replace
 
 STDIN = "-"
 
@@ -63,7 +63,7 @@ class _Outer:
     """
 
     current: Text | None
-    magic: dict[str, str]
+    magic: Place | None
     chain: tuple[tuple[str, str], ...]
     around: tuple[_Texts, _Texts, str | None]
 

@@ -15,7 +15,6 @@ import struct
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from donjon.config.limits import FETCH_SECONDS, MAX_BYTES, PUSH_SECONDS, RUN_SECONDS
 from donjon.errors import ConfigError, reason_of
@@ -140,6 +139,7 @@ def fetch_http(url: str, *, agent: str) -> bytes:
 
 def _http_connection(url: str) -> tuple[http.client.HTTPConnection, str]:
     import http.client  # noqa: PLC0415  (see fetch_http)
+    from urllib.parse import urlsplit  # noqa: PLC0415  (see fetch_http)
 
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from donjon.config.entry import Entry
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
 from donjon.server.spec import ServerSpec
 
 

@@ -8,11 +8,10 @@ the option.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from donjon.config import options
 from donjon.errors import ConfigError
 from donjon.origin import Origin
+from donjon.records import dataclass, replace
 
 Names = frozenset[str]
 

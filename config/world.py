@@ -23,13 +23,13 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NoReturn, Protocol, Self
 
 import donjon
 from donjon.config import schemes
 from donjon.config.limits import FULL, MAX_MATCHES, QUICK, Limits
 from donjon.errors import ConfigError, reason_of
+from donjon.records import dataclass, field
 
 COMPATIBLE_VERSION = "2.0.31"
 """The version of the original whose behaviour is kept; configurations and programs compare it

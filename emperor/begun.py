@@ -6,7 +6,6 @@ See ``flat`` for what a plain vassal is, and ``_birth`` for the moments at which
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 from typing import NoReturn
@@ -14,6 +13,7 @@ from typing import NoReturn
 from donjon.emperor import _birth
 from donjon.emperor.birth import AFTER_DROP, EMPEROR_FD, Begun, Birth
 from donjon.emperor.newborn import Entry, report
+from donjon.records import replace
 from donjon.server import generation, plain
 from donjon.server.board import Board
 from donjon.server.channel import Channel
@@ -34,7 +34,7 @@ def go_on(what: int, entry: Entry) -> NoReturn:
         )
     try:
         birth = _order_of_ours()
-        entry(dataclasses.replace(birth, begun=_begun(what)))
+        entry(replace(birth, begun=_begun(what)))
     except Exception as error:
         report(f"cannot start: {type(error).__name__}: {error}")
     os._exit(1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from donjon.config.outline import Outline
 from donjon.config.spec import Launch
+from donjon.records import dataclass, field
 from donjon.server.takeover import UnderWay
 
 EMPEROR_FD = 3

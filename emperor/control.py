@@ -16,7 +16,6 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
@@ -25,6 +24,7 @@ from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
 from donjon.errors import DonjonError
+from donjon.records import dataclass, field
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from donjon.emperor.logs import VassalLog
 from donjon.emperor.roster import Vassal
 from donjon.emperor.scanner import Found, Source
 from donjon.emperor.throttle import Blacklist
 from donjon.emperor.vassal import State
+from donjon.records import dataclass, field
 
 GOING = frozenset({State.STOPPING, State.RESTARTING, State.HALTING, State.DYING})
 

@@ -6,7 +6,6 @@ already, or None: then it is forked, and does the same step by step.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
@@ -81,9 +80,7 @@ def _is_plain(order: Order, birth: Birth, fds: list[int]) -> bool:
 _IDLE = frozenset({"options", "origins", "master", "chdir"})
 _NOTHING = ServerSpec()
 _ASKED = tuple(
-    (field.name, getattr(_NOTHING, field.name))
-    for field in dataclasses.fields(ServerSpec)
-    if field.name not in _IDLE
+    (name, getattr(_NOTHING, name)) for name in ServerSpec.__annotations__ if name not in _IDLE
 )
 """What a server could be asked for, and how it is when nobody asked."""
 

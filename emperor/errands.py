@@ -12,7 +12,6 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from donjon import log, syscalls
@@ -24,6 +23,7 @@ from donjon.hooks.action import Facts
 from donjon.hooks.spec import Hook, Kind
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
+from donjon.records import dataclass
 
 SHELL = "/bin/sh"
 

@@ -18,7 +18,6 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from donjon import log, syscalls
@@ -27,6 +26,7 @@ from donjon.emperor.roster import Vassal
 from donjon.fd import Fd
 from donjon.jail import cgroups
 from donjon.jail.cgroup_driver import Counts
+from donjon.records import dataclass, field
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 from donjon import log
 from donjon.emperor import live
@@ -17,6 +16,7 @@ from donjon.emperor.janitor import kill, members
 from donjon.emperor.reactor import Reactor
 from donjon.jail import cgroups
 from donjon.jail.spec import CgroupOption, JailSpec
+from donjon.records import replace
 
 RETRY = 0.05
 TRIES = 100
@@ -53,7 +53,9 @@ class Groups:
 
     def made_for(self, vassal: str) -> tuple[str, ...]:
         """The groups of a vassal that exist because of this Emperor."""
-        return tuple(sorted(self._users.get(vassal, set()) & self._made))
+        if vassal not in self._users:
+            return ()
+        return tuple(sorted(self._users[vassal] & self._made))
 
     def parents_of(self, vassal: str) -> tuple[str, ...]:
         """The directories above them that exist because of this Emperor."""

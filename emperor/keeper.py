@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from donjon import log
 from donjon.emperor.logs import READ_SIZE as LOG_READ_SIZE
@@ -24,6 +23,7 @@ from donjon.emperor.reactor import Reactor
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event
 from donjon.errors import DonjonError, reason_of
+from donjon.records import dataclass, field
 
 EXILE = 26
 ERROR_LIMIT = 4096

@@ -13,6 +13,11 @@ class Notifier:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         self._last = ""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._address)
+
     def tell(self, text: str) -> None:
         """Send ``KEY=VALUE`` lines, unless they are the same as last time."""
         if not self._address or text == self._last:

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from donjon import syscalls
@@ -32,6 +31,7 @@ from donjon.hooks.spec import Hook
 from donjon.jail import cgroups, userns
 from donjon.jail import plan as plans
 from donjon.jail.phase import Phase
+from donjon.records import dataclass, field, replace
 
 UNDER_WAY = 4
 """Orders that the spawner may have at once; all fit its socket buffer."""

@@ -6,9 +6,8 @@ vassal's user may not enter the directory it lies in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from donjon.config.world import FileWorld, OpenWorld
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

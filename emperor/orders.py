@@ -14,12 +14,12 @@ import pickle
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from donjon.emperor.birth import Birth
 from donjon.fd import Fd
 from donjon.hooks.spec import Hook
+from donjon.records import dataclass, field
 
 DIRECT, BY_MEMFD, PLAIN_ANSWER, NOTE = b"D", b"M", b"A", b"N"
 _LENGTH = struct.Struct("=I")

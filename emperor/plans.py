@@ -12,7 +12,6 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from donjon import log
 from donjon.config.hosting import HostingPlan, read_plans
@@ -22,6 +21,7 @@ from donjon.jail import cgroup_layout
 from donjon.jail.cgroup_text import hierarchy_of
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, replace
 
 CONTROLLERS = ("cpu", "memory", "pids", "io")
 _PERIOD = 100_000  # microseconds: what cpu.max counts in, by default

@@ -8,10 +8,8 @@ that ``--vassals-include-before`` and ``--vassal-set`` come before the file, and
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.config import launch as launches
@@ -39,6 +37,7 @@ from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Step
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field, replace
 from donjon.server.spec import ServerSpec
 
 NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
@@ -57,13 +56,12 @@ class Reading:
     argv: tuple[str, ...]
     clone_words: frozenset[str]
     clone_flags: int
-    plan: tuple[str, ...]
     walls: tuple[str, ...]  # the plan, without what can be changed while it runs
     outline: Outline
     uid: int | None = None  # taken at birth, before anything of the vassal's runs
     gid: int | None = None
     ids: IdMap | None = None  # of the user namespace in which it is born
-    bare: JailSpec = dataclasses.field(default_factory=JailSpec)  # without its hosting plan
+    bare: JailSpec = field(default_factory=JailSpec)  # without its hosting plan
     hosting: HostingPlan | None = None
 
     @property
@@ -71,6 +69,16 @@ class Reading:
         """Whether another program replaces ours, which then does all its reloading itself."""
         jail = self.launch.jail
         return jail.privileged_exec is not None or jail.unprivileged_exec is not None
+
+    @property
+    def plan(self) -> tuple[str, ...]:
+        """The steps that make the jail, in words, but those that run again at a reload."""
+        last = ORDER[Phase.LIMITS]
+        return tuple(
+            f"{step.phase.value}: {step.describe()}"
+            for step in self.outline.plan.steps
+            if ORDER[step.phase] <= last and step.phase not in ON_RELOAD
+        )
 
     def jail_key(self) -> tuple[object, ...]:
         """What must be equal for a running jail to go on with a new configuration."""
@@ -86,23 +94,9 @@ class Reading:
         )
 
 
-def vassal_argv(spec: EmperorSpec, argv0: Sequence[str], name: str, path: str) -> tuple[str, ...]:
-    """Return the command line that stands for a vassal."""
-    words = list(argv0)
-    for option, values in (
-        ("--inherit", spec.vassals_inherit_before),
-        ("--include", spec.vassals_include_before),
-        ("--set", spec.vassals_set),
-    ):
-        words += [word for value in values for word in (option, value)]
-    shown = f"exec://{_runnable(name)}" if spec.magic_exec and os.access(path, os.X_OK) else name
-    words += ["--" + format_of(name, spec.extra_extensions), shown]
-    for option, values in (
-        ("--inherit", spec.vassals_inherit),
-        ("--include", spec.vassals_include),
-    ):
-        words += [word for value in values for word in (option, value)]
-    return tuple(words)
+def _options(*groups: tuple[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return words of a command line: each option before each of its values."""
+    return tuple(word for option, values in groups for value in values for word in (option, value))
 
 
 def _runnable(name: str) -> str:
@@ -112,6 +106,7 @@ def _runnable(name: str) -> str:
 
 def vassal_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return a vassal's environment: the Emperor's, with UWSGI_VASSAL_X as UWSGI_X."""
+    environ = dict(environ)  # os.environ decodes at every look
     result = {key: value for key, value in environ.items() if key not in NOT_PASSED_ON}
     for key, value in environ.items():
         if key.startswith(VASSAL_PREFIX):
@@ -148,10 +143,26 @@ class Preparer:
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
         self.plans = Plans.load(spec)
+        self._before_file = _options(
+            ("--inherit", spec.vassals_inherit_before),
+            ("--include", spec.vassals_include_before),
+            ("--set", spec.vassals_set),
+        )
+        self._after_file = _options(
+            ("--inherit", spec.vassals_inherit),
+            ("--include", spec.vassals_include),
+        )
+
+    def options(self, name: str, found: Found) -> tuple[str, ...]:
+        """Return the command line that stands for a vassal, without the program."""
+        option = "--" + format_of(name, self.spec.extra_extensions)
+        if self.spec.magic_exec and os.access(found.path, os.X_OK):
+            name = f"exec://{_runnable(name)}"
+        return (*self._before_file, option, name, *self._after_file)
 
     def argv(self, name: str, found: Found) -> tuple[str, ...]:
         """Return the vassal's command line."""
-        return vassal_argv(self.spec, self.argv0, name, found.path)
+        return (*self.argv0, *self.options(name, found))
 
     def understand(
         self, name: str, found: Found, entries: Sequence[Entry], *, origins_hold: bool = True
@@ -169,15 +180,14 @@ class Preparer:
             customer=tyrant,
             operator_sources=self.trusted if origins_hold else frozenset(),
             owner=(found.uid, found.gid) if tyrant else None,
+            born_in=self.spec.use_clone,
         )
         drops_at_birth = tyrant and not needs_root(launch, self.spec.use_clone)
-        jail = dataclasses.replace(
-            launch.jail,
-            clone_flags=launch.jail.clone_flags | self.spec.use_clone,
-            emperor_cap=self.spec.cap,
-        )
+        jail = launch.jail
+        if self.spec.cap is not None:
+            jail = replace(jail, emperor_cap=self.spec.cap)
         if tyrant and not drops_at_birth:
-            jail = dataclasses.replace(
+            jail = replace(
                 jail,
                 uid=str(found.uid),
                 gid=str(found.gid),
@@ -188,7 +198,7 @@ class Preparer:
             )
             exposure.check(jail)
         elif tyrant and _asks_for(jail, found.uid, found.gid):
-            jail = dataclasses.replace(jail, uid=None, gid=None)
+            jail = replace(jail, uid=None, gid=None)
         return self._finish(name, found, launch, jail, drops_at_birth=drops_at_birth)
 
     def replan(self, name: str, found: Found, reading: Reading) -> Reading:
@@ -210,7 +220,7 @@ class Preparer:
             directory=self.spec.plan_cgroup,
             frosty=_frosty(launch.server),
         )
-        launch = dataclasses.replace(launch, jail=jail, server=self._merging(name, launch.server))
+        launch = replace(launch, jail=jail, server=self._merging(name, launch.server))
         words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
@@ -219,7 +229,6 @@ class Preparer:
             argv=self.argv(name, found),
             clone_words=words,
             clone_flags=plans.clone_flags(words),
-            plan=_jail_of(understood),
             walls=_walls_of(understood),
             outline=understood,
             uid=found.uid if drops_at_birth else None,
@@ -246,7 +255,7 @@ class Preparer:
             f"[emperor] vassal {name}: ksm is off: merged pages tell others what is in them "
             "(ksm-trust names who may share)"
         )
-        return dataclasses.replace(server, ksm=0)
+        return replace(server, ksm=0)
 
     def _own_limits(self, jail: JailSpec, *, origins_hold: bool) -> frozenset[str]:
         """Return the limits that are not the operator's: root's rights do not apply to them."""
@@ -261,21 +270,9 @@ class Preparer:
         """Return the gates; with root's eyes a customer could ask what is where on the host."""
         trusted = self.trusted if origins_hold else frozenset()
         return tuple(
-            one
-            if launches.is_operators(one.origin, trusted)
-            else dataclasses.replace(one, late=True)
+            one if launches.is_operators(one.origin, trusted) else replace(one, late=True)
             for one in jail.wait_for
         )
-
-
-def _jail_of(understood: Outline) -> tuple[str, ...]:
-    """Return the steps that make the jail, in words, but those that run again at a reload."""
-    last = ORDER[Phase.LIMITS]
-    return tuple(
-        f"{step.phase.value}: {step.describe()}"
-        for step in understood.plan.steps
-        if ORDER[step.phase] <= last and step.phase not in ON_RELOAD
-    )
 
 
 def _walls_of(understood: Outline) -> tuple[str, ...]:

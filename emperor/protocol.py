@@ -9,9 +9,9 @@ that floods is not listened to for a while, so that a liar hurts itself only.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from donjon.emperor.vassal import Event
+from donjon.records import dataclass
 
 
 class ToVassal(enum.IntEnum):

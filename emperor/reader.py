@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.config import options
@@ -32,6 +31,7 @@ from donjon.emperor.reading import (
 )
 from donjon.emperor.roster import ZERG_SUFFIX, Vassal
 from donjon.errors import ConfigError, DonjonError
+from donjon.records import dataclass
 
 TIME_LIMIT = 15.0
 """Seconds that an evaluator has."""
@@ -122,7 +122,7 @@ class Reader:
 
     def _options(self, vassal: Vassal) -> list[str]:
         """The vassal's command line without the program."""
-        return list(self.preparer.argv(vassal.name, vassal.found)[len(self.preparer.argv0) :])
+        return list(self.preparer.options(vassal.name, vassal.found))
 
     def _evaluate_here(self, vassal: Vassal, content: Content) -> tuple[Entry, ...]:
         environ = self.nursery.environment(vassal)

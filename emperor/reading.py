@@ -14,12 +14,12 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon.emperor.scanner import Found
 from donjon.errors import ConfigError, reason_of
 from donjon.fd import Fd
 from donjon.jail.interpreter import closed_to
+from donjon.records import dataclass
 
 SIZE_MAX = 4 << 20
 """Bytes that a vassal's configuration may have."""
@@ -38,7 +38,7 @@ class Content:
     gid: int
     mode: int
     links: int
-    path: str = ""  # where it really is, links resolved
+    path: str = ""  # where it really is, links resolved; "" if its owner is the one expected
 
 
 def read_config(found: Found) -> Content:
@@ -46,14 +46,15 @@ def read_config(found: Found) -> Content:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         with Fd(os.open(found.path, flags)) as file:
-            return _read(file.fileno(), found.path)
+            return _read(file.fileno(), found)
     except FileNotFoundError as error:
         raise NotYetError(f"{found.path} vanished") from error
     except OSError as error:
         raise ConfigError(f"cannot read {found.path}", reason=reason_of(error)) from error
 
 
-def _read(fd: int, path: str) -> Content:
+def _read(fd: int, found: Found) -> Content:
+    path = found.path
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path} is not a regular file")
@@ -63,9 +64,10 @@ def _read(fd: int, path: str) -> Content:
         raise NotYetError(f"{path} is empty")
     leased = _lease(fd, path)
     try:
-        data = os.pread(fd, SIZE_MAX + 1, 0)
+        data = _whole(fd, status.st_size)
         status = os.fstat(fd)
-        real = os.readlink(f"/proc/self/fd/{fd}")
+        expected = (status.st_uid, status.st_gid) == (found.uid, found.gid)
+        real = "" if expected else os.readlink(f"/proc/self/fd/{fd}")
     finally:
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -74,6 +76,14 @@ def _read(fd: int, path: str) -> Content:
     if len(data) > SIZE_MAX:
         raise ConfigError(f"{path} has more than {SIZE_MAX} bytes")
     return Content(data, status.st_uid, status.st_gid, status.st_mode, status.st_nlink, real)
+
+
+def _whole(fd: int, size: int) -> bytes:
+    """Read a file that had ``size`` bytes a moment ago, and SIZE_MAX + 1 bytes at most."""
+    data = os.pread(fd, size + 1, 0)
+    if len(data) > size:  # it grew: no lease kept its writer away
+        data = os.pread(fd, SIZE_MAX + 1, 0)
+    return data
 
 
 def _lease(fd: int, path: str) -> bool:

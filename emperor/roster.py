@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
 
 from donjon.emperor.logs import VassalLog
 from donjon.emperor.prepare import Reading
@@ -12,6 +11,7 @@ from donjon.emperor.reactor import Timer
 from donjon.emperor.scanner import Found, Source
 from donjon.emperor.vassal import State
 from donjon.fd import Fd
+from donjon.records import dataclass, field
 
 ZERG_SUFFIX = ":zerg"
 

@@ -12,13 +12,13 @@ older one counts even when its time stamp is older.
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from donjon.records import dataclass, replace
 
 EXTENSIONS = (".xml", ".ini", ".yml", ".yaml", ".js", ".json", ".toml")
 NAME_MAX = 255
@@ -186,7 +186,7 @@ def _is_pattern(text: str) -> bool:
 
 def under_name(found: Found, name: str) -> Found:
     """The same file under another name: that of its reinforcement."""
-    return found if found.name == name else dataclasses.replace(found, name=name)
+    return found if found.name == name else replace(found, name=name)
 
 
 def format_of(name: str, extra: Sequence[str] = ()) -> str:

@@ -12,7 +12,6 @@ the janitor (``janitor``) before it exits.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import gc
 import importlib
@@ -33,7 +32,7 @@ from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
 from donjon.jail import idmaps, plan, template, zygote
-from donjon.server import rehearsal
+from donjon.records import replace
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Aimed at the Emperor by a terminal or an init system; the spawner ends when its Emperor does."""
@@ -172,10 +171,13 @@ def _become_zygote(
         syscalls.close_range(LINK_FD + 1, 0xFFFFFFFF, 0)
         link = socket.socket(fileno=fd)
         change_environment(vassal_environment(os.environ))  # once, for all
+        from donjon.emperor import provisions  # noqa: PLC0415  (its Emperor does without)
+
+        provisions.provide()
         plan.warm()
         _preload(preload)
         _hold_template()
-        rehearsal.rehearse()
+        provisions.rehearsal.rehearse()
         zygote_loop = Zygote(link, entry, emperor_pid)
         gc.collect()
         packing.fill_holes()
@@ -201,7 +203,7 @@ def _hold_template() -> None:
     held = template.lend()
     if held is not None:
         number = fcntl.fcntl(held.number, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
-        template.keep(dataclasses.replace(held, number=number))
+        template.keep(replace(held, number=number))
 
 
 def _preload(names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ original does by taking the milliseconds for microseconds; from the second on th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from donjon.records import dataclass
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ class State(enum.Enum):
     HALTED = "stopped"
     FORGOTTEN = "gone"
 
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
+
 
 class Event(enum.Enum):
     """What can happen to a vassal."""
@@ -72,6 +74,8 @@ class Event(enum.Enum):
     RELOAD = enum.auto()
     RAGNAROK = enum.auto()
 
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
+
 
 class Action(enum.Enum):
     """What the loop does, in the order given."""
@@ -99,6 +103,10 @@ class Action(enum.Enum):
     SEND_CONFIG = enum.auto()
     REINFORCE = enum.auto()
 
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
+
+
+_EVENTS = frozenset(Event)
 
 Outcome = tuple[State, tuple[Action, ...]]
 Row = dict[Event, Outcome]
@@ -132,7 +140,7 @@ def _row(state: State, outcomes: Row, *ignored: frozenset[Event] | set[Event]) -
         if event in row:
             raise ValueError(f"{state} handles and ignores {event}")
         row[event] = (state, ())
-    missing = set(Event) - set(row)
+    missing = _EVENTS - row.keys()
     if missing:
         raise ValueError(f"{state} has no answer to {missing}")
     return row
@@ -350,7 +358,7 @@ TABLE: dict[State, Row] = {
         set(READING_EVENTS),
         set(CLOCK_EVENTS),
     ),
-    _S.FORGOTTEN: _row(_S.FORGOTTEN, {}, set(Event)),
+    _S.FORGOTTEN: _row(_S.FORGOTTEN, {}, _EVENTS),
 }
 
 

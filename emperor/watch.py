@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.fd import Fd
+from donjon.records import dataclass
 
 _HEADER = struct.Struct("iIII")  # struct inotify_event of linux/inotify.h, without the name
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from donjon.jail.phase import ORDER, Phase
 from donjon.jail.step import Context
+from donjon.records import dataclass, field
 
 Words = tuple[str, ...]
 Parse = Callable[[str], Words]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from donjon.hooks import calls, files, mounts, processes, waits
 from donjon.hooks.action import Action, anything, first_and_rest, whole, words
 
@@ -102,5 +100,7 @@ ACTIONS: dict[str, Action] = {name: row for row in _ROWS for name in (row.name, 
 
 def suggest(name: str) -> str | None:
     """Return the action whose name is nearest to an unknown one."""
+    import difflib  # noqa: PLC0415  (for a mistake alone)
+
     near = difflib.get_close_matches(name, ACTIONS, n=1)
     return near[0] if near else None

@@ -6,7 +6,7 @@ does to the process is the writer's risk, as it always was with these actions; p
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import importlib
 import signal
 import sys
@@ -16,10 +16,16 @@ from typing import Any
 from donjon.hooks.action import ActionError, Scene, Words, first_and_rest, is_variable, words
 
 
+@functools.cache
+def _ctypes() -> Any:
+    """Return ctypes, imported when a C function is first wanted: few hooks ever want one."""
+    return importlib.import_module("ctypes")
+
+
 def symbol(name: str) -> Any:
     """Find a C function of this process. Raises ActionError."""
     try:
-        return getattr(ctypes.CDLL(None), name)
+        return getattr(_ctypes().CDLL(None), name)
     except (AttributeError, ValueError):
         raise ActionError(f"no C function {name} in this process") from None
 
@@ -55,7 +61,7 @@ def _call_number(args: Words) -> int:
         value = int(number)
     except ValueError:
         raise ActionError(f"not a number: {number}") from None
-    return int(symbol(name)(ctypes.c_int(value)))
+    return int(symbol(name)(_ctypes().c_int(value)))
 
 
 def call_number(args: Words, _scene: Scene) -> None:
@@ -82,8 +88,8 @@ def call_with_vassal(name: str, count: int, scene: Scene) -> None:
     vassal = scene.context.name or values.get("UWSGI_VASSAL_CONFIG", "")
     pid, uid, gid = (int(values.get(f"UWSGI_VASSAL_{key}", "-1")) for key in ("PID", "UID", "GID"))
     numbers = {0: (), 1: (), 2: (pid,), 3: (uid, gid), 4: (pid, uid, gid)}[count]
-    text = (ctypes.c_char_p(vassal.encode()),) if count else ()
-    symbol(name)(*text, *(ctypes.c_int(number) for number in numbers))
+    text = (_ctypes().c_char_p(vassal.encode()),) if count else ()
+    symbol(name)(*text, *(_ctypes().c_int(number) for number in numbers))
 
 
 def parse_signal(text: str) -> Words:
@@ -99,10 +105,10 @@ def parse_signal(text: str) -> Words:
 def set_signal(args: Words, _scene: Scene) -> None:
     """unix_signal N FN: FN(int) of this process becomes the handler of signal N (signal(2))."""
     number, name = args
-    handler = ctypes.cast(symbol(name), ctypes.c_void_p)
+    handler = _ctypes().cast(symbol(name), _ctypes().c_void_p)
     install = symbol("signal")
-    install.restype = ctypes.c_void_p
-    if install(ctypes.c_int(int(number)), handler) == ctypes.c_void_p(-1).value:
+    install.restype = _ctypes().c_void_p
+    if install(_ctypes().c_int(int(number)), handler) == _ctypes().c_void_p(-1).value:
         raise ActionError(f"signal {number} cannot be handled")
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.hooks.action import ActionError, Scene, Words, is_variable
 from donjon.jail import oldmounts
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

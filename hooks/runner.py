@@ -7,17 +7,15 @@ written.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import HookError, reason_of
-from donjon.hooks import calls
 from donjon.hooks.action import ActionError, Facts, Scene, Words, expand
-from donjon.hooks.actions import ACTIONS, suggest
 from donjon.hooks.spec import Hook, Kind
 from donjon.jail.phase import NEVER_FATAL, ORDER, Phase
 from donjon.jail.step import Context
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 _KIND_ORDER = {kind: index for index, kind in enumerate(Kind)}
 _CALLS = {Kind.CALL: 0, Kind.CALL1: 1, Kind.CALL2: 2, Kind.CALL3: 3, Kind.CALL4: 4}
@@ -63,6 +61,9 @@ class HookStep:
             log.write(str(failure))
 
     def _run(self, scene: Scene) -> None:
+        from donjon.hooks import calls  # noqa: PLC0415  (with the first hook; most have none)
+        from donjon.hooks.actions import ACTIONS  # noqa: PLC0415  (the same)
+
         if self.kind in _CALLS:
             calls.call_with_vassal(self.args[0], _CALLS[self.kind], scene)
             return
@@ -100,6 +101,8 @@ def step(hook: Hook, facts: Facts) -> HookStep:
 
 
 def _parse(hook: Hook, text: str) -> tuple[str, Words]:
+    from donjon.hooks.actions import ACTIONS, suggest  # noqa: PLC0415  (with the first hook)
+
     name, arguments = _split(hook, text)
     row = ACTIONS.get(name)
     if row is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from donjon.jail.phase import Phase
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 
 class Kind(enum.Enum):
@@ -21,6 +21,8 @@ class Kind(enum.Enum):
     CALL2 = "call2"  # name, pid
     CALL3 = "call3"  # name, uid, gid
     CALL4 = "call4"  # name, pid, uid, gid
+
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
 
 
 @dataclass(frozen=True, slots=True)

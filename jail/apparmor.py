@@ -8,7 +8,6 @@ is the kernel's ENOENT. Profiles are loaded by the operator (apparmor_parser(8))
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -16,6 +15,7 @@ from donjon.fd import Fd
 from donjon.jail.phase import Phase
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 _ENABLED = "/sys/module/apparmor/parameters/enabled"
 _CURRENT = ("/proc/self/attr/apparmor/current", "/proc/self/attr/current")  # 5.8, and before

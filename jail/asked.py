@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.jail import (
@@ -30,6 +29,7 @@ from donjon.jail.rootspec import DirectoryRoot, ImageRoot, OverlayRoot, Root
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Step
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 HOST = "host"
 _MAX_HOSTNAME = 64  # sethostname(2)
@@ -132,9 +132,11 @@ class Wish:
 
     def origin(self, *fields: str) -> Origin:
         """Return who set the first of ``fields`` that somebody set."""
-        return next(
-            (self.spec.origins[name] for name in fields if name in self.spec.origins), DEFAULT
-        )
+        origins = self.spec.origins
+        for name in fields:
+            if name in origins:
+                return origins[name]
+        return DEFAULT
 
 
 def kept_capabilities(wish: Wish) -> frozenset[int] | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.fd import Fd
@@ -14,6 +13,7 @@ from donjon.jail import idmaps, mounts, paths
 from donjon.jail.idmaps import Maps, Owner
 from donjon.jail.spec import Bind
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,14 @@ then the ambient set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 from donjon import log, syscalls
 from donjon.errors import JailError
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 _HIGHEST = 63  # the sets have 64 bits: linux/capability.h
 
@@ -56,8 +56,10 @@ def mask(caps: Iterable[int]) -> int:
     return bits
 
 
-def lacking(caps: Iterable[int]) -> frozenset[int]:
+def lacking(caps: Collection[int]) -> frozenset[int]:
     """Return those of ``caps`` that this process cannot hand on."""
+    if not caps:
+        return frozenset()
     _, permitted, _ = syscalls.capget()
     return frozenset(cap for cap in caps if not permitted >> cap & 1)
 

@@ -8,11 +8,11 @@ know is None or a zero, never an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Protocol
 
 from donjon.jail.cgroup_files import Setting
 from donjon.jail.spec import CgroupOption
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Use:
 
     def merged(self, other: Use) -> Use:
         """Return both together: groups of one vassal in several hierarchies."""
-        mine = {one.name: getattr(self, one.name) for one in fields(self)}
+        mine = {name: getattr(self, name) for name in Use.__annotations__}
         return Use(
             **{
                 name: value if value is not None else getattr(other, name)
@@ -57,10 +57,7 @@ class Counts:
     def merged(self, other: Counts) -> Counts:
         """Return the sum."""
         return Counts(
-            **{
-                one.name: getattr(self, one.name) + getattr(other, one.name)
-                for one in fields(self)
-            }
+            **{name: getattr(self, name) + getattr(other, name) for name in Counts.__annotations__}
         )
 
 

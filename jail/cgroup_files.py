@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from donjon.jail.spec import CgroupOption
+from donjon.records import dataclass
 
 Written = tuple[tuple[str, str], ...]
 """Files with the value for each."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from donjon.jail.cgroup_text import read
+from donjon.records import dataclass, field
 
 _OLD_NAMES = {"io": "blkio"}
 _OLD = frozenset(

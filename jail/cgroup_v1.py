@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from donjon.fd import Fd
@@ -20,6 +19,7 @@ from donjon.jail.cgroup_driver import Counts, Notice, Use
 from donjon.jail.cgroup_files import Setting
 from donjon.jail.cgroup_text import hierarchy_of, number, read, table, write
 from donjon.jail.spec import CgroupOption
+from donjon.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,6 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
@@ -29,6 +28,7 @@ from donjon.jail.cgroup_v1 import Version1
 from donjon.jail.cgroup_v2 import Version2
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass, field
 
 _PAUSE = 0.005  # seconds between two tries to remove a group whose last process is just leaving
 _made_parents: set[str] = (

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import users
 from donjon.jail.idmap import Extent
+from donjon.records import dataclass
 
 KINDS = {
     "user": syscalls.CLONE_NEWUSER,

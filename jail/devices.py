@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, paths, template
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 NAME = "dev"
 

@@ -8,7 +8,6 @@ each jail both ways and compares all that can be seen of it.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import struct
@@ -405,7 +404,7 @@ _KNOWN: tuple[tuple[type, str, Callable[[Writer, Any], None]], ...] = (
 
 
 def _fields(step: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(step)} - {"phase", "origin"}
+    return set(step.__annotations__) - {"phase", "origin"}
 
 
 _WRITERS = {step: how for step, names, how in _KNOWN if _fields(step) == set(names.split())}

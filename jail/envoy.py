@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from donjon import syscalls
@@ -21,6 +20,7 @@ from donjon.fd import Fd
 from donjon.jail import capabilities, descriptors, init, users
 from donjon.jail.confined import Confinement
 from donjon.jail.step import Context, Step
+from donjon.records import dataclass, field
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 1, 126, 127
 _TOLD_MAX = 4096  # bytes, what a pipe takes in one piece: pipe(7)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 from donjon.syscalls import MOUNT_ATTR_NOEXEC
 
 LOCAL = ("::1", "0.0.0.0", "::")

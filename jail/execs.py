@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.jail import descriptors
 from donjon.jail.spec import Exec
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 SHELL = "/bin/sh"
 

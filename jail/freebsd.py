@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donjon import log
@@ -22,6 +21,7 @@ from donjon.jail import freebsd_params as params
 from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 from donjon.syscalls import freebsd as calls
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.jail import execs, freebsd, gates, limits, rootfs, users
@@ -18,6 +17,7 @@ from donjon.jail.phase import ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Context, Step
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 _LINUX_ONLY = {
     "clone_flags": "emperor-use-clone",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import socket
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.jail import bounded
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 _FIRST, _LONGEST = 0.005, 0.25  # seconds between two looks
 _THERE = "there"

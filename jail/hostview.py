@@ -10,9 +10,9 @@ import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import donjon
+from donjon.records import dataclass
 
 ETC = (
     "alternatives",

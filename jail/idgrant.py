@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 
@@ -10,6 +9,7 @@ from donjon.errors import JailError
 from donjon.jail import idledger, idmap
 from donjon.jail.idledger import Ledger, Range
 from donjon.jail.spec import JailSpec
+from donjon.records import replace
 
 
 @functools.cache
@@ -41,7 +41,7 @@ def settle(
         error.origin = error.origin or spec.origins.get("id_range")
         raise
     found = idmap.of_range(granted.base, granted.size, owner=owner)
-    return dataclasses.replace(spec, id_map=found)
+    return replace(spec, id_map=found)
 
 
 def _grant(spec: JailSpec, name: str, ledger: Ledger, *, preview: bool) -> Range:

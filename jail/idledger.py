@@ -21,11 +21,11 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
+from donjon.records import dataclass, field
 
 PATH = "/var/lib/donjon/id-ranges"
 HEADER = "# Host ids of donjon's user namespaces: BASE SIZE NAME. Change it with: donjon ids\n"
@@ -40,13 +40,17 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _UNSAFE = re.compile(rb"[\x00-\x20\\\x7f]")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Range:
     """Ids ``base`` to ``base + size - 1`` of the host, and whose they are."""
 
     base: int
     size: int
     name: str = field(compare=False, default="")
+
+    def __lt__(self, other: Range) -> bool:
+        """Whether it begins before another."""
+        return (self.base, self.size) < (other.base, other.size)
 
     @property
     def last(self) -> int:

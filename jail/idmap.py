@@ -7,7 +7,7 @@ the ids of its owner stay what they are, so that his files are his inside too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from donjon.records import dataclass
 
 SIZE = 65536
 """Ids that a customer gets unless ``id-range-size`` says otherwise: all that have 16 bits."""

@@ -17,13 +17,13 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import mounts, oldmounts, paths, userns, users
 from donjon.jail.spec import Bind, JailSpec
+from donjon.records import dataclass
 
 Rows = tuple[tuple[int, int, int], ...]
 """Of a map: first id on the disk, first id that it becomes on the host, how many."""

@@ -17,13 +17,13 @@ import errno
 import os
 import stat
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, oldmounts, overlay, paths, rootfs
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 KINDS = (
     ("squashfs", 0, b"hsqs"),

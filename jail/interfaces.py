@@ -7,11 +7,10 @@ host's: nothing is imported from a root of the jail's with root's rights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from donjon.jail import gates
 from donjon.jail.step import Builtin, Context
 from donjon.netns import links  # noqa: F401  (what gates.wait_for imports later is then there)
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,11 @@ the way, before anything is started.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from donjon.errors import JailError
 from donjon.jail import hostview
@@ -19,6 +20,7 @@ from donjon.origin import DEFAULT, Origin
 _ACL = "system.posix_acl_access"  # acl(5)
 
 
+@functools.cache
 def library() -> str:
     """Return the directory of the standard library."""
     return os.path.dirname(os.path.realpath(os.__file__))
@@ -41,23 +43,41 @@ def closed_to(
     """
     if uid == 0:
         return None
-    real = os.path.realpath(path)
-    for part in _parts(real):
-        if not any(hostview.is_below(part, tree) for tree in trees):
+    return _closed_part(_parts(path), uid, groups, trees, lists_count=lists_count)
+
+
+def _closed_part(
+    parts: Sequence[str],
+    uid: int,
+    groups: Collection[int],
+    trees: Collection[str],
+    *,
+    lists_count: bool,
+) -> str | None:
+    last = parts[-1]
+    whole = "/" in trees
+    for part in parts:
+        if not (whole or any(hostview.is_below(part, tree) for tree in trees)):
             continue
         info = os.stat(part)
-        wanted = 0o1 if part != real else 0o5 if stat.S_ISDIR(info.st_mode) else 0o4
+        wanted = 0o1 if part != last else 0o5 if stat.S_ISDIR(info.st_mode) else 0o4
         if not _allows(info, uid, groups, wanted) and not (lists_count and _has_acl(part)):
             return part
     return None
 
 
-def _parts(path: str) -> list[str]:
-    """Return ``path`` and every directory on the way to it, from the root."""
+def _parts(path: str) -> tuple[str, ...]:
+    """Return where ``path`` really is and every directory on the way to it, from the root."""
     parts = ["/"]
-    for name in filter(None, path.split("/")):
+    for name in filter(None, os.path.realpath(path).split("/")):
         parts.append(os.path.join(parts[-1], name))
-    return parts
+    return tuple(parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _way_to_own(path: str) -> tuple[str, ...]:
+    """Return the parts of a path from which this process imports: where it is does not change."""
+    return _parts(path)
 
 
 def check_readable(
@@ -67,8 +87,10 @@ def check_readable(
     trees: Collection[str] = ("/",),
 ) -> None:
     """Raise JailError if the interpreter or its environment is closed to ``uid``."""
+    if uid == 0:
+        return
     for path in (library(), sys.prefix):
-        closed = closed_to(path, uid, groups, trees)
+        closed = _closed_part(_way_to_own(path), uid, groups, trees, lists_count=True)
         if closed is not None:
             raise JailError(
                 f"{path} of this interpreter cannot be read by uid {uid}",

@@ -24,7 +24,6 @@ import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -32,6 +31,7 @@ from donjon.fd import Fd
 from donjon.jail import confined, envoy
 from donjon.jail.confined import Confinement
 from donjon.jail.step import Step
+from donjon.records import dataclass
 
 _KEPT = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT})
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.jail.cgroup_text import number
+from donjon.records import dataclass
 
 CONTROL = "/sys/kernel/mm/ksm"
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail.spec import FileRule, JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 AUTO = "auto"
 _RULES = "landlock"

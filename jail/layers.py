@@ -247,7 +247,7 @@ def _privileges(wish: Wish) -> list[Step]:
                 phase=phase, origin=origin, caps=caps, bounding=bounding, keep=keep
             )
         )
-    if wish.root and who != users.Identity():
+    if wish.root and who != users.NOBODY_ELSE:
         steps.append(
             users.Become(phase=phase, origin=wish.origin("uid", "gid", "add_gids"), identity=who)
         )

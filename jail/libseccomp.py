@@ -11,12 +11,12 @@ import errno
 import functools
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail.seccomp_groups import NUMBERS, Test
+from donjon.records import dataclass
 
 LIBRARY = "libseccomp.so.2"
 _BADARCH, _OPTIMIZE = 2, 8  # enum scmp_filter_attr

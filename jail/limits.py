@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 NAMES = {
     resource.RLIMIT_AS: "bytes of address space",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 from donjon.syscalls import MOUNT_ATTR_NODEV
 
 

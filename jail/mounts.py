@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import oldmounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 ROOT = "root"
 """The name in Context.descriptors of the root that is being put together."""

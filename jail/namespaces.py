@@ -7,8 +7,8 @@ that ``JailSpec`` and ``born_in`` use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import functools
+from collections.abc import Collection, Iterable
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -16,6 +16,7 @@ from donjon.jail import timens
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
 from donjon.netns import naming
+from donjon.records import dataclass
 
 WORDS: dict[str, int] = {
     "fs": syscalls.CLONE_NEWNS,
@@ -40,6 +41,11 @@ NAMESPACES = frozenset({"fs", "ipc", "pid", "uts", "net", "user", "cgroup", "tim
 
 def canonical(words: Iterable[str]) -> frozenset[str]:
     """Return the canonical spelling of ``words``. Raises JailError for an unknown one."""
+    return _canonical(words if isinstance(words, frozenset) else tuple(words))
+
+
+@functools.lru_cache(maxsize=64)
+def _canonical(words: Collection[str]) -> frozenset[str]:
     found = set()
     for word in words:
         name = ALIASES.get(word, word)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
@@ -24,6 +23,7 @@ from donjon.fd import Fd
 from donjon.jail import mounts, namespaces, paths
 from donjon.jail.spec import KeepMount
 from donjon.jail.step import Builtin, Context, Step
+from donjon.records import dataclass
 
 JAIL_PID = "UWSGI_JAIL_PID"
 WORDS = ("uts", "pid", "ipc", "fs")

@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
@@ -32,6 +31,7 @@ from donjon.jail import mounts, oldmounts, paths, reset, rootfs
 from donjon.jail.rootspec import OverlayRoot
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 UPPER, WORK = "upper", "work"
 MEMORY_SIZE = "256m"

@@ -41,6 +41,8 @@ class Phase(enum.Enum):
     AS_USER_ATEXIT = "as-user-atexit"  # in the master, at exit and before a reload; never fatal
     FAULT = "fault"  # in the Emperor, when a vassal met a limit; never fatal
 
+    __hash__ = object.__hash__  # by identity, as they compare; enum's own is a call of Python
+
 
 ORDER: dict[Phase, int] = {phase: index for index, phase in enumerate(Phase)}
 

@@ -18,7 +18,6 @@ phase by phase. Inside a phase the jail's own steps stand around the hooks:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import DonjonError, JailError, reason_of
@@ -37,6 +36,9 @@ from donjon.jail.namespaces import clone_flags, implied_words, late_words
 from donjon.jail.phase import NEVER_FATAL, ON_RELOAD, Phase
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context, Step
+from donjon.records import dataclass
+
+_PHASES = tuple(Phase)
 
 __all__ = ["Plan", "build", "clone_flags", "implied_words", "late_words", "warm"]
 
@@ -131,11 +133,13 @@ def build(
 def _ordered(
     before: dict[Phase, list[Step]], hooks: Sequence[Step], after: dict[Phase, list[Step]]
 ) -> tuple[Step, ...]:
+    written: dict[Phase, list[Step]] = {}
+    for step in hooks:
+        written.setdefault(step.phase, []).append(step)
     steps: list[Step] = []
-    for phase in Phase:
-        steps += before.get(phase, ())
-        steps += (step for step in hooks if step.phase is phase)
-        steps += after.get(phase, ())
+    for phase in _PHASES:
+        for part in (before, written, after):
+            steps += part.get(phase, ())
     return tuple(steps)
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 READ_ONLY = ("sys", "irq", "bus", "fs", "pressure", "sysrq-trigger")
 """Kernel settings, and triggers of pressure: to be read, never written."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.jail import init
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

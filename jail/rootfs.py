@@ -16,7 +16,6 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -24,6 +23,7 @@ from donjon.fd import Fd
 from donjon.jail import hostview, mounts, oldmounts, paths, template
 from donjon.jail.hostview import View
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from donjon.records import dataclass
 
 HOST = "host"
 OVERLAY, IMAGE = "overlay:", "image:"

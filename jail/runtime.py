@@ -16,12 +16,12 @@ import functools
 import os
 import stat
 import sys
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import hostview, interpreter, mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 USR = "/usr"
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import errno
 import functools
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail.seccomp_groups import GROUPS, YOUNGEST, Group
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass, field
 
 if TYPE_CHECKING:
     from donjon.jail.libseccomp import Rule

@@ -15,9 +15,9 @@ import enum
 import errno
 import stat
 import termios
-from dataclasses import dataclass
 
 from donjon import syscalls
+from donjon.records import dataclass
 
 
 class Level(enum.IntEnum):

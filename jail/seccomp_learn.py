@@ -18,7 +18,6 @@ import os
 import select
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from donjon import syscalls
@@ -26,6 +25,7 @@ from donjon.errors import JailError
 from donjon.jail.seccomp_groups import GROUPS, NUMBERS, Level, When
 from donjon.jail.seccomp_profile import Profile
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass, field
 
 PLACE = "/run/donjon/seccomp"
 """Where records lie for which no file was named."""

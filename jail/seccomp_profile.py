@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon.jail.seccomp_groups import FOR_CAPABILITY, GROUPS, Level
+from donjon.records import dataclass
 
 BASES = {"default": Level.DEFAULT, "strict": Level.STRICT, "emperor": Level.DEFAULT}
 """The profiles by name and how far they let through."""

@@ -19,12 +19,12 @@ import socket
 import struct
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 MAGIC = b"uwsgi-setns"
 NAMES = (

@@ -7,12 +7,12 @@ anything of the jail's is looked at. Paths stay as written too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from donjon.jail.freebsd_spec import JailParameter, OldJail
 from donjon.jail.idmap import SIZE, IdMap, IdRange
 from donjon.jail.seccomp_profile import Profile
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.fd import Fd
 from donjon.jail.spec import ResourceLimit
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 LIMITS: dict[str, int] = {
     name.removeprefix("RLIMIT_").lower(): getattr(resource, name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from donjon.jail.phase import Phase
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass, field
 
 
 @dataclass(slots=True)

@@ -9,12 +9,12 @@ has power over that namespace: a jail with a user namespace needs a network name
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import masks, mounts, paths
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 from donjon.syscalls import MOUNT_ATTR_NOEXEC
 
 MASKED = (

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from donjon import syscalls
+from donjon.records import dataclass
 
 REGISTERS = 32
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.fd import Fd
 from donjon.jail import mounts
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

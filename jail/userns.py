@@ -9,7 +9,6 @@ child waits until it was told that they are written, and then becomes uid 0 insi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.errors import JailError, reason_of
@@ -18,6 +17,7 @@ from donjon.jail import idmap, namespaces, timens, users
 from donjon.jail.idmap import Extent, IdMap
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass
 
 _MAX_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 NOBODY = 65534

@@ -11,13 +11,13 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 _NOBODY_HAS = "donjon-name-service"  # so that every service of nsswitch.conf(5) is asked
 _MAX_ID = 0xFFFFFFFE  # -1 means "leave as it is": setresuid(2)
@@ -36,6 +36,10 @@ class Identity:
         uid = os.geteuid() if self.uid is None else self.uid
         gid = os.getegid() if self.gid is None else self.gid
         return uid, frozenset((gid, *(self.groups or ())))
+
+
+NOBODY_ELSE = Identity()
+"""Nothing to become."""
 
 
 def find_user(text: str, origin: Origin = DEFAULT) -> tuple[int, pwd.struct_passwd | None]:

@@ -7,12 +7,12 @@ which is cheap, and does without a stale template; ``refresh()`` before each bir
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
 from donjon.jail import devices, hostview, mounts, oldmounts, rootfs, template
+from donjon.records import replace
 
 
 def prepare() -> None:
@@ -43,7 +43,7 @@ def refresh() -> None:
         return
     number = os.dup2(new.number, old.number, inheritable=False)
     os.close(new.number)
-    template.replace(dataclasses.replace(new, number=number))
+    template.replace(replace(new, number=number))
 
 
 def _make() -> template.Template:

@@ -9,10 +9,10 @@ original does: clients of the original connect to that name and to no other.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 
 from donjon.errors import DonjonError
 from donjon.origin import DEFAULT, Origin
+from donjon.records import dataclass
 
 UNIX_MAX = 102
 """Characters in the name of a unix socket; sun_path has 108 bytes, the original accepts 102."""

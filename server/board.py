@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
+
+from donjon.records import dataclass
 
 HEADER = 64
 CORE = 128

@@ -12,7 +12,8 @@ import contextlib
 import enum
 import os
 import struct
-from dataclasses import dataclass
+
+from donjon.records import dataclass
 
 HEADER = struct.Struct("=BxHIi")
 PIPE_BUF = 4096

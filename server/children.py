@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from donjon import syscalls
+from donjon.records import dataclass
 from donjon.server.loop import Loop
 
 OnExit = Callable[[int], None]

@@ -19,10 +19,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from donjon import log
+from donjon.records import dataclass, field
 from donjon.server import generation
 from donjon.server.board import BANKS, Board, Core, total
 from donjon.server.channel import Channel, Message, Word

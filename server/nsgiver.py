@@ -7,13 +7,13 @@ on. With ``setns-preopen`` the namespaces were opened before privileges were dro
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 
 from donjon import log
 from donjon.errors import DonjonError, reason_of
 from donjon.jail import setns
 from donjon.origin import DEFAULT
+from donjon.records import replace
 from donjon.server.loop import Loop
 from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import Listener, ServerSpec
@@ -47,7 +47,7 @@ class NamespaceGiver:
         origin = spec.origins.get("setns_socket", DEFAULT)
         listener = Listener(spec.setns_socket, "setns", origin)
         mode = _OPEN if self._uids else _CLOSED
-        how = dataclasses.replace(spec, chmod_socket=mode, chown_socket=None, listen=_QUEUE)
+        how = replace(spec, chmod_socket=mode, chown_socket=None, listen=_QUEUE)
         try:
             self._listening = self._sockets.open_one(listener, how)
         except DonjonError as error:

@@ -6,9 +6,9 @@ import contextlib
 import os
 import select
 import signal
-from dataclasses import dataclass
 
 from donjon import syscalls
+from donjon.records import dataclass
 from donjon.server.board import Board
 from donjon.server.channel import Channel, Message, Word
 from donjon.server.link import ToEmperor

@@ -14,12 +14,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError
 from donjon.jail.phase import Phase
+from donjon.records import dataclass
 from donjon.server import loader, procname, uwsgi_module, worker
 from donjon.server.children import Child, Children
 from donjon.server.crew import Crew

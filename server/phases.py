@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from donjon.jail.phase import Phase
+from donjon.records import dataclass
 from donjon.server.spec import ServerSpec, TouchHook
 
 

@@ -18,10 +18,10 @@ import pwd
 import socket
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from donjon import log
 from donjon.errors import reason_of
+from donjon.records import dataclass
 from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.spec import Listener, ServerSpec
 from donjon.server.takeover import OpenListener

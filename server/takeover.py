@@ -7,8 +7,9 @@ heard that the workers accept, and waits. When something happens, this is what i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from donjon.records import dataclass
 
 
 class OpenListener(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from donjon import log, syscalls
 from donjon.errors import reason_of
+from donjon.records import dataclass
 from donjon.server.loop import Loop
 
 MASK = (

@@ -12,10 +12,10 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from donjon import log, syscalls
+from donjon.records import dataclass
 from donjon.server.board import Board, total
 from donjon.server.channel import Channel, Message, Word
 from donjon.server.spec import ServerSpec

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from dataclasses import dataclass
 
-from donjon.config.formats import inifile, jsonfile, tomlfile, xmlfile, yamlfile
+from donjon.config.entry import Entry
 from donjon.config.formats.document import DEFAULT_SECTION, Document, Parser
+from donjon.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: its name as an option (``--ini``), the extensions it goes by, its reader."""
+    """A format: its name as an option (``--ini``) and the extensions it goes by."""
 
     name: str
     extensions: tuple[str, ...]
-    parse: Parser
+
+    def parse(self, document: Document) -> list[Entry] | None:
+        """Return the options of a text; None when it has no such section. Raises ConfigError."""
+        return _reader(self.name)(document)
 
 
-INI = Format("ini", (".ini",), inifile.parse)
-XML = Format("xml", (".xml",), xmlfile.parse)
-YAML = Format("yaml", (".yml", ".yaml"), yamlfile.parse)
-JSON = Format("json", (".js", ".json"), jsonfile.parse)
-TOML = Format("toml", (".toml",), tomlfile.parse)
+@functools.cache
+def _reader(name: str) -> Parser:
+    """Return what reads a format, imported with its first text: most files are of one format."""
+    parse: Parser = importlib.import_module(f"donjon.config.formats.{name}file").parse
+    return parse
+
+
+INI = Format("ini", (".ini",))
+XML = Format("xml", (".xml",))
+YAML = Format("yaml", (".yml", ".yaml"))
+JSON = Format("json", (".js", ".json"))
+TOML = Format("toml", (".toml",))
 
 FORMATS = {format_.name: format_ for format_ in (INI, XML, YAML, JSON, TOML)}
 _BY_EXTENSION = {extension: f for f in FORMATS.values() for extension in f.extensions}
@@ -38,6 +49,8 @@ def preload() -> None:
     """Import what the readers need, before a fork."""
     for name in ("yaml", "defusedxml.ElementTree", "tomllib"):
         importlib.import_module(name)
+    for name in FORMATS:
+        _reader(name)
 
 
 __all__ = ["DEFAULT_SECTION", "FORMATS", "INI", "Document", "Format", "by_extension", "preload"]

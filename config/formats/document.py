@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from donjon.config.entry import Entry
 from donjon.config.limits import MAX_ENTRIES
 from donjon.errors import ConfigError
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 DEFAULT_SECTION = "uwsgi"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from donjon.origin import Origin
+from donjon.records import dataclass
 
 if TYPE_CHECKING:
     from donjon.config.builder import Builder

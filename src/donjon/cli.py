@@ -7,12 +7,10 @@ one line each, and a traceback after it with ``--debug``.
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 
 from donjon import log, verbs
@@ -68,6 +66,8 @@ def dispatch(words: Sequence[str]) -> int:
 
 def _no_verb(word: str) -> DonjonError:
     """Return the error for a bare word that is neither verb nor file."""
+    import difflib  # noqa: PLC0415  (for a mistake alone)
+
     near = difflib.get_close_matches(word, verbs.VERBS, n=1)
     hint = f"did you mean donjon {near[0]}?" if near else "donjon help lists the verbs"
     return DonjonError(f"{word} is no verb and no file", hint=hint)
@@ -76,5 +76,7 @@ def _no_verb(word: str) -> DonjonError:
 def _fail(text: str, status: int) -> int:
     log.write(f"donjon: {text}")
     if log.debugging():
+        import traceback  # noqa: PLC0415  (for a mistake alone)
+
         log.write(traceback.format_exc().rstrip("\n"))
     return status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from donjon.records import dataclass
+
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,12 @@ class Origin:
     source: str
     line: int = 0
     option: str = ""
+
+    def __init__(self, source: str, line: int = 0, option: str = "") -> None:
+        """Written out: there is one for each option of each file."""
+        _set(self, "source", source)
+        _set(self, "line", line)
+        _set(self, "option", option)
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line else self.source

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from donjon.config.evaluate import evaluate
-from donjon.config.immediate import find
+from donjon.config.options import find
 from donjon.config.world import Facts, OpenWorld
 
 pytestmark = pytest.mark.uwsgi

@@ -85,7 +85,7 @@ def test_a_half_written_file_waits_for_its_writer(emperor):
         assert "is being written" in emperor.row("a.ini")["error"]
         file.write("marker = whole\n")
     assert emperor.started("a.ini")["marker"] == "whole"
-    assert emperor.row("a.ini")["error"] == ""
+    wait_for(lambda: emperor.row("a.ini")["error"] == "", "end of the complaint")
 
 
 def test_an_editor_that_saves_by_renaming_does_not_stop_the_vassal(emperor):
@@ -145,6 +145,7 @@ def test_a_bad_vassal_is_throttled_and_delays_nobody(emperor):
 def test_an_exiled_vassal_is_started_by_a_change_only(emperor):
     emperor.start(throttle=1)
     emperor.vassal("a.ini", then="exit 26")
+    emperor.started("a.ini")
     wait_for(lambda: state(emperor, "a.ini") == "waiting", "exile")
     pause(0.3)
     assert len(emperor.record("a.ini")) == 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 
 from donjon import log
 from donjon.config.outline import Outline, drop_point, facts_of, steps_of, touch_steps
@@ -22,6 +21,7 @@ from donjon.instance import envdir, guard
 from donjon.jail.phase import ORDER, Phase
 from donjon.jail.plan import Plan
 from donjon.jail.step import Context
+from donjon.records import replace
 from donjon.server.phases import DropPoint
 from donjon.server.spec import TouchHook
 

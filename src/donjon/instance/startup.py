@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from donjon import log
@@ -31,7 +30,8 @@ from donjon.jail import idgrant, setns, userns
 from donjon.jail.phase import Phase
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
-from donjon.server import environment, generation, master, pidfiles
+from donjon.records import dataclass, replace
+from donjon.server import environment, generation, pidfiles
 from donjon.server.board import Board
 from donjon.server.channel import Channel
 from donjon.server.link import EmperorLink
@@ -137,6 +137,8 @@ class _Start:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
+        if not self._is_bare_emperor():
+            _provide()
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
         sockets = Sockets()
@@ -172,6 +174,13 @@ class _Start:
         link = EmperorLink(self.birth.emperor_fd)
         ready = Ready(-1 if under_way.loaded else self.birth.error_fd)
         return self._go_on(moments, spec, sockets, link, ready, under_way=under_way)
+
+    def _is_bare_emperor(self) -> bool:
+        """Whether this is an Emperor that serves nothing itself and asked for no walls."""
+        launch = self.launch
+        bare = launch.jail == JailSpec(keep_root=True, origins=launch.jail.origins)
+        alone = launch.emperor is not None and not _serves(launch.server)
+        return alone and bare and not launch.hooks
 
     def _set_up(
         self, moments: InstancePhases, spec: ServerSpec, sockets: Sockets, context: Context
@@ -253,10 +262,12 @@ class _Start:
         companions: list[tuple[str, Callable[[], int]]] = []
         if self.launch.emperor is not None:
             be_emperor = self._emperor(self.launch.emperor, moments)
-            if not (spec.listeners or spec.http_routers or spec.master):
+            if not _serves(spec):
                 ready()
                 return _alone(be_emperor, moments)
             companions.append(("uWSGI Emperor", be_emperor))
+        from donjon.server import master  # noqa: PLC0415  (here since ``_provide``)
+
         return master.run(
             spec,
             moments,
@@ -317,6 +328,18 @@ def _be_worker(
             die_with_parent=True,
         )
     )
+
+
+def _serves(spec: ServerSpec) -> bool:
+    """Whether there is a master with something to do."""
+    return bool(spec.listeners or spec.http_routers or spec.master)
+
+
+def _provide() -> None:
+    """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
+    from donjon.emperor import provisions  # noqa: PLC0415
+
+    provisions.provide()
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:

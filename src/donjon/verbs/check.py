@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from donjon.config import launch as config_launch
 from donjon.config import options
@@ -20,6 +19,7 @@ from donjon.hooks.runner import HookStep
 from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
+from donjon.records import dataclass
 from donjon.verbs import applications, arguments, reading, text
 
 EXTENSIONS = (".ini", ".xml", ".yaml", ".yml", ".json", ".js", ".toml")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from dataclasses import dataclass
+
+from donjon.records import dataclass
 
 DENIED = (os.strerror(errno.EPERM), os.strerror(errno.EACCES))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
@@ -14,6 +13,7 @@ from donjon.emperor import client, plans
 from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
+from donjon.records import replace
 from donjon.verbs import arguments, reading, text
 
 

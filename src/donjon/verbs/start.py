@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from donjon import instance, log
 from donjon.config import launch as config_launch
@@ -16,7 +15,7 @@ from donjon.config.spec import Launch
 from donjon.config.world import COMPATIBLE_VERSION, OpenWorld
 from donjon.errors import ConfigError, UsageError
 from donjon.instance.fallback import EMPEROR_FD, Fallback
-from donjon.verbs import about, pidfile
+from donjon.records import dataclass, field
 
 USAGE = {
     "run": "usage: donjon run FILE [--OPTION [VALUE]]...",
@@ -102,6 +101,10 @@ def _change_environment(evaluation: Evaluation) -> None:
 
 def _act(evaluation: Evaluation) -> int | None:
     """Print what was asked for; return the status to end with, or None to go on."""
+    if not evaluation.actions:
+        return None
+    from donjon.verbs import pidfile  # noqa: PLC0415  (most starts only start)
+
     for action in evaluation.actions:
         if action.kind == "exit":
             return int(action.text or 1)
@@ -123,12 +126,24 @@ def _print_config(evaluation: Evaluation, _: Action) -> None:
     log.write(show_config(evaluation).rstrip("\n"))
 
 
+def _print_help(_evaluation: Evaluation, _action: Action) -> None:
+    from donjon.verbs import about  # noqa: PLC0415  (most starts only start)
+
+    print(about.flags_help(), end="")
+
+
+def _print_names(_evaluation: Evaluation, _action: Action) -> None:
+    from donjon.verbs import about  # noqa: PLC0415  (most starts only start)
+
+    print(about.names(), end="")
+
+
 _PRINT: dict[str, Callable[[Evaluation, Action], None]] = {
     "print": _print_text,
     "get": _print_text,
     "show-config": _print_config,
     "version": lambda _evaluation, _action: print(COMPATIBLE_VERSION),
-    "help": lambda _evaluation, _action: print(about.flags_help(), end=""),
-    "dump-options": lambda _evaluation, _action: print(about.names(), end=""),
+    "help": _print_help,
+    "dump-options": _print_names,
 }
 _LAST = frozenset({"version", "help", "dump-options"})

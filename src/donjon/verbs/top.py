@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from donjon.emperor import client
+from donjon.records import dataclass
 from donjon.verbs import arguments, text
 
 HEAD = ("NAME", "CPU%", "MEMORY", "PROCESSES", "PID", "STATE")

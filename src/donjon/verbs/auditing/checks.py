@@ -7,9 +7,10 @@ A weight says how much a jail is worth less without: 10 is a wall whose absence 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from donjon.jail import capabilities
+from donjon.records import dataclass
 from donjon.verbs.auditing.facts import Facts, Mount
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from donjon.errors import DonjonError
+from donjon.records import dataclass
 
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")
 _SETS = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")

@@ -15,13 +15,13 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from donjon import syscalls
 from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.jail import capabilities, seccomp, seccomp_profile, users
+from donjon.records import dataclass
 from donjon.verbs.auditing.checks import Verdict
 from donjon.verbs.auditing.facts import Facts, Process, facts_of
 
