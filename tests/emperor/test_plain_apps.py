@@ -130,6 +130,22 @@ def test_an_application_is_told_the_same_and_what_it_prints_is_seen(puppets):
     assert is_quiet(puppets.master("puppet-plain"))
 
 
+def test_a_process_of_the_application_knows_its_master_too(puppets):
+    code = """
+import os
+reader, writer = os.pipe()
+if os.fork() == 0:
+    import uwsgi
+    os.write(writer, str(uwsgi.masterpid()).encode())
+    os._exit(0)
+os.wait()
+result = int(os.read(reader, 9))
+"""
+    for kind in ("plain", "other"):
+        puppets.born(f"puppet-{kind}")
+        assert puppets.do(f"puppet-{kind}", code) == 1
+
+
 def test_what_an_application_changed_is_so_in_the_next_worker_too(puppets):
     for kind in ("plain", "other"):
         master = puppets.born(f"puppet-{kind}")
