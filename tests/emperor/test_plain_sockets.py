@@ -63,6 +63,7 @@ REFUSED = {
     "no-host": ("no-such-host.invalid:8099", ""),
     "second": ("%(place)s/sockets/first\nhttp-socket = %(place)s/closed/s", "uid = 20001\n"),
     "chdir": ("%(place)s/sockets/c", "chdir = /no/such/place\n"),
+    "as": ("%(place)s/sockets/n", "limit-as = 10\n"),
     "nproc": ("%(place)s/sockets/n", "uid = 20077\nlimit-nproc = 1\n"),
     "user": ("%(place)s/sockets/u", "uid = no-such-user\n"),
 }
