@@ -67,8 +67,8 @@ def test_an_application_that_cannot_load_is_an_error_page(host, name):
     answers = [wait_for(lambda kind=kind: page(kind), "a page") for kind in ("plain", "other")]
     assert answers[0] == answers[1]
     assert answers[0].startswith(b"HTTP/1.0 500 ")
-    assert is_quiet(host.master(f"{name}-plain"))
-    assert not is_quiet(host.master(f"{name}-other"))
+    assert is_quiet(host.known(f"{name}-plain"))
+    assert not is_quiet(host.known(f"{name}-other"))
 
 
 @pytest.mark.parametrize("name", [*LEAVING, *(f"need-{name}" for name in BROKEN)])

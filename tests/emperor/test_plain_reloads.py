@@ -82,7 +82,7 @@ def test_a_reload_that_comes_while_the_application_loads_is_done_after_it(host, 
         "wsgi-file = slow.py\nuid = 20001\n"
     )
     host.write(name, lines)
-    master = wait_for(lambda: max(host.master(name), 0), "a pid")
+    master = host.known(name)
     old = wait_for(lambda: worker(master), "a worker")
     if how != "signal":
         touch(host, name, 7)
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_while_it_loads_ends_the_vassal_which_comes_agai
         "wsgi-file = slow.py\nuid = 20001\n"
     )
     host.write("hit", lines)
-    master = wait_for(lambda: max(host.master("hit"), 0), "a pid")
+    master = host.known("hit")
     os.kill(wait_for(lambda: worker(master), "a worker"), signal.SIGKILL)
     wait_for(lambda: host.master("hit") not in (-1, master), "another master")
     assert is_quiet(host.born("hit"))
