@@ -27,9 +27,15 @@ def go_on(what: int, entry: Entry) -> NoReturn:
         fds = [row[0] for row in _birth.listeners()]
         _, writer = _birth.channel()
         board = _birth.board()
+        master = os.getppid()  # the application may ask in a process that it forked
         generation.live(
             lambda: plain.work(
-                told, _life, fds=fds, writer=writer, emperor_fd=EMPEROR_FD, board=board
+                told,
+                lambda: _life(master),
+                fds=fds,
+                writer=writer,
+                emperor_fd=EMPEROR_FD,
+                board=board,
             )
         )
     try:
@@ -47,11 +53,11 @@ def _order_of_ours() -> Birth:
     return birth
 
 
-def _life() -> Life:
+def _life(master: int) -> Life:
     spec = _order_of_ours().launch.server
     board = Board(spec.processes, spec.threads, _birth.board())
     channel = Channel(_birth.channel())
-    return Life(spec, os.getppid(), board, channel, slot=plain.FIRST)
+    return Life(spec, master, board, channel, slot=plain.FIRST)
 
 
 def _listeners() -> tuple[OpenListener, ...]:

@@ -149,7 +149,7 @@ bind_file(int fd, const struct listening *wanted, const char *path, const struct
     return wanted->mode >= 0 ? chmod(path, (mode_t)wanted->mode) : 0;
 }
 
-/* Show PATH as the log does: absolute, control characters left out. */
+/* Say what is bound; flat.py lets no name through that cannot be printed. */
 static void
 announce(size_t index, const struct listening *wanted, const char *bytes, int fd)
 {

@@ -150,9 +150,13 @@ share_board(struct birth *birth)
 static enum outcome
 abdicate(struct birth *birth)
 {
-    close(birth->sitter.channel[0]);
-    close(birth->sitter.channel[1]);
-    (void)munmap(birth->board, birth->board_size);
+    if (birth->sitter.channel[1] > 0) {
+        close(birth->sitter.channel[0]);
+        close(birth->sitter.channel[1]);
+    }
+    if (birth->board != NULL) {
+        (void)munmap(birth->board, birth->board_size);
+    }
     sitter_default_signals();
     close_listeners(&birth->newborn);
     birth->resume = birth->newborn.serve.resume;
@@ -170,7 +174,7 @@ reign(struct birth *birth)
     sitter->wanted = birth->newborn.head.workers;
     sitter->threads = birth->newborn.head.threads;
     if (share_board(birth) < 0 || sitter_begin(sitter) < 0) {
-        give_up("the line to the workers");
+        return abdicate(birth);
     }
     int in_master = sitter_fork(sitter);
     if (in_master < 0) {

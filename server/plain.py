@@ -8,6 +8,7 @@ whoever read the configuration (``tell``), in values that marshal knows.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import marshal
 import os
@@ -114,7 +115,8 @@ def work(
     gc.freeze()
 
     def say(word: Word) -> None:
-        os.write(writer, pack(word, FIRST, FIRST, pid))
+        with contextlib.suppress(OSError):  # as Channel.send: the application may have closed it
+            os.write(writer, pack(word, FIRST, FIRST, pid))
 
     os.write(emperor_fd, _SPAWNED)
     say(_LOADED)

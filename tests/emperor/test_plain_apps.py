@@ -67,8 +67,8 @@ def test_an_application_that_cannot_load_is_an_error_page(host, name):
     answers = [wait_for(lambda kind=kind: page(kind), "a page") for kind in ("plain", "other")]
     assert answers[0] == answers[1]
     assert answers[0].startswith(b"HTTP/1.0 500 ")
-    assert is_quiet(host.master(f"{name}-plain"))
-    assert not is_quiet(host.master(f"{name}-other"))
+    assert is_quiet(host.known(f"{name}-plain"))
+    assert not is_quiet(host.known(f"{name}-other"))
 
 
 @pytest.mark.parametrize("name", [*LEAVING, *(f"need-{name}" for name in BROKEN)])
@@ -128,6 +128,22 @@ def test_an_application_is_told_the_same_and_what_it_prints_is_seen(puppets):
     puppets.said("to stdout at import", 2)
     puppets.said("to stderr at import", 2)
     assert is_quiet(puppets.master("puppet-plain"))
+
+
+def test_a_process_of_the_application_knows_its_master_too(puppets):
+    code = """
+import os
+reader, writer = os.pipe()
+if os.fork() == 0:
+    import uwsgi
+    os.write(writer, str(uwsgi.masterpid()).encode())
+    os._exit(0)
+os.wait()
+result = int(os.read(reader, 9))
+"""
+    for kind in ("plain", "other"):
+        puppets.born(f"puppet-{kind}")
+        assert puppets.do(f"puppet-{kind}", code) == 1
 
 
 def test_what_an_application_changed_is_so_in_the_next_worker_too(puppets):

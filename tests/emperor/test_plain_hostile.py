@@ -155,7 +155,7 @@ def test_orphans_are_reaped_by_a_master_that_goes_on_waiting(host):
     master = vassal(host, "orphans")
     code = """
 import os
-for _ in range(20):
+for _ in range(8):
     if os.fork() == 0:
         for _ in range(3):
             if os.fork() == 0:
@@ -170,10 +170,12 @@ for _ in range(20):
 
 
 def test_an_application_that_closes_the_line_to_its_master_goes_on(host):
-    master = vassal(host, "closed")
-    number = send_packets(host, "closed", [])
+    master = vassal(host, "closed", "max-requests = 4\nmin-worker-lifetime = 0\n")
+    number, old = send_packets(host, "closed", []), worker(master)
     host.do("closed", f"import os; os.close({number})")
-    host.do("closed")
+    for _ in range(5):
+        host.do("closed")
+    assert children(master) == [old], "it cannot even ask for its replacement"
     ends(host, "closed", master)
 
 

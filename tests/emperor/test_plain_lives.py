@@ -151,7 +151,7 @@ def test_a_signal_in_the_moment_of_birth_never_leaves_a_deaf_vassal(host, number
     for round_number in range(5):
         name = f"early-{number.lower()}-{round_number}"
         host.vassal(name, "uid = 20001\n")
-        master = wait_for(lambda name=name: max(host.master(name), 0), "a pid")
+        master = host.known(name)
         os.kill(master, getattr(signal, number))
         wait_for(
             lambda n=name, m=master: not alive(m) or host.do(n, "result = 1"), "end or answer"

@@ -63,6 +63,7 @@ REFUSED = {
     "no-host": ("no-such-host.invalid:8099", ""),
     "second": ("%(place)s/sockets/first\nhttp-socket = %(place)s/closed/s", "uid = 20001\n"),
     "chdir": ("%(place)s/sockets/c", "chdir = /no/such/place\n"),
+    "as": ("%(place)s/sockets/n", "limit-as = 10\n"),
     "nproc": ("%(place)s/sockets/n", "uid = 20077\nlimit-nproc = 1\n"),
     "user": ("%(place)s/sockets/u", "uid = no-such-user\n"),
 }
@@ -117,7 +118,7 @@ def test_an_abstract_name_is_the_originals(host):
         name = f"donjon-{os.getpid()}-{plain}"
         write(host, f"abstract-{plain}", f"@{name}", "uid = 20001\n", plain=plain)
         wait_for(lambda n=name: receive(f"\0{n}\0", HTTP), "an answer")
-        assert is_quiet(host.master(f"abstract-{plain}")) is plain
+        assert is_quiet(host.known(f"abstract-{plain}")) is plain
         remove(host, f"abstract-{plain}")
 
 
@@ -133,7 +134,7 @@ def test_tcp_is_served_by_a_plain_vassal(host, family):
     with socket.create_connection((bare, port)) as client:
         client.sendall(HTTP)
         assert b" 200 " in client.recv(100)
-    assert is_quiet(host.master(name))
+    assert is_quiet(host.known(name))
     remove(host, name)
     write(host, name, address, "uid = 20001\n")
     wait_for(lambda: listens((bare, port)), "the same port again")
@@ -144,7 +145,7 @@ def test_two_vassals_share_a_port_only_if_both_say_so(host):
     port = free_port()
     for name in ("one", "two"):
         write(host, f"port-{name}", f"127.0.0.1:{port}", "reuse-port = true\n")
-        wait_for(lambda name=name: is_quiet(host.master(f"port-{name}")), "a master")
+        wait_for(lambda name=name: is_quiet(host.known(f"port-{name}")), "a master")
     wait_for(
         lambda: all(row["ready"] for row in host.stats()["vassals"] if "port-" in row["id"]),
         "both",
@@ -186,7 +187,7 @@ def test_a_stale_socket_is_replaced_and_a_relative_one_found_again(host):
         stale.bind(str(path))
     write(host, "stale", "sockets/stale", "vacuum = true\n")
     wait_for(lambda: receive(path, HTTP), "an answer")
-    assert is_quiet(host.master("stale"))
+    assert is_quiet(host.known("stale"))
     remove(host, "stale")
     assert not path.exists()
 

@@ -59,7 +59,11 @@ class Births(Host):
             wait_for(lambda: self.do(name) is None, f"answer of {name}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()[-3000:]}") from None
-        return self.master(name)
+        return self.known(name)
+
+    def known(self, name: str) -> int:
+        """Wait until the Emperor knows the pid of vassal NAME, which may serve before."""
+        return int(wait_for(lambda: max(self.master(name), 0), f"pid of {name}"))
 
     def said(self, text: str, count: int = 1) -> None:
         """Wait until the log has TEXT so often."""
