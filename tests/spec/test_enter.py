@@ -13,6 +13,7 @@ from typing import ClassVar
 import hosting
 import pytest
 
+from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import confinement, join
 from donjon.jail.phase import Phase
@@ -387,6 +388,30 @@ def test_entries_leave_no_process_mount_or_group(entering):
         assert entering.run("shop", "true").returncode == 0
     assert json.dumps(sorted(hosting.descendants(entering.host.pid))) == before
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_a_filter_of_system_calls_that_no_wall_brings_is_a_refusal():
+    """Who cannot be as confined as the jail does not enter it."""
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready)
+        syscalls.prctl(syscalls.PR_SET_SECCOMP, 1)  # SECCOMP_MODE_STRICT: read and write only
+        os.write(tell, b"x")
+        while True:
+            os.write(tell, b"x")  # until the pipe is full
+    try:
+        os.read(ready, 1)
+        door = join.Door(pid=pid, start=confinement.started(pid))
+        assert joined(door, ["echo", "in"]) == (
+            99,
+            "cannot join the jail: no wall of its plan filters system calls, as it does",
+        )
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(tell)
 
 
 SPY = """
