@@ -1,4 +1,7 @@
-"""Actions that wait until something exists, as long as ``wait-for-…-timeout`` says."""
+"""Actions that wait until something exists, as long as ``wait-for-…-timeout`` says.
+
+A child looks for paths: a look at a file system whose server hangs does not return.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,28 @@ from collections.abc import Callable
 
 from donjon import log
 from donjon.hooks.action import ActionError, Scene, Words
-from donjon.jail import mountcheck
+from donjon.jail import bounded, mountcheck
 
 _PAUSE = 0.05  # seconds between two looks
+_SLACK = 1.0  # seconds that a last look may take
 
 
 def wait_for_fs(args: Words, scene: Scene) -> None:
     """wait_for_fs PATH: anything of that name."""
-    _wait(args[0], "", lambda: os.path.exists(args[0]), scene.facts.wait_for_fs_timeout)
+    timeout = scene.facts.wait_for_fs_timeout
+    _wait_for_path(args[0], "", lambda: os.path.exists(args[0]), timeout)
 
 
 def wait_for_file(args: Words, scene: Scene) -> None:
     """wait_for_file PATH: a regular file."""
-    _wait(args[0], "file ", lambda: _is(args[0], stat.S_ISREG), scene.facts.wait_for_fs_timeout)
+    timeout = scene.facts.wait_for_fs_timeout
+    _wait_for_path(args[0], "file ", lambda: _is(args[0], stat.S_ISREG), timeout)
 
 
 def wait_for_directory(args: Words, scene: Scene) -> None:
     """wait_for_dir PATH: a directory."""
     timeout = scene.facts.wait_for_fs_timeout
-    _wait(args[0], "directory ", lambda: _is(args[0], stat.S_ISDIR), timeout)
+    _wait_for_path(args[0], "directory ", lambda: _is(args[0], stat.S_ISDIR), timeout)
 
 
 def wait_for_socket(args: Words, scene: Scene) -> None:
@@ -42,6 +48,23 @@ def check_mountpoint(args: Words, _scene: Scene) -> None:
     fault = mountcheck.fault_of(args[0])
     if fault:
         raise ActionError(f"{args[0]}: {fault}")
+
+
+def _wait_for_path(name: str, kind: str, there: Callable[[], bool], timeout: float) -> None:
+    told = bounded.ask(lambda: _outcome(name, kind, there, timeout), timeout + _SLACK)
+    if told is None:
+        told = f"{kind}{name} was not there within {timeout:g} seconds"
+    if told:
+        raise ActionError(told)
+
+
+def _outcome(name: str, kind: str, there: Callable[[], bool], timeout: float) -> str:
+    """Wait; return why in vain, "" if not."""
+    try:
+        _wait(name, kind, there, timeout)
+    except ActionError as error:
+        return str(error)
+    return ""
 
 
 def _wait(name: str, kind: str, there: Callable[[], bool], timeout: float) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from donjon import syscalls
-from donjon.errors import DonjonError, reason_of
+from donjon.errors import DonjonError, JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import capabilities, descriptors, init, users
 from donjon.jail.confined import Confinement
@@ -39,9 +39,11 @@ class Errand:
 class Opened:
     """What is opened before the first step, because later it could not be found.
 
-    The pipe carries one line if the command did not begin.
+    The pipe carries one line if the command did not begin. ``filtered`` is whether the process of
+    the jail has a filter of system calls: its program cannot be read, so a wall must bring it.
     """
 
+    filtered: bool = False
     pidfd: Fd | None = None
     root: Fd | None = None
     cgroups: list[Fd] = field(default_factory=list)
@@ -54,6 +56,9 @@ class Opened:
         self.root = Fd(os.open(f"/proc/{pid}/root", flags))
         for path in facts.cgroups:
             self.cgroups.append(Fd(os.open(path, os.O_WRONLY | os.O_CLOEXEC)))
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
+            modes = [line.split()[1] for line in status if line.startswith("Seccomp:")]
+        self.filtered = bool(modes) and modes[0] != "0"
         self.reader, self.writer = (Fd(number) for number in os.pipe2(os.O_CLOEXEC))
 
     def _inside(self) -> list[Fd]:
@@ -209,6 +214,7 @@ def _newcomer(envoy: Fd, facts: Confinement, opened: Opened, errand: Errand) -> 
         for words, act in (
             ("take its limits", lambda: _take_limits(facts)),
             ("raise its walls", lambda: _raise_walls(facts, errand.walls)),
+            ("have its filter of system calls", lambda: _check_filter(opened)),
         ):
             _try(opened, words, act)
         _execute(facts, opened, errand)
@@ -225,8 +231,23 @@ def _take_limits(facts: Confinement) -> None:
 def _raise_walls(facts: Confinement, walls: Sequence[Step]) -> None:
     if facts.no_new_privs:
         syscalls.set_no_new_privs()
+    context = Context()
     for step in walls:
-        step.execute(Context())
+        step.execute(context)
+
+
+def _check_filter(opened: Opened) -> None:
+    """Refuse to be less confined than the jail. A filter that forbids the question is one."""
+    if not opened.filtered:
+        return
+    try:
+        mode = syscalls.prctl(syscalls.PR_GET_SECCOMP)
+    except OSError:
+        return
+    if not mode:
+        raise JailError(
+            "cannot join the jail", reason="no wall of its plan filters system calls, as it does"
+        )
 
 
 def _execute(facts: Confinement, opened: Opened, errand: Errand) -> None:

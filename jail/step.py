@@ -60,7 +60,7 @@ class Builtin:
 
     ``at_join`` steps are repeated by who joins the running jail (``join``), as its user and just
     before the first foreign instruction: walls that cannot be read off a process of the jail.
-    There ``execute`` can import nothing any more, and gets an empty Context.
+    There ``execute`` can import nothing any more, and their Context is new.
     """
 
     at_join: ClassVar[bool] = False

@@ -13,8 +13,10 @@ import pytest
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.hooks import waits
-from donjon.hooks.action import ActionError
+from donjon.hooks.action import ActionError, Facts, Scene
 from donjon.jail import bounded, gates, mountcheck
+from donjon.jail.phase import Phase
+from donjon.jail.step import Context
 
 SERVER = Path(__file__).parents[1] / "support" / "little_fuse.py"
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs /dev/fuse")
@@ -85,6 +87,15 @@ class TestFuse:
         with pytest.raises(JailError, match=r"app: it is not there after 0\.2 seconds"):
             gates.wait_for(kind, path, 0.2)
         assert time.monotonic() - start < 4
+
+    @pytest.mark.parametrize("action", [waits.wait_for_fs, waits.wait_for_directory])
+    def test_hook_actions_that_wait_give_up_in_time(self, fuse, action):
+        path, server = fuse
+        scene = Scene(Phase.AS_ROOT, Facts(wait_for_fs_timeout=0.2), Context())
+        action((path,), scene)
+        hang(server)
+        with pytest.raises(ActionError, match=r"app was not there within 0\.2 seconds"):
+            action((path,), scene)
 
     def test_the_hook_action_fails_and_does_not_hang(self, fuse, monkeypatch):
         path, server = fuse

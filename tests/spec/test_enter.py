@@ -13,6 +13,7 @@ from typing import ClassVar
 import hosting
 import pytest
 
+from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import confined, join
 from donjon.jail.phase import Phase
@@ -387,3 +388,91 @@ def test_entries_leave_no_process_mount_or_group(entering):
         assert entering.run("shop", "true").returncode == 0
     assert json.dumps(sorted(hosting.descendants(entering.host.pid))) == before
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_a_filter_of_system_calls_that_no_wall_brings_is_a_refusal():
+    """Who cannot be as confined as the jail does not enter it."""
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready)
+        syscalls.prctl(syscalls.PR_SET_SECCOMP, 1)  # SECCOMP_MODE_STRICT: read and write only
+        os.write(tell, b"x")
+        while True:
+            os.write(tell, b"x")  # until the pipe is full
+    try:
+        os.read(ready, 1)
+        door = join.Door(pid=pid, start=confinement.started(pid))
+        assert joined(door, ["echo", "in"]) == (
+            99,
+            "cannot join the jail: no wall of its plan filters system calls, as it does",
+        )
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(tell)
+
+
+SPY = """
+import os, sys, time
+known = set(filter(str.isdigit, os.listdir("/proc")))
+out = open(sys.argv[1], "w", buffering=1)
+seen = looks = 0
+while not os.path.exists(sys.argv[1] + ".end"):
+    for pid in set(filter(str.isdigit, os.listdir("/proc"))) - known:
+        seen += 1
+        for name in ("exe", "cwd", "root"):
+            try:
+                where = os.readlink(f"/proc/{pid}/{name}")
+            except OSError:
+                continue
+            if "python" in where:
+                out.write(f"leak {name} {where}\\n")
+        for name in ("maps", "environ", "mem", "fd"):
+            try:
+                if name == "fd":
+                    high = [n for n in os.listdir(f"/proc/{pid}/fd") if int(n) > 2]
+                    ends = [os.readlink(f"/proc/{pid}/fd/{n}") for n in high]
+                    alien = [end for end in ends if not end.startswith(("/usr/", "/etc/"))]
+                    what = f"python {alien}" if alien else ""
+                elif name == "mem":
+                    os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                    what = os.readlink(f"/proc/{pid}/exe")
+                else:
+                    what = open(f"/proc/{pid}/{name}").read()
+            except OSError:
+                continue
+            looks += 1
+            if "python" in what or "SECRET" in what:
+                out.write(f"leak {name} {what[:80]!r}\\n")
+out.write(f"seen {seen}\\n")
+os.rename(sys.argv[1], sys.argv[1] + ".done")
+"""
+
+
+@pytest.mark.parametrize("clone", [f"{FIVE},user", FIVE])
+def test_nothing_of_the_jail_can_look_into_who_comes_before_he_runs_the_command(
+    entering, clone, monkeypatch
+):
+    """Security case 5, CVE-2016-9962: root of the jail spins on /proc while root enters."""
+    host = entering.host
+    monkeypatch.setenv("SECRET", "SECRET")
+    (host.place / "spy.py").write_text(SPY)
+    out = host.place / "sockets" / "spy"
+    host.vassal(
+        "shop",
+        f"rootfs = host\nbind = {host.place}/sockets\n"
+        f"exec-as-user = {sys.executable} {host.place}/spy.py {out} &\n",
+    )
+    entering.start(f"emperor-use-clone = {clone}\n")
+    host.answer("shop")
+    hosting.wait_for(out.exists, "the spy")
+    for _ in range(25):
+        assert entering.run("shop", "true").returncode == 0
+    (host.place / "sockets" / "spy.end").write_text("")
+    done = host.place / "sockets" / "spy.done"
+    lines = hosting.wait_for(lambda: done.exists() and done.read_text().splitlines(), "its end")
+    leaks, seen = lines[:-1], int(lines[-1].split()[1])
+    assert leaks == []
+    assert seen > 0, "it saw who came"

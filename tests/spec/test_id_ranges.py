@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -142,9 +143,8 @@ def test_an_instance_without_an_emperor_gets_ids_too(host):
         assert hosting.status(instance.pid)["Uid"].split() == [str(FIRST + 33)] * 4
         assert (host.place / "ids").read_text().splitlines()[1] == f"{FIRST} 65536 {config}"
     finally:
-        instance.terminate()
-        instance.kill()
-        instance.wait()
+        instance.send_signal(signal.SIGINT)
+        assert instance.wait(30) == 0
 
 
 def test_a_vassal_that_is_executed_finds_itself_among_its_ids(host):

@@ -24,7 +24,8 @@ def shop(host):
     app.mkdir()
     up = host.place / "sockets" / "up"
     mount = (
-        f"{sys.executable} {SERVER} {app} > {up} 2>&1 & until grep -q up {up}; do sleep 0.02; done"
+        f"rm -f {up}; {sys.executable} {SERVER} {app} > {up} 2>&1 & "
+        f"until grep -qs up {up}; do sleep 0.02; done"
     )
     host.vassal("shop", f"hook-as-root = exec:{mount}\nmountpoint-check = {app}\n")
     host.start("emperor-use-clone = fs,pid\n")
