@@ -12,6 +12,7 @@ what remains.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -132,7 +133,8 @@ def settle(order: Order, named: dict[str, list[int]]) -> None:
         wait_for_maps(fd)
     if order.birth is not None:
         change_environment(order.birth.environment)
-        syscalls.set_cmdline([os.fsencode(word) for word in order.birth.argv])
+        with contextlib.suppress(OSError):  # a kernel without CONFIG_CHECKPOINT_RESTORE
+            syscalls.set_cmdline([os.fsencode(word) for word in order.birth.argv])
     if order.cap is not None:
         bound_capabilities(order.cap)
     drop(order)

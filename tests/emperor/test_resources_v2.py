@@ -1,0 +1,139 @@
+"""Plans and faults on a host whose controllers are of version 2."""
+
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import hosting
+import pytest
+
+from donjon.jail import cgroup_layout
+
+LAYOUT = cgroup_layout.look()
+NUMBERS = itertools.count()
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not {"cpu", "memory", "pids"} <= LAYOUT.controllers, reason="controllers are of version 1"
+    ),
+]
+APP = """
+import os
+kept = []
+def application(environ, start_response):
+    text = "well"
+    if environ["PATH_INFO"] == "/eat":
+        kept.append(bytearray(b"x") * (200 << 20))
+    elif environ["PATH_INFO"] == "/fork":
+        refused, pids = 0, []
+        for _ in range(20):
+            try:
+                pid = os.fork()
+            except BlockingIOError:
+                refused += 1
+                continue
+            if pid == 0:
+                os.read(0, 1)
+                os._exit(0)
+            pids.append(pid)
+        for pid in pids:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        text = str(refused)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]
+"""
+
+
+@pytest.fixture
+def base():
+    name = f"donjon-v2-{os.getpid()}-{next(NUMBERS)}"
+    yield name
+    assert not Path(LAYOUT.unified, name).exists()
+
+
+@pytest.fixture
+def host(base):
+    one = hosting.Host(Path(f"/tmp/{base}"))
+    (one.place / "app.py").write_text(APP)
+    yield one
+    one.close()
+
+
+def start(host, base, plan):
+    host.start(
+        f"plan-cgroup = {base}\nemperor-control = {host.place}/control\nplan-assign = * all\n"
+        f"[plan:all]\n{plan}"
+    )
+
+
+def get(host, name, target):
+    answer = hosting.receive(host.sock(name), f"GET {target} HTTP/1.0\r\n\r\n".encode())
+    return answer.partition(b"\r\n\r\n")[2].decode()
+
+
+def well(host, name):
+    try:
+        return hosting.wait_for(lambda: get(host, name, "/") == "well", f"answer of {name}", 30)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; log:\n{host.log()[-3000:]}") from None
+
+
+def row(host, name):
+    return next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
+
+
+def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
+    host.vassal("shop", "")
+    plan = "cpu-weight = 400\ncpu-max = 150%\nmemory-high = 200M\nmemory-max = 256M\npids = 64\n"
+    start(host, base, plan)
+    well(host, "shop")
+    group = Path(LAYOUT.unified, base, "shop.ini")
+    files = {"cpu.weight": "400", "cpu.max": "150000 100000", "pids.max": "64",
+             "memory.high": str(200 << 20), "memory.max": str(256 << 20)}  # fmt: skip
+    assert {name: (group / name).read_text().strip() for name in files} == files
+    master = row(host, "shop")["pid"]
+    assert str(master) in (group / "cgroup.procs").read_text().split()
+    done = subprocess.run(
+        [*hosting.DONJON, "plans", "--json", "--control", str(host.place / "control")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (shop,) = json.loads(done.stdout)
+    assert (shop["use"]["memory_max"], shop["use"]["cpu_percent"]) == (256 << 20, 150.0)
+    assert 0 < shop["use"]["memory"] < 256 << 20
+    emperor = host.place / "emperor.ini"
+    emperor.write_text(
+        emperor.read_text().replace("memory-high = 200M\n", "").replace("150%", "50%")
+    )
+    hosting.wait_for(
+        lambda: (group / "cpu.max").read_text() == "50000 100000\n", "the changed ceiling", 30
+    )
+    assert (group / "memory.high").read_text() == "max\n"
+    assert row(host, "shop")["pid"] == master
+
+
+def test_the_kernel_tells_of_memory_and_the_neighbour_lives(host, base):
+    for name in ("greedy", "modest"):
+        host.vassal(name, "")
+    start(host, base, "memory-max = 96M\n")
+    for name in ("greedy", "modest"):
+        well(host, name)
+    neighbours = hosting.descendants(row(host, "modest")["pid"])
+    assert get(host, "greedy", "/eat") == ""
+    hosting.wait_for(lambda: row(host, "greedy")["faults"].get("oom"), "the count", 30)
+    assert row(host, "modest")["faults"].get("oom") is None
+    assert hosting.descendants(row(host, "modest")["pid"]) == neighbours
+    well(host, "greedy")
+
+
+def test_the_kernel_tells_of_refused_forks(host, base):
+    host.vassal("shop", "")
+    start(host, base, "pids = 12\n")
+    well(host, "shop")
+    refused = int(get(host, "shop", "/fork"))
+    assert refused >= 8
+    hosting.wait_for(lambda: row(host, "shop")["faults"].get("pids") == refused, "the count", 30)
+    assert "vassal shop.ini: no more processes allowed, refused: " in host.log()
