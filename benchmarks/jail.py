@@ -300,7 +300,7 @@ def peers(place: Path, root: Path) -> list[Contender]:
 
 def additions(place: Path, root: Path) -> dict[str, tuple[list[tuple[str, str]], frozenset[str]]]:
     """Return what a jail can have besides, as options and namespaces, by name."""
-    minimal = [("rootfs", str(root)), ("bind", "/usr:/usr:ro"), *identity()]
+    minimal = minimal_jail(root)
     (place / "data").mkdir()
     overlay = [("rootfs", f"overlay:{root}"), *minimal[1:]]
     groups = ("/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
@@ -308,6 +308,7 @@ def additions(place: Path, root: Path) -> dict[str, tuple[list[tuple[str, str]],
     return {
         "a control group": ([*minimal, ("cgroup", f"{group}/{place.name}")], WORDS),
         "a user namespace": (minimal, WORDS | {"user"}),
+        "files of /etc of its own": ([*minimal, ("rootfs-etc", "true")], WORDS),
         "no filter of system calls": ([*minimal, ("seccomp", "off")], WORDS),
         "a bind": ([*minimal, ("bind", f"{place}/data:/srv:ro")], WORDS),
         "a bind with mapped ids": ([*minimal, ("bind", f"{place}/data:/srv:ro:idmap")], WORDS),
@@ -316,6 +317,16 @@ def additions(place: Path, root: Path) -> dict[str, tuple[list[tuple[str, str]],
         "no network namespace": (minimal, WORDS - {"net"}),
         "rootfs = host": ([("rootfs", "host"), *identity()], WORDS),
     }
+
+
+def minimal_jail(root: Path) -> list[tuple[str, str]]:
+    """Return the options of the jail that all make; the peers make no files of /etc."""
+    return [
+        ("rootfs", str(root)),
+        ("rootfs-etc", "false"),
+        ("bind", "/usr:/usr:ro"),
+        *identity(),
+    ]
 
 
 def identity() -> list[tuple[str, str]]:
@@ -370,7 +381,7 @@ def measure(place: Path, arguments: argparse.Namespace) -> int:
     """Run all contenders in ``place``."""
     root = make_root(place)
     donjon = Donjon(place)
-    minimal = [("rootfs", str(root)), ("bind", "/usr:/usr:ro"), *identity()]
+    minimal = minimal_jail(root)
     donjon.understand(minimal, WORDS)  # the first one imports
     begun = time.perf_counter()
     reading = donjon.understand(minimal, WORDS)
