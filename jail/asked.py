@@ -321,6 +321,13 @@ def _check_capabilities(wish: Wish) -> None:
             origin=wish.origin("cap"),
             reason="this process does not have it",
         )
+    withheld = (spec.cap or frozenset()) - (spec.emperor_cap or frozenset())
+    if spec.emperor_cap is not None and withheld - {capabilities.number("setpcap")}:
+        raise JailError(
+            f"capability {capabilities.names(withheld)} cannot be kept",
+            origin=wish.origin("cap"),
+            reason="emperor-cap does not grant it to vassals",
+        )
     needed = wish.has_mounts or spec.pivot_root or spec.namespace
     if (
         spec.emperor_cap is not None

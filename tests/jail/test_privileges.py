@@ -9,9 +9,10 @@ from jailer import FIVE, Note, status_of
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import capabilities, users
+from donjon.jail import capabilities, plan, users
 from donjon.jail.phase import Phase
 from donjon.jail.spec import JailSpec
+from donjon.origin import Origin
 
 pytestmark = pytest.mark.root
 NET_BIND = frozenset({10, 25})
@@ -119,6 +120,17 @@ def test_hooks_as_root_are_the_last_with_privileges(jail):
     [(uid, effective)] = jail(JailSpec(uid="20001", jailed=True), lambda: seen, hooks=[hook])
     assert uid == 0
     assert int(effective, 16) >> 21 & 1
+
+
+def test_cap_beyond_emperor_cap_is_refused_before_the_start():
+    line = Origin("/etc/v/a.ini", 3, "cap")
+    spec = JailSpec(uid="20001", cap=NET_BIND, emperor_cap=frozenset({10}), origins={"cap": line})
+    with pytest.raises(JailError) as caught:
+        plan.build(spec, root=True)
+    assert str(caught.value) == (
+        "/etc/v/a.ini:3: cap: capability sys_time cannot be kept: "
+        "emperor-cap does not grant it to vassals"
+    )
 
 
 @pytest.mark.parametrize(

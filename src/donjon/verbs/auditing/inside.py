@@ -60,7 +60,8 @@ def _unshare() -> None:
 
 
 def _open(path: str, flags: int) -> Callable[[], None]:
-    return lambda: os.close(os.open(path, flags | os.O_CLOEXEC))
+    """Open a file; what a jail put there instead must not make anybody wait."""
+    return lambda: os.close(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
 
 
 def _vsock() -> None:
@@ -198,9 +199,9 @@ def _go_in(process: Process, jail: int, writer: int, code: bytes) -> int:
             syscalls.setns(_JAIL, flags)
         child = os.fork()
         if child == 0:
-            syscalls.set_pdeathsig(signal.SIGKILL)
             os.close(_JAIL)
             _drop(process, code)
+            syscalls.set_pdeathsig(signal.SIGKILL)  # a change of uid takes it back
             _try_all(user_namespace="user" in process.own)
             os._exit(0)
         os.waitpid(child, 0)
@@ -237,6 +238,7 @@ def _tried(attempt: Attempt) -> int:
     child = os.fork()
     if child == 0:
         try:
+            syscalls.set_pdeathsig(signal.SIGKILL)
             attempt.act()
         except OSError as error:
             os._exit(error.errno or errno.EIO)
