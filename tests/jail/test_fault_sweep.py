@@ -94,6 +94,18 @@ def used():
     return found
 
 
+def injected_elsewhere():
+    """The calls that other tests make fail: each word of a file that injects."""
+    found = set()
+    for path in Path(__file__).parents[1].rglob("test_*.py"):
+        text = path.read_text()
+        if path.samefile(__file__) or "inject" not in text:
+            continue
+        nodes = ast.walk(ast.parse(text))
+        found |= {node.value for node in nodes if isinstance(node, ast.Constant)}
+    return found
+
+
 def look():
     """The walls, as a program inside can see them."""
     root = sorted(os.listdir("/"))
@@ -171,5 +183,5 @@ def test_no_call_that_fails_gives_half_a_jail(jail, tmp_path, reached, name, way
 def test_every_call_of_a_step_was_reached(reached):
     if not reached:
         pytest.skip("alone, it has seen no sweep")
-    missing = used() - ELSEWHERE.keys() - reached
-    assert not missing, f"let a jail of specs() make these calls, or say in ELSEWHERE: {missing}"
+    missing = used() - ELSEWHERE.keys() - reached - injected_elsewhere()
+    assert not missing, f"let these fail in a test, or say in ELSEWHERE why not: {missing}"
