@@ -31,7 +31,7 @@ from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Order
 from donjon.errors import DonjonError, reason_of
-from donjon.jail import idmaps, plan, template, zygote
+from donjon.jail import idmaps, lending, plan, template, zygote
 from donjon.server import rehearsal
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -247,7 +247,7 @@ class Zygote:
             zygote.refresh()
         try:
             if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
-                idmaps.lend(order.birth.launch.jail)
+                lending.lend(order.birth.launch.jail)
             pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except (OSError, DonjonError) as error:
             idmaps.forget()

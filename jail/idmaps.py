@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import mounts, oldmounts, paths, userns, users
-from donjon.jail.spec import Bind, JailSpec
+from donjon.jail import mounts, oldmounts, paths
+from donjon.jail.spec import Bind
 
 Rows = tuple[tuple[int, int, int], ...]
 """Of a map: first id on the disk, first id that it becomes on the host, how many."""
@@ -63,17 +63,13 @@ def inside(host_ids: tuple[int, int]) -> Maps:
     return Maps(((0, uid, 1),), ((0, gid, 1),))
 
 
+ROOT = "rootfs:"
+"""How the names of what is lent for the root begin."""
+
 _HIGH = 64
 """Lent descriptors begin here, beyond the numbers that a newborn gives a meaning to."""
 
 _lent: dict[str, int] = {}  # source and the detached mount of it, for the process to be born
-
-
-def lend(spec: JailSpec) -> None:
-    """Make what a process that is born in a user namespace cannot make. Raises JailError."""
-    wanted = [bind for bind in spec.binds if bind.idmap]
-    if wanted:
-        lend_binds(wanted, inside(userns.host_ids(users.resolve(spec))))
 
 
 def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
@@ -82,8 +78,7 @@ def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
         for bind in wanted:
             tree = _mapped(bind, who)
             if tree is not None:
-                with tree:
-                    _lent[bind.source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+                keep(bind.source, tree)
     except JailError:
         forget()
         raise
@@ -114,6 +109,12 @@ def _mapped(bind: Bind, who: Owner | Maps) -> Fd | None:
         error.origin = error.origin or bind.origin
         raise
     return tree
+
+
+def keep(source: str, tree: Fd) -> None:
+    """Lend a detached mount under a name; ``take`` gives it out."""
+    with tree:
+        _lent[source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
 
 
 def take(source: str) -> Fd | None:

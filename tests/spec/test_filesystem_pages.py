@@ -365,6 +365,33 @@ def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
 
 
 @pytest.mark.userns
+def test_a_distribution_is_shared_by_vassals_that_are_born_in_user_namespaces(host):
+    lower = host.place / "precise"
+    (lower / "var" / "www").mkdir(parents=True)
+    (lower / "var" / "www" / "myapp.py").write_text(WRITER)
+    (lower / "var" / "data").mkdir()
+    for number in (20101, 20102):
+        cow = host.place / "cow" / str(number)
+        cow.mkdir(parents=True)
+        os.chown(cow, number, number)
+        vassal(
+            host,
+            f"user{number}",
+            f"uid = {number}\ngid = {number}\nrootfs = overlay:{lower}:{cow}\n"
+            f"bind = {host.place}/sockets:/sockets\nhttp-socket = /sockets/{number}.sock\n"
+            "wsgi-file = /var/www/myapp.py\n",
+        )
+    host.start("emperor-use-clone = fs,pid,user,net,ipc,uts\n")
+    for number in (20101, 20102):
+        facts = host.answer(str(number))
+        assert facts["written"] is True
+        assert facts["uid"] == 0
+        kept = host.place / "cow" / str(number) / "upper" / "var" / "data" / "written"
+        assert kept.stat().st_uid == number
+    assert os.listdir(lower / "var" / "data") == []
+
+
+@pytest.mark.userns
 def test_a_map_that_cannot_be_is_the_vassals_error(host):
     (host.place / "vassals" / "shop.ini").write_text(
         "[uwsgi]\nuid = 20101\ngid = 20101\nrootfs = host\nbind = /proc/sys:/home:idmap\n"
