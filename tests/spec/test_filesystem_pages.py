@@ -346,6 +346,29 @@ def test_b028_the_same_with_the_kernels_own_overlay(host):
     assert not (lower / "var" / "data" / "written").exists()
 
 
+@pytest.mark.parametrize("root", ["host", "{place}/root", "overlay:{place}/root:{place}/cow"])
+def test_a_vassal_runs_on_a_kernel_without_the_calls_by_descriptor(host, root, monkeypatch):
+    calls = ["open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "openat2"]
+    monkeypatch.setenv("DONJON_INJECT", ",".join(f"{name}:ENOSYS:0:-1" for name in calls))
+    for name in ("root", "cow"):
+        (host.place / name).mkdir()
+    vassal(
+        host,
+        "shop",
+        f"uid = 20101\ngid = 20101\nrootfs = {root.format(place=host.place)}\nhostname = shop\n"
+        f"bind = {host.place}/sockets:/sockets\nhttp-socket = /sockets/shop.sock\n"
+        f"bind = {host.place}/app.py:/app.py:ro\nwsgi-file = /app.py\nmask-path = /proc/cpuinfo\n",
+    )
+    host.start("emperor-use-clone = fs,pid,ipc,uts,net\n")
+    facts = host.answer("shop")
+    assert facts["hostname"] == "shop"
+    assert facts["processes"][0] == 1
+    assert str(host.place) not in str(mount_points(os.getpid()))
+    worker = hosting.children(host.master("shop"))[0]
+    assert [point for point in mount_points(worker) if point == "/"] == ["/"]
+    assert not [point for point in mount_points(worker) if point.startswith("/tmp/donjon-spec")]
+
+
 @pytest.mark.userns
 def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
     """``bind = …:idmap``: root's files of the disk are root's inside, and nobody's but his."""
