@@ -348,7 +348,15 @@ def test_b028_the_same_with_the_kernels_own_overlay(host):
 
 @pytest.mark.parametrize("root", ["host", "{place}/root", "overlay:{place}/root:{place}/cow"])
 def test_a_vassal_runs_on_a_kernel_without_the_calls_by_descriptor(host, root, monkeypatch):
-    calls = ["open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "openat2"]
+    calls = [
+        "open_tree",
+        "move_mount",
+        "mount_setattr",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "openat2",
+    ]
     monkeypatch.setenv("DONJON_INJECT", ",".join(f"{name}:ENOSYS:0:-1" for name in calls))
     for name in ("root", "cow"):
         (host.place / name).mkdir()
