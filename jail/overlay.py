@@ -39,7 +39,7 @@ MEMORY_SIZE = "256m"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATIENCE = 5.0  # seconds for the kernel to end the mounts of a jail that just died
-_PAUSE = 0.01
+_PAUSE = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

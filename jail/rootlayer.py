@@ -253,6 +253,7 @@ def _etc_files(wish: Wish) -> list[Step]:
         hostname=spec.hostname,
         nameservers=spec.nameservers,
         own_network="net" in wish.born_in | wish.unshare,
+        required=bool(spec.rootfs_etc or spec.nameservers),
     )
     return [step]
 
