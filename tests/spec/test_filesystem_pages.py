@@ -21,6 +21,8 @@ from donjon.jail import hostview
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "layers"
+
 WRITER = """
 import json, os
 def application(environ, start_response):
@@ -344,6 +346,26 @@ def test_b028_the_same_with_the_kernels_own_overlay(host):
             host.place / "cow" / str(number) / "upper" / "var" / "data" / "written"
         ).read_text() == f"/{number}"
     assert not (lower / "var" / "data" / "written").exists()
+
+
+def test_the_example_of_layers_runs(host):
+    """With the example's own files, below another directory than /srv."""
+    for name in ("distros/bookworm", "cow/shop", "home/shop", "customers/shop"):
+        (host.place / name).mkdir(parents=True)
+    os.chown(host.place / "customers" / "shop", 20001, 20001)
+    (host.place / "home" / "shop" / "app.py").write_text(WRITER.replace("/var/data", "/var/cache"))
+    for path in (host.place / "home" / "shop", host.place / "home" / "shop" / "app.py"):
+        os.chown(path, 1000, 1000)
+        os.chmod(path, 0o700)
+    for name in ("plan.ini", "vassals/shop.ini"):
+        text = (EXAMPLE / name).read_text()
+        text = text.replace("/srv", str(host.place)).replace("/run", str(host.place))
+        (host.place / name).write_text(text)
+    host.start(f"emperor-use-clone = fs,ipc,pid,uts\nvassals-include = {host.place}/plan.ini\n")
+    socket_of_shop = host.place / "customers" / "shop" / "shop.sock"
+    facts = hosting.wait_for(lambda: hosting.ask(socket_of_shop), "answer")
+    assert (facts["uid"], facts["written"]) == (20001, True)
+    assert list((host.place / "distros" / "bookworm").iterdir()) == []
 
 
 @pytest.mark.parametrize("root", ["host", "{place}/root", "overlay:{place}/root:{place}/cow"])
