@@ -31,7 +31,7 @@ from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
-from donjon.jail import idmaps, plan, template, zygote
+from donjon.jail import idmaps, lending, plan, template, zygote
 from donjon.records import replace
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -269,7 +269,7 @@ class Zygote:
             zygote.refresh()
         try:
             if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
-                idmaps.lend(order.birth.launch.jail)
+                lending.lend(order.birth.launch.jail)
             played = direct.bear(order, fds, self.entry)
             pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except (OSError, DonjonError) as error:

@@ -8,6 +8,7 @@ is the kernel's ENOENT. Profiles are loaded by the operator (apparmor_parser(8))
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -46,6 +47,7 @@ def step(profile: str, origin: Origin) -> ChangeProfile:
 class ChangeProfile(Builtin):
     """``changeprofile`` of /proc/self/attr (aa_change_profile(2))."""
 
+    at_join: ClassVar[bool] = True
     profile: str
 
     def describe(self) -> str:

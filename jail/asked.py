@@ -260,7 +260,7 @@ def _check_root(wish: Wish) -> None:
         for name in ("chroot", "pivot_root", "namespace"):
             if getattr(spec, name):
                 raise JailError(f"rootfs and {name} cannot both be the root", origin=origin)
-    rootcheck.check(wish.root_kind, origin, in_user_namespace=wish.host_ids is not None)
+    rootcheck.check(wish.root_kind, origin)
     if spec.rootfs_reset and not (
         isinstance(wish.root_kind, OverlayRoot) and wish.root_kind.upper is not None
     ):

@@ -403,8 +403,8 @@ _KNOWN: tuple[tuple[type, str, Callable[[Writer, Any], None]], ...] = (
 """Steps that can be written, the fields that make all of each, and how."""
 
 
-def _fields(step: type) -> set[str]:
-    return set(step.__annotations__) - {"phase", "origin"}
+def _fields(step: Any) -> set[str]:
+    return set(step.__slots__) - {"phase", "origin"}
 
 
 _WRITERS = {step: how for step, names, how in _KNOWN if _fields(step) == set(names.split())}

@@ -9,9 +9,12 @@ once; the file is made where it leads.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
+from donjon import log
+from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mounts, paths
 from donjon.jail.step import Builtin, Context
@@ -39,6 +42,7 @@ class EtcFiles(Builtin):
     hostname: str | None = None
     nameservers: tuple[str, ...] = ()
     own_network: bool = False
+    required: bool = True  # else a read-only root without a place for one goes without
 
     def describe(self) -> str:
         names = [f"/etc/{name}" for name in self.files]
@@ -59,8 +63,18 @@ class EtcFiles(Builtin):
                 ]
             mounts.detach(store)
         for name, tree in trees:
-            with tree, _place(root, f"/etc/{name}") as target:
+            with tree:
+                self._attach(root, tree, f"/etc/{name}")
+
+    def _attach(self, root: int, tree: Fd, path: str) -> None:
+        try:
+            with _place(root, path) as target:
                 mounts.attach(tree, target.fileno())
+        except JailError as error:
+            cause = error.__cause__
+            if self.required or not (isinstance(cause, OSError) and cause.errno == errno.EROFS):
+                raise
+            log.debug(str(error))
 
     def _make(self, store: int, name: str) -> str:
         file = Fd(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444, dir_fd=store))

@@ -21,8 +21,9 @@ from collections.abc import Iterable
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import mounts, oldmounts, paths, userns, users
-from donjon.jail.spec import Bind, JailSpec
+from donjon.jail import mounts, oldmounts, paths
+from donjon.jail.idmap import IdMap
+from donjon.jail.spec import Bind
 from donjon.records import dataclass
 
 Rows = tuple[tuple[int, int, int], ...]
@@ -57,23 +58,21 @@ class Owner:
         return Maps(((info.st_uid, self.uid, 1),), ((info.st_gid, self.gid, 1),))
 
 
-def inside(host_ids: tuple[int, int]) -> Maps:
-    """Return the maps of a user namespace whose root is ``host_ids`` on the host."""
-    uid, gid = host_ids
-    return Maps(((0, uid, 1),), ((0, gid, 1),))
+def inside(ids: IdMap) -> Maps:
+    """Return the maps that give files on the disk the owners that they name, inside."""
+    return Maps(
+        tuple((one.inside, one.outside, one.count) for one in ids.uids),
+        tuple((one.inside, one.outside, one.count) for one in ids.gids),
+    )
 
+
+ROOT = "rootfs:"
+"""How the names of what is lent for the root begin."""
 
 _HIGH = 64
 """Lent descriptors begin here, beyond the numbers that a newborn gives a meaning to."""
 
 _lent: dict[str, int] = {}  # source and the detached mount of it, for the process to be born
-
-
-def lend(spec: JailSpec) -> None:
-    """Make what a process that is born in a user namespace cannot make. Raises JailError."""
-    wanted = [bind for bind in spec.binds if bind.idmap]
-    if wanted:
-        lend_binds(wanted, inside(userns.host_ids(users.resolve(spec))))
 
 
 def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
@@ -82,8 +81,7 @@ def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
         for bind in wanted:
             tree = _mapped(bind, who)
             if tree is not None:
-                with tree:
-                    _lent[bind.source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+                keep(bind.source, tree)
     except JailError:
         forget()
         raise
@@ -114,6 +112,12 @@ def _mapped(bind: Bind, who: Owner | Maps) -> Fd | None:
         error.origin = error.origin or bind.origin
         raise
     return tree
+
+
+def keep(source: str, tree: Fd) -> None:
+    """Lend a detached mount under a name; ``take`` gives it out."""
+    with tree:
+        _lent[source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
 
 
 def take(source: str) -> Fd | None:

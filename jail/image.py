@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import mounts, oldmounts, overlay, paths, rootfs
+from donjon.jail import idmaps, mounts, oldmounts, overlay, paths, rootfs
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
 
@@ -43,23 +43,42 @@ class NewImageRoot(Builtin):
     """The file system of a file, stacked over ``/``."""
 
     file: str
+    in_user_namespace: bool = False
 
     def describe(self) -> str:
         return f"take the file system in {self.file} as the root, through a loop device"
 
     def execute(self, context: Context) -> None:
         with ExitStack() as held:
-            backing = held.enter_context(open_image(self.file))
-            kind = kind_of(backing, self.file)
-            loop = held.enter_context(as_device(backing, self.file))
-            source = oldmounts.path_of(loop.fileno())
-            options: dict[str, str | None] = {"source": source, "ro": None}
-            lower = held.enter_context(mounts.new_filesystem(kind, options, mounts.READ_ONLY))
+            lower = held.enter_context(self._mount())
             rootfs.stack_between(context, lower)
             keeper = held.enter_context(overlay.memory(context, _MOUNT_POINTS))
-            tree = overlay.layered([lower], keeper)
+            tree = overlay.layered([lower], keeper, in_user_namespace=self.in_user_namespace)
             rootfs.stack_over(context, tree)
             context.descriptors[mounts.ROOT] = tree.release()
+
+    def _mount(self) -> Fd:
+        if not self.in_user_namespace:
+            return mounted(self.file)
+        lent = idmaps.take(idmaps.ROOT + self.file)
+        if lent is None:
+            raise JailError(
+                f"cannot use the image {self.file} in a user namespace",
+                reason="the kernel mounts block devices for the host's root only, and nobody "
+                "lent this process the mount",
+                hint="leave out spawn = exec",
+            )
+        return lent
+
+
+def mounted(path: str) -> Fd:
+    """Return the file system of an image, detached and read-only. Raises JailError, OSError."""
+    with open_image(path) as backing:
+        kind = kind_of(backing, path)
+        with as_device(backing, path) as loop:
+            source = oldmounts.path_of(loop.fileno())
+            options: dict[str, str | None] = {"source": source, "ro": None}
+            return mounts.new_filesystem(kind, options, mounts.READ_ONLY)
 
 
 def open_image(path: str) -> Fd:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from typing import ClassVar
 
 from donjon import log, syscalls
 from donjon.errors import JailError
@@ -117,6 +118,7 @@ def _derived(spec: JailSpec, rule: FileRule) -> list[FileRule]:
 class MakeRules(Builtin):
     """The ruleset, while every path can be opened."""
 
+    at_join: ClassVar[bool] = True
     rules: tuple[FileRule, ...]
     scoped: bool
 
@@ -152,6 +154,8 @@ def _add(ruleset: int, rule: FileRule, known: int) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestrictFiles(Builtin):
     """The rules begin to hold."""
+
+    at_join: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "restrict files to the rules (Landlock)"

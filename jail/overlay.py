@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import mounts, oldmounts, paths, reset, rootfs
+from donjon.jail import idmaps, mounts, oldmounts, paths, reset, rootfs
 from donjon.jail.rootspec import OverlayRoot
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
@@ -39,7 +39,7 @@ MEMORY_SIZE = "256m"
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATIENCE = 5.0  # seconds for the kernel to end the mounts of a jail that just died
-_PAUSE = 0.01
+_PAUSE = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class NewOverlayRoot(Builtin):
 
     def execute(self, context: Context) -> None:
         with ExitStack() as held:
-            lowers = [held.enter_context(_lower(path)) for path in self.root.lowers]
+            lowers = [held.enter_context(self._lower(context, path)) for path in self.root.lowers]
             if self.root.upper is None:
                 keeper = held.enter_context(memory(context, self.root.size or MEMORY_SIZE))
             else:
@@ -71,6 +71,14 @@ class NewOverlayRoot(Builtin):
             tree = layered(lowers, keeper, in_user_namespace=self.in_user_namespace)
             rootfs.stack_over(context, tree)
             context.descriptors[mounts.ROOT] = tree.release()
+
+    def _lower(self, context: Context, path: str) -> Fd:
+        """Open a layer; in a user namespace the one that was lent, with the jail's owners."""
+        lent = idmaps.take(idmaps.ROOT + path) if self.in_user_namespace else None
+        if lent is None:
+            return _lower(path)
+        rootfs.stack_between(context, lent)
+        return lent
 
 
 def _lower(path: str) -> Fd:

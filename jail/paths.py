@@ -25,6 +25,7 @@ O_PATH = os.O_PATH | os.O_CLOEXEC
 _NO_LINKS = syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _IN_ROOT = syscalls.RESOLVE_IN_ROOT | _NO_LINKS
 _MAX_LINKS = 40  # path_resolution(7)
+_NO_PLACE = "it is not there and cannot be made; over rootfs = overlay:DIR it can"
 _OVERFLOW_UID = 65534  # owner of what a user namespace does not map: user_namespaces(7)
 
 
@@ -60,7 +61,8 @@ def open_target(root: int, path: str, *, directory: bool = True) -> Fd:
                 reason="it is, or passes through, a symbolic link",
                 hint="a mount point must be a plain path, so that nobody can turn it elsewhere",
             ) from error
-        raise JailError(f"cannot mount on {path}", reason=reason_of(error)) from error
+        hint = _NO_PLACE if error.errno == errno.EROFS else ""
+        raise JailError(f"cannot mount on {path}", reason=reason_of(error), hint=hint) from error
 
 
 def open_existing(root: int, path: str, why: str = "use") -> Fd | None:

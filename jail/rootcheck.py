@@ -10,7 +10,7 @@ from donjon.jail.rootspec import DirectoryRoot, ImageRoot, OverlayRoot, Root
 from donjon.origin import Origin
 
 
-def check(root: Root | None, origin: Origin, *, in_user_namespace: bool) -> None:
+def check(root: Root | None, origin: Origin) -> None:
     """Raise JailError for a root that cannot work."""
     if isinstance(root, DirectoryRoot):
         _check_directory("rootfs", root.path, origin)
@@ -21,7 +21,7 @@ def check(root: Root | None, origin: Origin, *, in_user_namespace: bool) -> None
             _check_directory("rootfs: UPPER", root.upper, origin)
             _check_apart(root.upper, root.lowers, origin)
     elif isinstance(root, ImageRoot):
-        _check_image(root.path, origin, in_user_namespace=in_user_namespace)
+        _check_image(root.path, origin)
 
 
 def _check_directory(what: str, path: str, origin: Origin) -> None:
@@ -42,14 +42,7 @@ def _check_apart(upper: str, lowers: tuple[str, ...], origin: Origin) -> None:
             )
 
 
-def _check_image(path: str, origin: Origin, *, in_user_namespace: bool) -> None:
-    if in_user_namespace:
-        raise JailError(
-            f"rootfs cannot be the image {path} in a user namespace",
-            origin=origin,
-            reason="the kernel mounts block devices for the host's root only",
-            hint="mount it once on the host and use rootfs = overlay:DIR",
-        )
+def _check_image(path: str, origin: Origin) -> None:
     try:
         with image.open_image(path) as backing:
             image.kind_of(backing, path)

@@ -16,6 +16,7 @@ from donjon.jail import (
     hostview,
     idmaps,
     image,
+    lending,
     masks,
     mounts,
     overlay,
@@ -97,20 +98,27 @@ def _binds(wish: Wish) -> list[Step]:
 
 
 def lent_binds(wish: Wish, phase: Phase) -> list[Step]:
-    """Return the step that makes mapped mounts: before the root, and outside the user namespace.
+    """Return the steps that make mounts before the root, and outside the user namespace.
 
     Who is born in a user namespace is lent them by its parent.
     """
-    mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
-    if not mapped or "user" in wish.born_in:
+    if "user" in wish.born_in:
         return []
+    root, found = wish.root_kind, list[Step]()
+    if wish.ids is not None and isinstance(root, OverlayRoot | ImageRoot):
+        origin = wish.origin("rootfs")
+        found.append(lending.LendRoot(phase=phase, origin=origin, root=root, ids=wish.ids))
+    mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
+    if not mapped:
+        return found
     who: idmaps.Owner | idmaps.Maps
-    if wish.host_ids is None:
+    if wish.ids is None:
         who = idmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
     else:
-        who = idmaps.inside(wish.host_ids)
+        who = idmaps.inside(wish.ids)
     origin = mapped[0].origin
-    return [binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who)]
+    found.append(binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who))
+    return found
 
 
 def _covers(wish: Wish) -> list[Step]:
@@ -181,7 +189,12 @@ def _base(wish: Wish) -> list[Step]:
     if isinstance(root, DirectoryRoot):
         return [rootfs.NewDirectoryRoot(phase=phase, origin=origin, directory=root.path)]
     if isinstance(root, ImageRoot):
-        return [image.NewImageRoot(phase=phase, origin=origin, file=root.path)]
+        inside = wish.host_ids is not None
+        return [
+            image.NewImageRoot(
+                phase=phase, origin=origin, file=root.path, in_user_namespace=inside
+            )
+        ]
     if isinstance(root, OverlayRoot):
         return [
             overlay.NewOverlayRoot(
@@ -236,6 +249,7 @@ def _etc_files(wish: Wish) -> list[Step]:
         hostname=spec.hostname,
         nameservers=spec.nameservers,
         own_network="net" in wish.born_in | wish.unshare,
+        required=bool(spec.rootfs_etc or spec.nameservers),
     )
     return [step]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import functools
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -90,6 +90,7 @@ def install(code: bytes) -> None:
 class FilterCalls(Builtin):
     """The filter of a profile."""
 
+    at_join: ClassVar[bool] = True
     profile: str
     code: bytes = field(repr=False)
 

@@ -195,7 +195,9 @@ _FOR_FROZEN: dict[str, Any] = {"__setattr__": _setattr, "__delattr__": _delattr}
 def _own_fields(namespace: dict[str, Any], *, kw_only: bool) -> dict[str, _Field]:
     """Take the fields out of a class's namespace; what they are set to are their defaults."""
     own = {}
-    for name in namespace.get("__annotations__", ()):
+    for name, kind in namespace.get("__annotations__", {}).items():
+        if str(kind).startswith("ClassVar"):
+            continue
         given = namespace.pop(name, _MISSING)
         own[name] = given if isinstance(given, _Field) else _Field(default=given)
         own[name].kw_only = kw_only

@@ -33,11 +33,28 @@ def test_findings_for_programs_are_values(donjon):
 
 @pytest.mark.root
 def test_a_call_that_the_kernel_lacks_is_missing(donjon):
-    done = donjon("doctor", DONJON_INJECT="openat2:ENOSYS")
+    done = donjon("doctor", DONJON_INJECT="close_range:ENOSYS")
     assert done.returncode == 1
-    assert "missing  openat2: Function not implemented" in done.stdout
-    assert "a kernel of 5.6 or newer" in done.stdout
+    assert "missing  close_range: Function not implemented" in done.stdout
+    assert "a kernel of 5.11 or newer" in done.stdout
     assert done.stdout.endswith("the main job cannot run here\n")
+
+
+@pytest.mark.root
+def test_mounts_by_descriptor_can_be_done_without(donjon):
+    done = donjon("doctor", DONJON_INJECT="openat2:ENOSYS,open_tree:ENOSYS:0:-1,fsopen:ENOSYS")
+    assert done.returncode == 0
+    assert "warn     openat2: Function not implemented" in done.stdout
+    assert "warn     mount by descriptor (fsopen, fsmount)" in done.stdout
+
+
+@pytest.mark.root
+def test_what_can_be_mounted_is_tried(donjon):
+    done = donjon("doctor", DONJON_INJECT="loop_ctl_get_free:EACCES,mount_setattr:EINVAL:0:-1")
+    assert done.returncode == 0
+    assert "warn     loop devices: Permission denied" in done.stdout
+    assert "warn     mounts with mapped owners: Invalid argument" in done.stdout
+    assert "there is no bind with idmap" in done.stdout
 
 
 @pytest.mark.root

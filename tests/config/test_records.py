@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from typing import ClassVar
 
 import pytest
 
@@ -45,6 +46,23 @@ class Outer:
     @dataclass(frozen=True, slots=True)
     class Inner:
         value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    mark: ClassVar[bool] = False
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remarked(Marked):
+    mark: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    name: str
+    code: bytes = field(repr=False)
 
 
 def test_a_class_inside_another_keeps_its_name():
@@ -138,3 +156,14 @@ def test_the_standard_library_takes_them_for_dataclasses():
     assert [one.name for one in dataclasses.fields(Longer)] == ["name", "tags", "seen", "length"]
     assert dataclasses.asdict(Point(1, 2)) == {"x": 1, "y": 2, "names": ()}
     assert dataclasses.replace(Point(1, 2), y=3) == Point(1, 3)
+
+
+def test_a_class_variable_is_no_field_and_may_be_set_anew_below():
+    assert (Marked.mark, Remarked.mark) == (False, True)
+    assert Marked(1) == Marked(1)
+    with pytest.raises(TypeError, match="mark"):
+        Marked(1, mark=True)
+
+
+def test_what_is_not_to_be_shown_is_not_in_the_repr():
+    assert repr(Secret(name="a", code=b"x")) == "Secret(name='a')"

@@ -13,7 +13,7 @@ from jailer import FIVE, Note
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import idmaps, plan
+from donjon.jail import idmaps, lending, plan
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
 from donjon.origin import Origin
@@ -163,7 +163,7 @@ def test_a_process_that_was_born_in_a_user_namespace_takes_what_it_was_lent(jail
     spec = with_bind(home, idmap=True)
     told = jail.tell(spec, write, born_in=FIVE | {"user"})
     assert "none was lent to it" in told.error
-    idmaps.lend(spec)
+    lending.lend(spec)
     try:
         assert len(idmaps.descriptors()) == 1
         assert jail(spec, write, born_in=FIVE | {"user"}) == (0, 0, "dear")
@@ -181,7 +181,7 @@ def test_lending_is_all_or_nothing(home):
         ),
     )
     with pytest.raises(JailError, match=r"shop.ini:7: bind: cannot bind /proc/sys with idmap"):
-        idmaps.lend(spec)
+        lending.lend(spec)
     assert idmaps.descriptors() == ()
 
 

@@ -11,7 +11,7 @@ import pytest
 from jailer import FIVE
 
 from donjon.errors import JailError
-from donjon.jail import image, plan
+from donjon.jail import idmaps, image, lending, plan
 from donjon.jail.spec import JailSpec
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
@@ -182,8 +182,27 @@ def test_an_image_that_is_swapped_after_the_plan_is_looked_at_again(jail, images
 
 
 @pytest.mark.userns
-def test_an_image_in_a_user_namespace_says_what_to_do(images):
-    spec = JailSpec(rootfs=f"image:{images['squashfs']}", uid="20001")
-    text = refused(spec, born_in=FIVE | {"user"})
-    assert "the kernel mounts block devices for the host's root only" in text
-    assert "overlay:DIR" in text
+def test_an_image_in_a_user_namespace_must_be_lent(jail, file):
+    spec = JailSpec(rootfs=f"image:{file}", uid="20001", gid="20001")
+    told = jail.tell(spec, born_in=FIVE | {"user"})
+    assert "the kernel mounts block devices for the host's root only" in told.error
+    lending.lend(spec)
+    try:
+        seen = jail(spec, lambda: (look(), os.getuid()), born_in=FIVE | {"user"})
+    finally:
+        idmaps.forget()
+    assert seen == (("image", "Read-only file system", True), 0)
+    wait_until_free(file)
+
+
+@pytest.mark.userns
+def test_an_image_is_held_by_who_enters_a_user_namespace_later(jail, images):
+    spec = JailSpec(
+        rootfs=f"image:{images['ext4']}",
+        uid="20001",
+        gid="20001",
+        unshare=frozenset({"user"}),
+        rootfs_proc=frozenset({"none"}),
+    )
+    assert jail(spec, lambda: os.stat("/etc/who").st_uid) == 0
+    wait_until_free(images["ext4"])

@@ -11,7 +11,7 @@ from jailer import FIVE
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import overlay, plan
+from donjon.jail import idmaps, lending, overlay, plan
 from donjon.jail.spec import JailSpec
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
@@ -155,6 +155,31 @@ def test_an_overlay_works_in_a_user_namespace(jail, lower, upper, tmp_path):
         spec = JailSpec(rootfs=text, uid="20001", gid="20001")
         assert jail(spec, write, born_in=FIVE | {"user"}) == (0, "base")
     assert (upper / "upper" / "new").stat().st_uid == 20001
+
+
+@pytest.mark.userns
+def test_a_distribution_of_roots_is_root_insides_in_every_user_namespace(jail, lower, upper):
+    """One lower layer, two customers, nobody changes an owner on the disk."""
+    for base in (lower.parents[1], lower.parents[2]):
+        os.chmod(base, 0o711)
+
+    def write():
+        owner = os.stat("/etc/who").st_uid
+        Path("/etc/who").write_text("mine")
+        return owner, Path("/etc/who").read_text()
+
+    for uid in ("20001", "20002"):
+        for text in (f"overlay:{lower}", f"overlay:{lower}:{upper}/{uid}"):
+            (upper / uid).mkdir(exist_ok=True)
+            os.chown(upper / uid, int(uid), int(uid))
+            spec = JailSpec(rootfs=text, uid=uid, gid=uid)
+            lending.lend(spec)
+            try:
+                assert jail(spec, write, born_in=FIVE | {"user"}) == (0, "mine")
+            finally:
+                idmaps.forget()
+        assert (upper / uid / "upper" / "etc" / "who").stat().st_uid == int(uid)
+    assert (lower / "etc" / "who").read_text() == "base"
 
 
 @pytest.mark.parametrize(

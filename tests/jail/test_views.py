@@ -1,5 +1,6 @@
 """What a new root shows beside its own files: /proc, /sys, files of /etc, covers, the runtime."""
 
+import dataclasses
 import errno
 import os
 import socket
@@ -256,6 +257,33 @@ def test_a_link_of_the_root_in_the_place_of_a_file_is_read_as_the_root_would(jai
 
     assert jail(spec, look, born_in=FIVE) == ("nameserver 192.0.2.53\n", True)
     assert not (empty / "run" / "systemd").exists()
+
+
+def test_a_read_only_directory_without_a_place_for_a_file_goes_without_it(jail, tmp_path):
+    """As a distribution on a disk that is mounted read-only; what was asked for is an error."""
+
+    def prepare(_context):
+        syscalls.mount("none", str(tmp_path), "tmpfs")
+        for name in ("etc", "proc", "dev", "tmp", "run", "usr"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "etc" / "hosts").write_text("10.9.8.7 builder\n")
+        flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+        syscalls.mount(None, str(tmp_path), None, flags)
+
+    hook = Note(Phase.POST_JAIL, prepare)
+    plain = JailSpec(
+        rootfs=str(tmp_path), runtime_mount=False, binds=(Bind("/usr", "/usr", read_only=True),)
+    )
+    found = jail(plain, read_etc, born_in=FIVE, hooks=[hook])
+    assert list(found) == ["hosts"]
+    assert found["hosts"].startswith("127.0.0.1 localhost")
+    told = jail.tell(
+        dataclasses.replace(plain, nameservers=("192.0.2.53",)), born_in=FIVE, hooks=[hook]
+    )
+    assert told.error == (
+        "default: cannot mount on /etc/resolv.conf: Read-only file system "
+        "(it is not there and cannot be made; over rootfs = overlay:DIR it can)"
+    )
 
 
 @pytest.mark.parametrize("target", ["../../../../outside", "/outside", "{tmp}/outside"])

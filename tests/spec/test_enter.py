@@ -402,7 +402,7 @@ def test_a_filter_of_system_calls_that_no_wall_brings_is_a_refusal():
             os.write(tell, b"x")  # until the pipe is full
     try:
         os.read(ready, 1)
-        door = join.Door(pid=pid, start=confinement.started(pid))
+        door = join.Door(pid=pid, start=confined.started(pid))
         assert joined(door, ["echo", "in"]) == (
             99,
             "cannot join the jail: no wall of its plan filters system calls, as it does",

@@ -21,6 +21,8 @@ from donjon.jail import hostview
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "layers"
+
 WRITER = """
 import json, os
 def application(environ, start_response):
@@ -239,7 +241,10 @@ def test_b024_a_vassal_mounts_a_zip_file_system(host):
 
 @needs("fuse-zip", "zip", "fusermount")
 def test_b029_unmounting_at_exit_commits_what_was_written(host):
-    """FSE-08 (lines 2013-2019): fuse-zip writes the archive when it is unmounted."""
+    """FSE-08 (lines 2013-2019): fuse-zip writes the archive when it is unmounted.
+
+    Without a pid namespace, whose end could come before fuse-zip is done.
+    """
     archive, app = host.place / "data.zip", host.place / "data"
     app.mkdir()
     for path in (app, host.place):
@@ -254,7 +259,7 @@ def test_b029_unmounting_at_exit_commits_what_was_written(host):
         f"exec-as-user = cp {host.place}/seed {app}/kept\n"
         "exec-as-user-atexit = fusermount -u " + str(app) + "\n",
     )
-    host.start("emperor-use-clone = fs,pid\n")
+    host.start("emperor-use-clone = fs\n")
     host.answer("shop")
     (host.place / "vassals" / "shop.ini").unlink()
     hosting.wait_for(lambda: "removed uwsgi instance shop.ini" in host.log(), "end of the vassal")
@@ -343,6 +348,57 @@ def test_b028_the_same_with_the_kernels_own_overlay(host):
     assert not (lower / "var" / "data" / "written").exists()
 
 
+def test_the_example_of_layers_runs(host):
+    """With the example's own files, below another directory than /srv."""
+    for name in ("distros/bookworm", "cow/shop", "home/shop", "customers/shop"):
+        (host.place / name).mkdir(parents=True)
+    os.chown(host.place / "customers" / "shop", 20001, 20001)
+    (host.place / "home" / "shop" / "app.py").write_text(WRITER.replace("/var/data", "/var/cache"))
+    for path in (host.place / "home" / "shop", host.place / "home" / "shop" / "app.py"):
+        os.chown(path, 1000, 1000)
+        os.chmod(path, 0o700)
+    for name in ("plan.ini", "vassals/shop.ini"):
+        text = (EXAMPLE / name).read_text()
+        text = text.replace("/srv", str(host.place)).replace("/run", str(host.place))
+        (host.place / name).write_text(text)
+    host.start(f"emperor-use-clone = fs,ipc,pid,uts\nvassals-include = {host.place}/plan.ini\n")
+    socket_of_shop = host.place / "customers" / "shop" / "shop.sock"
+    facts = hosting.wait_for(lambda: hosting.ask(socket_of_shop), "answer")
+    assert (facts["uid"], facts["written"]) == (20001, True)
+    assert list((host.place / "distros" / "bookworm").iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["host", "{place}/root", "overlay:{place}/root:{place}/cow"])
+def test_a_vassal_runs_on_a_kernel_without_the_calls_by_descriptor(host, root, monkeypatch):
+    calls = [
+        "open_tree",
+        "move_mount",
+        "mount_setattr",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "openat2",
+    ]
+    monkeypatch.setenv("DONJON_INJECT", ",".join(f"{name}:ENOSYS:0:-1" for name in calls))
+    for name in ("root", "cow"):
+        (host.place / name).mkdir()
+    vassal(
+        host,
+        "shop",
+        f"uid = 20101\ngid = 20101\nrootfs = {root.format(place=host.place)}\nhostname = shop\n"
+        f"bind = {host.place}/sockets:/sockets\nhttp-socket = /sockets/shop.sock\n"
+        f"bind = {host.place}/app.py:/app.py:ro\nwsgi-file = /app.py\nmask-path = /proc/cpuinfo\n",
+    )
+    host.start("emperor-use-clone = fs,pid,ipc,uts,net\n")
+    facts = host.answer("shop")
+    assert facts["hostname"] == "shop"
+    assert facts["processes"][0] == 1
+    assert str(host.place) not in str(mount_points(os.getpid()))
+    worker = hosting.children(host.master("shop"))[0]
+    assert [point for point in mount_points(worker) if point == "/"] == ["/"]
+    assert not [point for point in mount_points(worker) if point.startswith("/tmp/donjon-spec")]
+
+
 @pytest.mark.userns
 def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
     """``bind = …:idmap``: root's files of the disk are root's inside, and nobody's but his."""
@@ -359,6 +415,33 @@ def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
     master = host.master("shop")
     assert "app.py" in os.listdir(root_of(master) / "home")
     assert os.stat(root_of(master) / "home" / "app.py").st_uid == 20101
+
+
+@pytest.mark.userns
+def test_a_distribution_is_shared_by_vassals_that_are_born_in_user_namespaces(host):
+    lower = host.place / "precise"
+    (lower / "var" / "www").mkdir(parents=True)
+    (lower / "var" / "www" / "myapp.py").write_text(WRITER)
+    (lower / "var" / "data").mkdir()
+    for number in (20101, 20102):
+        cow = host.place / "cow" / str(number)
+        cow.mkdir(parents=True)
+        os.chown(cow, number, number)
+        vassal(
+            host,
+            f"user{number}",
+            f"uid = {number}\ngid = {number}\nrootfs = overlay:{lower}:{cow}\n"
+            f"bind = {host.place}/sockets:/sockets\nhttp-socket = /sockets/{number}.sock\n"
+            "wsgi-file = /var/www/myapp.py\n",
+        )
+    host.start("emperor-use-clone = fs,pid,user,net,ipc,uts\n")
+    for number in (20101, 20102):
+        facts = host.answer(str(number))
+        assert facts["written"] is True
+        assert facts["uid"] == 0
+        kept = host.place / "cow" / str(number) / "upper" / "var" / "data" / "written"
+        assert kept.stat().st_uid == number
+    assert os.listdir(lower / "var" / "data") == []
 
 
 @pytest.mark.userns

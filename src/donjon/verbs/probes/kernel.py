@@ -11,7 +11,7 @@ from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.jail import libseccomp
 from donjon.verbs.finding import Finding, Level, judged
-from donjon.verbs.probes import trial
+from donjon.verbs.probes import filesystems, trial
 
 AREA = "kernel"
 OLDER = "a kernel of {} or newer; in a container, a seccomp profile that lets it through"
@@ -27,6 +27,7 @@ def findings() -> Iterator[Finding]:
         remedy = OLDER.format(version)
         yield judged(AREA, name, trial.failure(attempt), needed=needed, remedy=remedy)
     yield _overlay()
+    yield from filesystems.findings()
     yield _landlock()
     yield _seccomp()
     yield _libseccomp()
@@ -125,14 +126,17 @@ def _command_line() -> None:
 CALLS: tuple[tuple[str, str, bool, Callable[[], None]], ...] = (
     ("clone3", "5.3", True, _clone3),
     ("clone3 with CLONE_PARENT", "5.3", True, _sibling),
-    ("openat2", "5.6", True, _openat2),
+    ("openat2", "5.6", False, _openat2),
     ("pidfd", "5.3", True, _pidfd),
     ("close_range", "5.11", True, _close_range),
-    ("mount by descriptor (open_tree, mount_setattr)", "5.12", True, _mount_by_descriptor),
-    ("mount by descriptor (fsopen, fsmount)", "5.2", True, _file_system_by_descriptor),
+    ("mount by descriptor (open_tree, mount_setattr)", "5.12", False, _mount_by_descriptor),
+    ("mount by descriptor (fsopen, fsmount)", "5.2", False, _file_system_by_descriptor),
     ("command line of one's own (PR_SET_MM_MAP)", "3.18", False, _command_line),
 )
-"""Name, the kernel that brought it, whether the main job needs it, and how it is tried."""
+"""Name, the kernel that brought it, whether the main job needs it, and how it is tried.
+
+Without the calls by descriptor mounts are made by mount(2), see ``jail.oldmounts``.
+"""
 
 
 # -- the rest -------------------------------------------------------------------------------------
