@@ -196,7 +196,7 @@ def _own_fields(namespace: dict[str, Any], *, kw_only: bool) -> dict[str, _Field
     """Take the fields out of a class's namespace; what they are set to are their defaults."""
     own = {}
     for name, kind in namespace.get("__annotations__", {}).items():
-        if str(kind).startswith("ClassVar"):
+        if str(kind).startswith(("ClassVar", "typing.ClassVar")):
             continue
         given = namespace.pop(name, _MISSING)
         own[name] = given if isinstance(given, _Field) else _Field(default=given)
