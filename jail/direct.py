@@ -390,7 +390,7 @@ _KNOWN: tuple[tuple[type, str, Callable[[Writer, Any], None]], ...] = (
     (devices.DevMount, "tty_group", _dev),
     (mounts.TmpfsMount, "target size mode uid gid inodes", _tmpfs),
     (binds.BindMount, "source target read_only optional recursive idmap", _bind),
-    (etcfiles.EtcFiles, "files hostname nameservers own_network", _etc_files),
+    (etcfiles.EtcFiles, "files hostname nameservers own_network required", _etc_files),
     (rootfs.EnterRoot, "seal", _enter),
     (limits.NoCoreDumps, "", _no_core_dumps),
     (capabilities.BeforeDrop, "caps bounding keep", _before_drop),

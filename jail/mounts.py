@@ -104,7 +104,7 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
 
     Raises JailError or OSError.
     """
-    options = _bounded(kind, options)
+    options = bounded(kind, options)
     if oldmounts.lacking():
         try:
             return oldmounts.new_filesystem(kind, options, attributes)
@@ -126,7 +126,7 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
         return Fd(syscalls.fsmount(number, syscalls.FSMOUNT_CLOEXEC, attributes))
 
 
-def _bounded(kind: str, options: Mapping[str, str | None]) -> Mapping[str, str | None]:
+def bounded(kind: str, options: Mapping[str, str | None]) -> Mapping[str, str | None]:
     """Give a tmpfs of a size an end of files too: one a page, and not fewer than a thousand.
 
     The kernel's own number follows the machine's memory (tmpfs(5)): empty files would then take

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 
 from donjon import syscalls
+from donjon.jail import mounts
 from donjon.records import dataclass
 
 REGISTERS = 32
@@ -96,9 +97,9 @@ class Tape:
     def new_filesystem(self, kind: str, options: Mapping[str, str], attributes: int) -> Register:
         """Make a new file system, detached."""
         context = self.open("fsopen", kind.encode(), syscalls.FSOPEN_CLOEXEC)
-        for key, value in options.items():
+        for key, value in mounts.bounded(kind, options).items():
             command = syscalls.FSCONFIG_SET_STRING
-            self.call("fsconfig", context, command, key.encode(), value.encode(), 0)
+            self.call("fsconfig", context, command, key.encode(), (value or "").encode(), 0)
         self.call("fsconfig", context, syscalls.FSCONFIG_CMD_CREATE, 0, 0, 0)
         tree = self.open("fsmount", context, syscalls.FSMOUNT_CLOEXEC, attributes)
         self.close(context)

@@ -1,8 +1,6 @@
 """A start that was begun without an interpreter: every step is done, each once, whatever was done
 before."""
 
-from dataclasses import dataclass, replace
-
 import pytest
 
 from donjon.config.outline import outline
@@ -11,6 +9,7 @@ from donjon.instance.phases import InstancePhases
 from donjon.jail.phase import Phase
 from donjon.jail.plan import Plan
 from donjon.jail.step import Builtin, Context
+from donjon.records import dataclass, replace
 from donjon.server.phases import DropPoint
 
 PHASES = (

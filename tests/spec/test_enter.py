@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +17,7 @@ from donjon.errors import JailError
 from donjon.jail import confined, join
 from donjon.jail.phase import Phase
 from donjon.jail.step import Builtin
+from donjon.records import dataclass, replace
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
