@@ -14,7 +14,6 @@ groups and limits.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -175,6 +174,8 @@ def plan_of(name: str, entries: list[Entry]) -> HostingPlan:
         row = VOCABULARY.get(entry.key)
         at = Origin(entry.origin.source, entry.origin.line)
         if row is None:
+            import difflib  # noqa: PLC0415  (for a mistake alone)
+
             near = difflib.get_close_matches(entry.key, VOCABULARY, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(VOCABULARY)}"
             raise OptionError(f"a plan has no {entry.key}", origin=at, hint=hint)

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { HOST_ROOT = 1 }; /* the zygote's template of host roots must be of today */
+enum birth_flag { HOST_ROOT = 1 }; /* the zygote's template of host roots must be of today */
 enum { ROLES = 32, LISTENERS = 16, KIND_OF_BIRTH = 'F', NO_RESUME = 0xFFFF };
 
 /* Numbers that emperor/birth.py gives these descriptors. */
@@ -60,6 +60,7 @@ enum act_kind {
     ACT_PRIORITY,    /* i64 */
     ACT_IO_PRIORITY, /* u64 */
     ACT_KEYRING,
+    ACT_SAY,     /* a line for the log */
     ACT_SECCOMP, /* struct sock_filter[] */
     ACT_LISTEN,  /* struct listening, then the address */
     ACT_SERVE,   /* u64 bytes of shared counters, then what the worker is told */

@@ -62,8 +62,8 @@ MOST_WORKERS = 64
 (
     _DIRECTORY, _COMMAND_LINE, _WAIT_FOR_MAPS, _BUILD, _MAKE_PRIVATE, _HOSTNAME, _BOUND, _RESTRICT,
     _KEEP_CAPS, _BECOME, _HOLD_CAPS, _DUMPABLE, _NO_NEW_PRIVILEGES, _LIMIT, _PRIORITY,
-    _IO_PRIORITY, _KEYRING, _SECCOMP, _LISTEN, _SERVE, _RECORD,
-) = range(1, 22)  # fmt: skip
+    _IO_PRIORITY, _KEYRING, _SAY, _SECCOMP, _LISTEN, _SERVE, _RECORD,
+) = range(1, 23)  # fmt: skip
 
 _NO_RESUME = 0xFFFF
 _ALIGNMENT = 8
@@ -91,6 +91,7 @@ def write(order: Order) -> bytes | None:
         _head(order, server),
         *(_act(_NO_RESUME, *act) for act in _prelude(order, birth)),
         *(_act(done, *act) for done, acts in enumerate(steps) for act in acts),
+        *(_act(AFTER_DROP, *act) for act in _warning(order, birth.launch.jail)),
         *(_act(AFTER_DROP, *act) for act in _after_drop(birth.outline, server)),
         *(_act(SOCKETS, _LISTEN, data) for data, _ in listeners),
         _act(SOCKETS, _RECORD, pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL)),
@@ -119,8 +120,6 @@ def _head(order: Order, server: ServerSpec) -> bytes:
 
 def _is_plain_order(order: Order, birth: Birth) -> bool:
     launch = birth.launch
-    if order.uid is None and launch.jail.uid is None and os.geteuid() == 0:
-        return False  # a server that stays root says so
     special = (
         order.command or order.evaluate is not None or order.start_hook or order.hooks
         or not birth.shares_environment or launch.emperor or launch.fallback_config
@@ -201,6 +200,12 @@ def _steps(outline: Outline) -> list[Acts] | None:
         built: list[Acts] = [[(_BUILD, b"")]]
         return built + [[] for _ in walls[1:]] + drop
     return None
+
+
+def _warning(order: Order, jail: JailSpec) -> Acts:
+    """Return what is said of a server that stays root."""
+    root = order.uid is None and os.geteuid() == 0
+    return [(_SAY, users.ROOT_WARNING.encode() + b"\n")] if root and users.stays_root(jail) else []
 
 
 def _after_drop(outline: Outline, server: ServerSpec) -> Acts:

@@ -42,6 +42,15 @@ NOBODY_ELSE = Identity()
 """Nothing to become."""
 
 
+ROOT_WARNING = "*** WARNING: you are running donjon as root !!! (use the --uid flag) ***"
+
+
+def stays_root(jail: JailSpec) -> bool:
+    """Whether who is started as root serves as the host's root (PRV-01)."""
+    own_users = "user" in jail.clone_flags | jail.unshare | jail.unshare2
+    return jail.uid is None and not (jail.keep_root or own_users)
+
+
 def find_user(text: str, origin: Origin = DEFAULT) -> tuple[int, pwd.struct_passwd | None]:
     """Return the uid of a name or number, and its passwd entry.
 

@@ -33,7 +33,15 @@ def order(jail=None, server=None, birth=None, launch=None, **words):
     spec = ServerSpec(
         **{"listeners": (HTTP,), "applications": (FILE,), "master": True, **(server or {})}
     )
-    one = Launch(**{"server": spec, "jail": JailSpec(**(jail or {})), **(launch or {})})
+    one = Launch(
+        **{
+            "server": spec,
+            "jail": JailSpec(
+                **{"uid": None if "immediate_uid" in (jail or {}) else "20001", **(jail or {})}
+            ),
+            **(launch or {}),
+        }
+    )
     born = Birth(
         **{
             "name": "a.ini", "launch": one, "argv": ("donjon", "--ini", "a.ini"),
@@ -116,7 +124,7 @@ NOT_PLAIN = {
     "65 workers": {"server": {"processes": 65}},
     "no worker": {"server": {"processes": 0}},
     **{f"jail {key}": {"jail": {key: value}} for key, value in {
-        "immediate_uid": "5", "immediate_gid": "5", "drop_first": True, "chown_socket": "5",
+        "immediate_uid": "5", "immediate_gid": "5", "chown_socket": "5",
         "drop_after_init": True, "drop_after_apps": True, "master_as_root": True,
         "rootfs": "host", "unshare": frozenset({"ipc"}), "refork": True, "setns": "/run/ns",
     }.items()},
@@ -140,7 +148,7 @@ def test_what_only_asks_the_kernel_is_written_flat(words):
     head, acts = read(flat.write(wanted))
     assert head[:2] == (b"F", len(wanted.roles))
     assert head[3:5] == (3, 77)
-    assert head[6] == wanted.clone_flags
+    assert head[7] == wanted.clone_flags
     record = next(data for kind, _, data in acts if kind == ACTS["ACT_RECORD"])
     assert pickle.loads(record) == wanted
 
@@ -206,7 +214,7 @@ def test_each_act_carries_what_was_asked_for():
     assert acts["priority"] == struct.pack("=q", -3)
     assert struct.unpack("=Q", acts["serve"][:8]) == (board.size_of(1, 1),)
     limits = [data for name, _, data in kinds({"jail": jail}) if name == "limit"]
-    assert struct.pack("=QQ", resource.RLIMIT_NOFILE, 99) in limits
+    assert struct.pack("=QQQ", resource.RLIMIT_NOFILE, 99, 99) in limits
 
 
 @pytest.mark.parametrize(

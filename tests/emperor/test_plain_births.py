@@ -130,11 +130,11 @@ def test_a_bound_of_the_operator_holds_for_plain_vassals(new_births):
     assert same(host, "user")["CapEff"] == "0" * 16
 
 
-def test_a_user_namespace_asks_for_an_interpreter_and_is_the_same(new_births):
+def test_a_vassal_in_a_user_namespace_is_the_same(new_births):
     host = new_births()
     host.pair("a", "uid = 20001\ngid = 20001\n")
     host.start("emperor-use-clone = user,uts,pid,fs\n")
-    assert same(host, "a", plain=False)["Uid"] == "\t".join(["20001"] * 4)
+    assert same(host, "a")["Uid"] == "\t".join(["20001"] * 4)
 
 
 def test_a_limit_that_the_kernel_refuses_is_left_to_the_interpreter_which_goes_on(new_births):

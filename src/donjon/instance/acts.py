@@ -78,6 +78,5 @@ def change_directory(path: str, origin: Origin | None) -> None:
 
 def warn_about_root(jail: JailSpec) -> None:
     """Say in the log that an instance serves as the host's root (PRV-01)."""
-    own_users = "user" in jail.clone_flags | jail.unshare | jail.unshare2
-    if os.geteuid() == 0 and jail.uid is None and not (jail.keep_root or own_users):
-        log.write("*** WARNING: you are running donjon as root !!! (use the --uid flag) ***")
+    if os.geteuid() == 0 and users.stays_root(jail):
+        log.write(users.ROOT_WARNING)
