@@ -27,6 +27,7 @@ from donjon.jail import (
     devices,
     etcfiles,
     image,
+    lending,
     limits,
     masks,
     mounts,
@@ -120,6 +121,8 @@ def _head(order: Order, server: ServerSpec) -> bytes:
 
 def _is_plain_order(order: Order, birth: Birth) -> bool:
     launch = birth.launch
+    if order.clone_flags & syscalls.CLONE_NEWUSER and lending.is_needed(launch.jail):
+        return False
     special = (
         order.command or order.evaluate is not None or order.start_hook or order.hooks
         or not birth.shares_environment or launch.emperor or launch.fallback_config
@@ -130,8 +133,6 @@ def _is_plain_order(order: Order, birth: Birth) -> bool:
 
 def _is_plain_jail(jail: JailSpec) -> bool:
     special = jail.immediate_uid or jail.immediate_gid or jail.setns or jail.setns_preopen
-    if any(bind.idmap for bind in jail.binds):
-        return False  # the zygote lends the mounts
     return not special and drop_point(jail) is DropPoint.START
 
 

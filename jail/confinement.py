@@ -101,14 +101,15 @@ def no_new_privileges(wish: Wish) -> bool:
 def locks(wish: Wish, caps: frozenset[int] | None) -> int:
     """Return the securebits that a process with ``caps`` takes on.
 
-    Not where root's programs shall gain what ``emperor-cap`` allows, or vassals are to be made.
+    Not where programs shall gain what ``emperor-cap`` allows, or what set-user-id gives, or
+    vassals are to be made.
     """
     spec = wish.spec
     if caps is None or not wish.root:
         return 0
     if spec.securebits is not None:
         return spec.securebits
-    by_execution = bool(caps) and spec.cap is None
+    by_execution = (bool(caps) and spec.cap is None) or spec.no_new_privs is False
     return 0 if not wish.jailed or spec.keep_root or by_execution else capabilities.JAIL_LOCKS
 
 

@@ -21,6 +21,11 @@ from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
 
 
+def is_needed(spec: JailSpec) -> bool:
+    """Whether a process that is born in a user namespace must be lent something."""
+    return _lendable(spec) is not None or any(bind.idmap for bind in spec.binds)
+
+
 def lend(spec: JailSpec) -> None:
     """Make what a process that is born in a user namespace needs; all or none.
 

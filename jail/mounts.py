@@ -47,14 +47,25 @@ def clone_path(path: str, *, recursive: bool = True) -> Fd:
 
 
 def clone_at(directory: int, path: str = "", *, recursive: bool = True) -> Fd:
-    """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself."""
+    """Return a detached copy of the mounts at ``path`` below a descriptor; "" is itself.
+
+    A copy is of its original's peer group (mount_namespaces(7)): what a jail mounts on it would
+    appear on the host. So it is made private before it is used.
+    """
     if oldmounts.lacking():
         with _below(directory, path) as source:
             return oldmounts.clone(source.fileno(), recursive=recursive)
     flags = CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if not path:
         flags |= syscalls.AT_EMPTY_PATH
-    return Fd(syscalls.open_tree(directory, path, flags | syscalls.AT_SYMLINK_NOFOLLOW))
+    tree = Fd(syscalls.open_tree(directory, path, flags | syscalls.AT_SYMLINK_NOFOLLOW))
+    try:
+        whole = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+        syscalls.mount_setattr(tree.fileno(), "", whole, propagation=syscalls.MS_PRIVATE)
+    except OSError:
+        tree.close()
+        raise
+    return tree
 
 
 def _below(directory: int, path: str) -> Fd:

@@ -87,7 +87,11 @@ def exists(root: int, path: str) -> bool:
     try:
         os.close(syscalls.openat2(root, relative, flags, resolve=resolve))
     except OSError as error:
-        return error.errno == errno.ENOSYS and _is_there(root, relative)
+        if error.errno == errno.ENOSYS:
+            return _is_there(root, relative)
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise  # nobody knows then
+        return False
     return True
 
 

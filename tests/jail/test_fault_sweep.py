@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
 WHO = {"uid": "20001", "gid": "20001", "hostname": "bob"}
 REASON = os.strerror(errno.EXFULL)  # an error that nothing else gives
 ELSEWHERE = {
+    "apparmor": "needs a kernel that has it",
     "capget": "tells, and changes nothing",
     "cgroup_write": "tests/jail/test_faults.py",
     "clone3": "tests/cli/test_faults.py: the birth itself",

@@ -104,6 +104,14 @@ def test_a_refused_unshare_of_users_leaves_no_helper(jail):
     assert processes_below() == []
 
 
+def test_clocks_that_cannot_be_set_are_one_line(jail):
+    spec = JailSpec(time_offsets=(("monotonic", 5),))
+    told = jail.tell(spec, inject=("timens_offsets", errno.ERANGE))
+    assert told.status == 1
+    assert "monotonic +5 s" in told.error
+    assert "Numerical result out of range" in told.error
+
+
 def test_a_fork_that_fails_is_an_error_of_its_step(jail):
     spec = JailSpec(refork=True)
     told = jail.tell(spec, inject=("fork", errno.EAGAIN))

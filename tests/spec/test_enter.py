@@ -1,5 +1,6 @@
 """``donjon enter``: the newcomer is what the vassal is, from its first instruction."""
 
+import errno
 import json
 import os
 import pty
@@ -290,7 +291,7 @@ def joined(door, command):
 
 
 def test_walls_of_the_plan_stand_before_the_first_foreign_instruction(entering):
-    entering.host.vassal("shop", "uid = 33\ngid = 33\n")
+    entering.host.vassal("shop", "uid = 33\ngid = 33\nseccomp = off\n")
     entering.start(f"emperor-use-clone = {FIVE}\n")
     entering.host.answer("shop")
     pid = entering.host.master("shop")
@@ -301,6 +302,23 @@ def test_walls_of_the_plan_stand_before_the_first_foreign_instruction(entering):
     assert "the operator enters" not in entering.host.log(), "that is the command's"
     assert entering.run("shop", "true").returncode == 0
     assert "[emperor] the operator enters the jail of shop.ini" in entering.host.log()
+
+
+def test_a_control_group_that_cannot_be_joined_lets_nobody_in(entering):
+    unified = "/sys/fs/cgroup/unified"
+    base = unified if os.path.exists(f"{unified}/cgroup.procs") else "/sys/fs/cgroup"
+    group = f"cgroup = {base}/donjon-shut-{os.getpid()}\n"
+    entering.host.vassal("shop", f"uid = 33\ngid = 33\nseccomp = off\n{group}")
+    entering.start(f"emperor-use-clone = {FIVE}\n")
+    entering.host.answer("shop")
+    pid = entering.host.master("shop")
+    door = join.Door(pid=pid, start=confined.started(pid))
+    syscalls.inject("join_cgroup", errno.EXFULL)
+    try:
+        status, text = joined(door, ["echo", "in"])
+    finally:
+        syscalls.inject_clear()
+    assert (status, "Exchange full" in text) == (99, True)
 
 
 def test_a_customer_can_neither_enter_nor_ask(entering):

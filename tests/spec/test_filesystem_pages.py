@@ -206,7 +206,7 @@ def test_pvr_01_a_new_root_that_is_no_mount_point_is_one_line(host):
 def test_b024_a_vassal_mounts_a_zip_file_system(host):
     """FSE-03, FSE-04, ENS-02, CFL-06 (lines 1903-1920).
 
-    ``no-new-privs = false``: fusermount is a set-user-id program.
+    ``no-new-privs = false`` and ``seccomp = +mount``: fusermount is a set-user-id program that mounts.
     """
     archive, app = host.place / "app001.zip", host.place / "app"
     app.mkdir()
@@ -215,7 +215,8 @@ def test_b024_a_vassal_mounts_a_zip_file_system(host):
     port = free_port()
     host.vassal(
         "shop",
-        open_fuse(host) + "uid = www-data\ngid = www-data\nno-new-privs = false\n"
+        open_fuse(host)
+        + "uid = www-data\ngid = www-data\nno-new-privs = false\nseccomp = +mount\n"
         "; mount FUSE filesystem under /app (but only if it is not a reload)\n"
         "if-not-reload =\n"
         f"exec-as-user = fuse-zip -r {archive} {app}\n"
@@ -254,7 +255,8 @@ def test_b029_unmounting_at_exit_commits_what_was_written(host):
     shutil.chown(archive, "www-data", "www-data")
     host.vassal(
         "shop",
-        open_fuse(host) + "uid = www-data\ngid = www-data\nno-new-privs = false\n"
+        open_fuse(host)
+        + "uid = www-data\ngid = www-data\nno-new-privs = false\nseccomp = +mount\n"
         f"exec-as-user = fuse-zip {archive} {app}\n"
         f"exec-as-user = cp {host.place}/seed {app}/kept\n"
         "exec-as-user-atexit = fusermount -u " + str(app) + "\n",
