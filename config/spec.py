@@ -51,6 +51,7 @@ class EmperorSpec:
     vassals_start_hook: str | None = None
     vassals_stop_hook: str | None = None
     reload_mercy: int = 30  # Ragnarok's patience
+    beside_master: bool = False  # a master of the same instance reads the socket of the one above
     spawn: str = "fork"  # emperor-spawn = fork | exec (ours)
     spawner_preload: tuple[str, ...] = ()  # modules the zygote imports (ours)
     log_directory: str | None = None  # vassals' logs, one file each (ours)

@@ -22,13 +22,17 @@ class UpperLink:
         self.emperor = emperor
 
     def greet(self) -> None:
-        """Say that this Emperor is there, accepts and is loyal; listen from now on."""
+        """Say that this Emperor is there, accepts and is loyal; listen from now on.
+
+        Beside a master it is the master who listens, and hands on what is said.
+        """
         fcntl.fcntl(self.fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         os.set_blocking(self.fd, False)
         for word in (FromVassal.SPAWNED, FromVassal.ACCEPTING, FromVassal.LOYAL):
             with contextlib.suppress(OSError):  # the end of file is seen by the loop
                 os.write(self.fd, bytes([word]))
-        self.emperor.reactor.watch(self.fd, lambda _events: self._hear())
+        if not self.emperor.spec.beside_master:
+            self.emperor.reactor.watch(self.fd, lambda _events: self._hear())
 
     def _hear(self) -> None:
         try:

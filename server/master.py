@@ -422,6 +422,7 @@ class Master:
         for byte in received:
             if byte == FromEmperor.RELOAD:
                 self._run_softly(Phase.EMPEROR_RELOAD)
+                self.services.reload_companions()
                 self.reload()
             elif byte in {FromEmperor.STOP, FromEmperor.GRACEFUL_STOP}:
                 self._run_softly(Phase.EMPEROR_STOP)

@@ -114,10 +114,11 @@ class Part:
         if self._retry is not None:
             self._retry.cancel()
         if self.child is not None:
-            self._signal(self.recipe.stop_signal)
-            self._loop.after(kill_after, lambda: self._signal(signal.SIGKILL))
+            self.signal(self.recipe.stop_signal)
+            self._loop.after(kill_after, lambda: self.signal(signal.SIGKILL))
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal, if it lives; to its whole group where it has one."""
         if self.child is None:
             return
         self.child.signal(number)

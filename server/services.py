@@ -222,6 +222,11 @@ class Services:
 
     # -- the end
 
+    def reload_companions(self) -> None:
+        """Tell an Emperor beside the workers to reload its vassals."""
+        for companion in self._companions:
+            companion.signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Ask every part to end."""
         for part in (*self._parts, *self._companions):

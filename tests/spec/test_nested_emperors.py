@@ -93,3 +93,15 @@ def test_a_changed_profile_is_a_changed_jail(host):
     hosting.wait_for(lambda: host.master("shop") not in (first, -1, 0), "another process")
     host.answer("shop")
     assert hosting.status(host.master("shop"))["Seccomp_filters"] == "1"
+
+
+def test_a_stop_from_above_is_heard_by_the_master_alone(host):
+    """Its Emperor beside it is told by the master, and is no part that died."""
+    _, king = nested(host, "unshare = ipc,uts\n", "uid = 33\ngid = 33\n")
+    host.start()
+    settled(host)
+    king.unlink()
+    hosting.wait_for(lambda: "removed uwsgi instance king.ini" in host.log(), "the king's end")
+    assert "*** RAGNAROK EVOKED ***" in host.log()
+    assert "OOOPS" not in host.log()
+    assert "killing vassal king.ini" not in host.log()

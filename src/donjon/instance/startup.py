@@ -261,11 +261,11 @@ class _Start:
         """Be the Emperor, or the master of a server, or both with the Emperor as a child."""
         companions: list[tuple[str, Callable[[], int]]] = []
         if self.launch.emperor is not None:
-            be_emperor = self._emperor(self.launch.emperor, moments)
             if not _serves(spec):
                 ready()
-                return _alone(be_emperor, moments)
-            companions.append(("uWSGI Emperor", be_emperor))
+                return _alone(self._emperor(self.launch.emperor, moments), moments)
+            beside = replace(self.launch.emperor, beside_master=True)
+            companions.append(("uWSGI Emperor", self._emperor(beside, moments)))
         from donjon.server import master  # noqa: PLC0415  (here since ``_provide``)
 
         return master.run(
