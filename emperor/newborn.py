@@ -25,7 +25,7 @@ from donjon.emperor.orders import Order
 from donjon.errors import DonjonError, HookError
 from donjon.hooks import runner
 from donjon.hooks.action import Facts
-from donjon.jail import capabilities, idmaps, mounts, template
+from donjon.jail import capabilities, mountmaps, mounts, template
 from donjon.jail.phase import Phase
 from donjon.jail.step import Context
 
@@ -90,7 +90,7 @@ def arrange(order: Order, fds: list[int]) -> dict[str, list[int]]:
     keep = [fd for fd in keep if _needed_later(fd, named)]
     if order.birth is not None and order.birth.launch.jail.rootfs:
         keep += template.descriptors()
-    keep += idmaps.descriptors()
+    keep += mountmaps.descriptors()
     _close_between(FIRST_FREE_FD, sorted(keep))
     return named
 

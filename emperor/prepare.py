@@ -220,7 +220,9 @@ class Preparer:
             directory=self.spec.plan_cgroup,
             frosty=_frosty(launch.server),
         )
-        launch = replace(launch, jail=jail, server=self._merging(name, launch.server))
+        server = self._merging(name, launch.server)
+        jail = replace(jail, merges=bool(server.ksm))
+        launch = replace(launch, jail=jail, server=server)
         words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)

@@ -31,7 +31,7 @@ from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
-from donjon.jail import idmaps, lending, plan, template, zygote
+from donjon.jail import lending, mountmaps, plan, template, zygote
 from donjon.records import replace
 
 QUIET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -273,7 +273,7 @@ class Zygote:
             played = direct.bear(order, fds, self.entry)
             pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
         except (OSError, DonjonError) as error:
-            idmaps.forget()
+            mountmaps.forget()
             reason = f"cannot clone: {error.strerror}" if isinstance(error, OSError) else error
             orders.send(self.link, Answer(number=order.number, error=str(reason)))
             return
@@ -282,7 +282,7 @@ class Zygote:
             if order.evaluate is not None:
                 evaluator.work(order, fds)
             live(order, fds, self.entry)
-        idmaps.forget()
+        mountmaps.forget()
         orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
         self._keep(pidfd, order)
 

@@ -9,8 +9,8 @@ import stat
 
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import idmaps, mounts, paths
-from donjon.jail.idmaps import Maps, Owner
+from donjon.jail import mountmaps, mounts, paths
+from donjon.jail.mountmaps import Maps, Owner
 from donjon.jail.spec import Bind
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
@@ -61,7 +61,7 @@ class BindMount(Builtin):
 
     def _lent(self) -> Fd | None:
         """Return the mapped mount that was made earlier."""
-        lent = idmaps.take(self.source)
+        lent = mountmaps.take(self.source)
         if lent is None and not self.optional:
             raise JailError(
                 f"cannot bind {self.source} with idmap",
@@ -99,4 +99,4 @@ class LendBinds(Builtin):
         return f"map the owners of {' '.join(bind.source for bind in self.binds)}"
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  (a Step's)
-        idmaps.lend_binds(self.binds, self.who)
+        mountmaps.lend_binds(self.binds, self.who)

@@ -188,4 +188,4 @@ def _profile(wish: Wish) -> Profile | None:
             origin=wish.origin("seccomp"),
             reason="only root may filter system calls without",
         )
-    return base.granting(asked.kept_capabilities(wish) or ())
+    return base.granting(asked.kept_capabilities(wish) or (), merging=spec.merges)

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import idmaps, mounts, oldmounts, overlay, paths, rootfs
+from donjon.jail import mountmaps, mounts, oldmounts, overlay, paths, rootfs
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
 
@@ -60,7 +60,7 @@ class NewImageRoot(Builtin):
     def _mount(self) -> Fd:
         if not self.in_user_namespace:
             return mounted(self.file)
-        lent = idmaps.take(idmaps.ROOT + self.file)
+        lent = mountmaps.take(mountmaps.ROOT + self.file)
         if lent is None:
             raise JailError(
                 f"cannot use the image {self.file} in a user namespace",

@@ -1,8 +1,8 @@
 # ruff: noqa: D102  (what describe and execute are is said by Step)
 """What a jail with a user namespace cannot mount itself, and is lent by a process outside.
 
-Mounts with mapped owners (``idmaps``), and the file system of an image: the kernel leaves both to
-the host's root. A LOWER of an overlay that belongs to root is lent as well, with the jail's own
+Mounts with mapped owners (``mountmaps``), and the file system of an image: the kernel leaves both
+to the host's root. A LOWER of an overlay that belongs to root is lent as well, with the jail's own
 map, so that one distribution is root's inside every jail; where its file system cannot be mapped
 it is taken as it is, and its files are nobody's.
 """
@@ -14,7 +14,7 @@ import os
 from donjon import log
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import idmaps, image, mounts, paths, rootspec, userns, users
+from donjon.jail import image, mountmaps, mounts, paths, rootspec, userns, users
 from donjon.jail.idmap import IdMap
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
@@ -29,19 +29,19 @@ def is_needed(spec: JailSpec) -> bool:
 def lend(spec: JailSpec) -> None:
     """Make what a process that is born in a user namespace needs; all or none.
 
-    Raises JailError. ``idmaps.forget()`` closes what was made, once the process is born.
+    Raises JailError. ``mountmaps.forget()`` closes what was made, once the process is born.
     """
     root = _lendable(spec)
     wanted = tuple(bind for bind in spec.binds if bind.idmap)
     if root is None and not wanted:
         return
-    maps = idmaps.inside(userns.map_of(spec, users.resolve(spec)))
+    maps = mountmaps.inside(userns.map_of(spec, users.resolve(spec)))
     try:
-        idmaps.lend_binds(wanted, maps)
+        mountmaps.lend_binds(wanted, maps)
         if root is not None:
             _lend_root(root, maps)
     except JailError as error:
-        idmaps.forget()
+        mountmaps.forget()
         error.origin = error.origin or spec.origins.get("rootfs")
         raise
 
@@ -54,23 +54,25 @@ def _lendable(spec: JailSpec) -> rootspec.OverlayRoot | rootspec.ImageRoot | Non
     return root if isinstance(root, rootspec.OverlayRoot | rootspec.ImageRoot) else None
 
 
-def _lend_root(root: rootspec.OverlayRoot | rootspec.ImageRoot, maps: idmaps.Maps) -> None:
+def _lend_root(root: rootspec.OverlayRoot | rootspec.ImageRoot, maps: mountmaps.Maps) -> None:
     try:
         if isinstance(root, rootspec.ImageRoot):
-            idmaps.keep(idmaps.ROOT + root.path, _mapped(image.mounted(root.path), root, maps))
+            mountmaps.keep(
+                mountmaps.ROOT + root.path, _mapped(image.mounted(root.path), root, maps)
+            )
             return
         for lower in root.lowers:
             with paths.open_source(lower) as source:
                 if os.fstat(source.fileno()).st_uid == 0:
                     tree = mounts.clone_at(source.fileno(), recursive=False)
-                    idmaps.keep(idmaps.ROOT + lower, _mapped(tree, root, maps))
+                    mountmaps.keep(mountmaps.ROOT + lower, _mapped(tree, root, maps))
     except OSError as error:
         raise JailError(f"cannot use the root {root}", reason=reason_of(error)) from error
 
 
-def _mapped(tree: Fd, root: object, maps: idmaps.Maps) -> Fd:
+def _mapped(tree: Fd, root: object, maps: mountmaps.Maps) -> Fd:
     try:
-        idmaps.apply(tree, str(root), maps, recursive=False)
+        mountmaps.apply(tree, str(root), maps, recursive=False)
     except JailError as error:
         log.debug(str(error))
     return tree
@@ -92,4 +94,4 @@ class LendRoot(Builtin):
         return f"hold {what} for the user namespace"
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  (a Step's)
-        _lend_root(self.root, idmaps.inside(self.ids))
+        _lend_root(self.root, mountmaps.inside(self.ids))

@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import idmaps, mounts, oldmounts, paths, reset, rootfs
+from donjon.jail import mountmaps, mounts, oldmounts, paths, reset, rootfs
 from donjon.jail.rootspec import OverlayRoot
 from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
@@ -74,7 +74,7 @@ class NewOverlayRoot(Builtin):
 
     def _lower(self, context: Context, path: str) -> Fd:
         """Open a layer; in a user namespace the one that was lent, with the jail's owners."""
-        lent = idmaps.take(idmaps.ROOT + path) if self.in_user_namespace else None
+        lent = mountmaps.take(mountmaps.ROOT + path) if self.in_user_namespace else None
         if lent is None:
             return _lower(path)
         rootfs.stack_between(context, lent)

@@ -20,7 +20,7 @@ import stat
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import hostview, idmaps, mounts, oldmounts, paths, template
+from donjon.jail import hostview, mountmaps, mounts, oldmounts, paths, template
 from donjon.jail.hostview import View
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
@@ -200,7 +200,7 @@ class EnterRoot(Builtin):
             if not os.path.samestat(os.fstat(root.fileno()), os.stat("/..")):
                 raise JailError("the host's root is still there", reason="it was not detached")
         template.forget()
-        idmaps.forget()
+        mountmaps.forget()
         syscalls.fault("chdir")
         os.chdir("/")
 
@@ -217,7 +217,7 @@ class ReleaseRoot(Builtin):
         if number >= 0:
             os.close(number)
         oldmounts.close()
-        idmaps.forget()
+        mountmaps.forget()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

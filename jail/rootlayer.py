@@ -14,10 +14,10 @@ from donjon.jail import (
     devices,
     etcfiles,
     hostview,
-    idmaps,
     image,
     lending,
     masks,
+    mountmaps,
     mounts,
     overlay,
     proc,
@@ -111,11 +111,11 @@ def lent_binds(wish: Wish, phase: Phase) -> list[Step]:
     mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
     if not mapped:
         return found
-    who: idmaps.Owner | idmaps.Maps
+    who: mountmaps.Owner | mountmaps.Maps
     if wish.ids is None:
-        who = idmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
+        who = mountmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
     else:
-        who = idmaps.inside(wish.ids)
+        who = mountmaps.inside(wish.ids)
     origin = mapped[0].origin
     found.append(binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who))
     return found

@@ -281,6 +281,12 @@ _ROWS = (
         "admin", Level.REFUSED, "Swap, quotas, accounting, the host's names, hanging up.",
         "swapon swapoff acct quotactl quotactl_fd sethostname setdomainname vhangup",
     ),
+    _group(
+        "merging", Level.REFUSED, "Let the kernel merge equal pages with those of others, who can"
+        " then tell by a write what is in them.",
+        when=(When("madvise", (Test(2, Compare.EQ, syscalls.MADV_MERGEABLE),)),
+              When("prctl", (Test(0, Compare.EQ, syscalls.PR_SET_MEMORY_MERGE),))),
+    ),
     _group("log", Level.REFUSED, "Read and clear the kernel's log.", "syslog"),
     _group("fanotify", Level.REFUSED, "Watch whole mounts.", "fanotify_init fanotify_mark"),
     _group(

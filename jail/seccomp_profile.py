@@ -36,9 +36,13 @@ class Profile:
         """Whether calls are recorded and nothing is refused."""
         return self.base == "learn"
 
-    def granting(self, caps: Iterable[int]) -> Profile:
-        """Return the profile with what the capabilities ``caps`` need; ``-GROUP`` wins."""
+    def granting(self, caps: Iterable[int], *, merging: bool = False) -> Profile:
+        """Return the profile with what the capabilities ``caps`` need; ``-GROUP`` wins.
+
+        ``merging``: the operator lets the jail's pages be merged.
+        """
         more = {name for cap in caps for name in FOR_CAPABILITY.get(cap, ())}
+        more |= {"merging"} if merging else set()
         return Profile(self.base, self.more | (more - self.less), self.less, self.record)
 
     def refused(self) -> tuple[str, ...]:

@@ -194,6 +194,7 @@ class JailSpec:
     chown_socket: str | None = None
     drop_first: bool = False  # a customer's file: walls and drop come before all it asks for
     own_limits: frozenset[str] = frozenset()  # "prio", "max_fd": set without root's rights
+    merges: bool = False  # ksm: the operator lets its pages be merged with others'
     keep_root: bool = False  # itself an Emperor: without uid it keeps what its own vassals need
 
     # confinement: what is taken on around the drop

@@ -13,7 +13,7 @@ from jailer import FIVE, Note
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import idmaps, lending, plan
+from donjon.jail import lending, mountmaps, plan
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
 from donjon.origin import Origin
@@ -129,8 +129,8 @@ def test_a_map_that_fails_leaves_nothing(jail, home, call):
 
 
 def test_a_namespace_for_maps_has_no_process_left():
-    maps = idmaps.Maps(((0, 100000, 10),), ((0, 200000, 10),))
-    with idmaps.user_namespace(maps) as namespace:
+    maps = mountmaps.Maps(((0, 100000, 10),), ((0, 200000, 10),))
+    with mountmaps.user_namespace(maps) as namespace:
         assert os.fstat(namespace.fileno()).st_ino != os.stat("/proc/self/ns/user").st_ino
     # the autouse fixture sees children and descriptors that are left
 
@@ -165,10 +165,10 @@ def test_a_process_that_was_born_in_a_user_namespace_takes_what_it_was_lent(jail
     assert "none was lent to it" in told.error
     lending.lend(spec)
     try:
-        assert len(idmaps.descriptors()) == 1
+        assert len(mountmaps.descriptors()) == 1
         assert jail(spec, write, born_in=FIVE | {"user"}) == (0, 0, "dear")
     finally:
-        idmaps.forget()
+        mountmaps.forget()
     assert owner(home / "answer") == (0, 0)
 
 
@@ -182,7 +182,7 @@ def test_lending_is_all_or_nothing(home):
     )
     with pytest.raises(JailError, match=r"shop.ini:7: bind: cannot bind /proc/sys with idmap"):
         lending.lend(spec)
-    assert idmaps.descriptors() == ()
+    assert mountmaps.descriptors() == ()
 
 
 # What lies below a source.

@@ -11,7 +11,7 @@ import pytest
 from jailer import FIVE
 
 from donjon.errors import JailError
-from donjon.jail import idmaps, image, lending, plan
+from donjon.jail import image, lending, mountmaps, plan
 from donjon.jail.spec import JailSpec
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
@@ -190,7 +190,7 @@ def test_an_image_in_a_user_namespace_must_be_lent(jail, file):
     try:
         seen = jail(spec, lambda: (look(), os.getuid()), born_in=FIVE | {"user"})
     finally:
-        idmaps.forget()
+        mountmaps.forget()
     assert seen == (("image", "Read-only file system", True), 0)
     wait_until_free(file)
 

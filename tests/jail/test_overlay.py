@@ -11,7 +11,7 @@ from jailer import FIVE
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import idmaps, lending, overlay, plan
+from donjon.jail import lending, mountmaps, overlay, plan
 from donjon.jail.spec import JailSpec
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
@@ -177,7 +177,7 @@ def test_a_distribution_of_roots_is_root_insides_in_every_user_namespace(jail, l
             try:
                 assert jail(spec, write, born_in=FIVE | {"user"}) == (0, "mine")
             finally:
-                idmaps.forget()
+                mountmaps.forget()
         assert (upper / uid / "upper" / "etc" / "who").stat().st_uid == int(uid)
     assert (lower / "etc" / "who").read_text() == "base"
 

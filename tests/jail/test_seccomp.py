@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import mmap
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from donjon.jail.seccomp_groups import GROUPS, YOUNGEST, Level
 from donjon.jail.seccomp_profile import Profile
 from donjon.jail.spec import Exec, JailSpec
 from donjon.origin import Origin
+from donjon.records import replace
 
 pytestmark = pytest.mark.root
 USER = JailSpec(uid="20001", jailed=True)
@@ -145,6 +147,20 @@ def test_a_personality_can_be_asked_for_and_not_changed(jail):
         )
 
     assert jail(USER, look) == (0, "EPERM", "EPERM")
+
+
+@pytest.mark.parametrize(("merges", "seen"), [(False, "EPERM"), (True, 0)])
+def test_pages_are_merged_only_where_the_operator_lets_them(jail, merges, seen):
+    def look():
+        pages = mmap.mmap(-1, mmap.PAGESIZE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+        return (
+            call("madvise", address, mmap.PAGESIZE, syscalls.MADV_MERGEABLE),
+            call("prctl", syscalls.PR_SET_MEMORY_MERGE, 0, 0, 0, 0),
+            call("madvise", address, mmap.PAGESIZE, mmap.MADV_WILLNEED),
+        )
+
+    assert jail(replace(USER, merges=merges), look) == (seen, seen, 0)
 
 
 def test_calls_younger_than_the_table_do_not_exist(jail):

@@ -92,6 +92,8 @@ def _complete(launch: Launch) -> Launch:
             server, master=True, logto=logto, logto2=logto2, daemonize=None, daemonize2=None
         )
         launch = replace(launch, server=server)
+    if server.ksm:
+        launch = replace(launch, jail=replace(launch.jail, merges=True))
     if launch.emperor is not None and not launch.jail.drop_first:
         launch = replace(launch, jail=replace(launch.jail, keep_root=True))
     if launch.jail.id_range is not None and os.geteuid() == 0:
