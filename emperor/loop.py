@@ -201,6 +201,8 @@ class Emperor:
         """The upper Emperor is gone: end at once with status 1."""
         self.status = 1
         self.ragnarok()
+        if self._mercy is not None:
+            self._mercy.cancel()
         self._end_mercy()
 
     def reload_all(self) -> None:
@@ -210,10 +212,12 @@ class Emperor:
             self.happen(vassal, Event.RELOAD)
 
     def _end_mercy(self) -> None:
+        """Kill whoever is left; again in a moment, for a birth may have been under way."""
         for vassal in list(self.court.vassals.values()):
             self.keeper.signal(vassal, signal.SIGKILL)
         for name in self.errands.kill():
             log.write(f"[emperor] a hook of {name} did not end in time")
+        self._mercy = self.reactor.after(1, self._end_mercy)
 
     def _announce(self) -> None:
         log.write("*** starting uWSGI Emperor ***")

@@ -25,6 +25,7 @@ enum {
     ARGUMENTS = 6,
     REGISTERS = 32,
     STACK = 64 * 1024,
+    SIGNAL_SET_SIZE = 8, /* bytes; the kernel's sigset_t */
     DEADLINE = 5 * 1000, /* ms */
     LENIENT = -2,
     FIRST_CLOSED = 4,    /* a program has 0, 1, 2 and its control socket */
@@ -140,8 +141,11 @@ child(void *given)
         complain(tape->error_fd, "cannot close descriptors", errno);
         _exit(1);
     }
-    for (int number = 1; number < NSIG; number++) {
-        signal(number, SIG_DFL); /* SIGKILL and the like refuse, which is right */
+    /* All zero is SIG_DFL in whatever order the kernel has its fields. The C library's signal(3)
+     * would not touch 32 and 33, its own, which we may have inherited ignored. */
+    static const unsigned long defaults[8] = {0};
+    for (int number = 1; number < NSIG; number++) { /* SIGKILL and SIGSTOP refuse: rightly */
+        (void)syscall(SYS_rt_sigaction, number, defaults, NULL, SIGNAL_SET_SIZE);
     }
     sigset_t none;
     sigemptyset(&none);

@@ -397,3 +397,22 @@ def test_a_lost_upper_emperor_ends_with_one(emperor):
     near.close()
     assert emperor.process.wait(10) == 1
     assert not alive(pid)
+
+
+def test_who_is_born_after_the_upper_emperor_was_lost_is_not_waited_for(emperor):
+    near, far = socket.socketpair()
+    emperor.start(upper=far.fileno(), pass_fds=[far.fileno()])
+    far.close()
+    emperor.vassal("a.ini", then="stubborn")
+    first = emperor.started("a.ini")["pid"]
+    emperor.said("a.ini is ready")
+    spawner = next(one for one in children(emperor.process.pid) if one != first)
+    os.kill(spawner, signal.SIGSTOP)
+    emperor.vassal("b.ini", then="stubborn")
+    wait_for(lambda: state(emperor, "b.ini") == "starting", "an order for b.ini")
+    near.close()
+    emperor.said("RAGNAROK EVOKED")
+    os.kill(spawner, signal.SIGCONT)
+    assert emperor.process.wait(10) == 1
+    assert not alive(first)
+    assert not alive(emperor.record("b.ini")[0]["pid"])

@@ -22,7 +22,7 @@ ALL = ["ipc", "mnt", "net", "pid", "uts"]
 @contextlib.contextmanager
 def instance(place, *words):
     """Run one instance where its application is; SIGINT must end it (SIGTERM is a reload)."""
-    with (place / "instance.log").open("wb") as log:
+    with (place / "instance.log").open("ab") as log:
         process = subprocess.Popen(
             [*hosting.DONJON, *map(str, words)],
             cwd=place,
