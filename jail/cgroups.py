@@ -238,7 +238,10 @@ def _make_parents(path: str) -> None:
     if os.path.isdir(path):
         return
     _make_parents(os.path.dirname(path))
-    os.mkdir(path, 0o755)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return  # another instance was faster; so it is that one's
     _made_parents.add(path)
 
 

@@ -78,6 +78,31 @@ def test_who_adopts_the_parents_removes_them_too():
 
 
 @pytest.mark.cgroup1
+def test_instances_that_start_at_once_make_their_common_parent_together():
+    for _round in range(25):
+        gate, opens = os.pipe()
+        pids = []
+        for number in range(4):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                status = 1
+                try:
+                    os.close(opens)
+                    os.read(gate, 1)  # the end of file, for all at once
+                    cgroups.prepare(spec_of(V1 / NAME / f"app{number}")).close()
+                    status = 0
+                finally:
+                    os._exit(status)
+        os.close(gate)
+        os.close(opens)
+        statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+        for group in [*(V1 / NAME).iterdir(), V1 / NAME]:
+            if group.is_dir():
+                group.rmdir()
+        assert statuses == [0, 0, 0, 0]
+
+
+@pytest.mark.cgroup1
 def test_a_group_that_existed_is_used_and_stays():
     path = V1 / NAME
     path.mkdir()
