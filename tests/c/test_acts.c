@@ -7,6 +7,7 @@
 
 #include "acts.h"
 #include "check.h"
+#include "faults.h"
 
 enum { ROOM = 512, ANY_RESUME = 7 };
 
@@ -154,7 +155,8 @@ static int
 act_out(uint16_t kind, const void *payload, size_t size, unsigned *resume)
 {
     static const unsigned char padding[8];
-    struct newborn newborn = {.head.emperor_pid = getppid(), .maps_fd = -1};
+    struct faults none = {0};
+    struct newborn newborn = {.head.emperor_pid = getppid(), .maps_fd = -1, .faults = &none};
     struct act_head head = {.kind = kind, .resume = ANY_RESUME, .size = (uint32_t)size};
     struct packet packet = {.size = 0};
     put(&packet, &head, sizeof head);
@@ -184,7 +186,7 @@ payloads(void)
 {
     static const uint16_t texts[] = {ACT_DIRECTORY, ACT_COMMAND_LINE, ACT_HOSTNAME};
     static const uint16_t numbers[] = {ACT_BOUND, ACT_RESTRICT, ACT_PRIORITY};
-    const uint64_t words[3] = {0};
+    const uint64_t words[4] = {0};
     for (size_t i = 0; i < 3; i++) {
         refused(texts[i], "", 0, EINVAL);
         refused(texts[i], "no end", 6, EINVAL);
@@ -193,14 +195,14 @@ payloads(void)
         refused(numbers[i], words, 16, EINVAL);
     }
     for (size_t size = 0; size <= sizeof words; size++) {
-        if (size != 16) {
+        if (size != 24) {
             refused(ACT_HOLD_CAPS, words, size, EINVAL);
             refused(ACT_LIMIT, words, size, EINVAL);
         }
     }
     refused(ACT_DIRECTORY, "/no/such\0/tmp", 14, ENOENT);
     refused(ACT_WAIT_FOR_MAPS, "", 0, EPERM);
-    refused(ACT_LIMIT, (uint64_t[]){RLIM_NLIMITS, 1}, 16, EINVAL);
+    refused(ACT_LIMIT, (uint64_t[]){RLIM_NLIMITS, 1, 1}, 24, EINVAL);
     refused(ACT_SECCOMP, "", 0, EINVAL);
     refused(ACT_SECCOMP, "1234567", sizeof(struct sock_filter) - 1, EINVAL);
     refused(0, "", 0, EINVAL);
@@ -254,7 +256,8 @@ too_many_listeners(void)
         char name[8];
     } act = {
         {ACT_LISTEN, ANY_RESUME, sizeof act - sizeof act.head}, {AF_UNIX, 0, 1, -1, -1, 0}, ""};
-    struct newborn newborn = {.listener_count = LISTENERS};
+    struct faults none = {0};
+    struct newborn newborn = {.listener_count = LISTENERS, .faults = &none};
     unsigned resume;
     for (size_t i = 0; i < LISTENERS; i++) {
         newborn.listeners[i].fd = -1;
