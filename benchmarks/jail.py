@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from donjon import syscalls
@@ -48,6 +48,7 @@ from donjon.fd import Fd
 from donjon.instance import vassal_main
 from donjon.jail import cgroups, userns
 from donjon.origin import Origin
+from donjon.records import replace
 
 WORDS = frozenset({"fs", "ipc", "pid", "uts", "net"})
 UID = 20001
@@ -160,7 +161,8 @@ class Donjon:
             raise SystemExit("the spawner died")
         ours.enter_context(Fd(answer.pidfd))
         if go >= 0:
-            userns.write_maps(answer.pid, *reading.host_ids)
+            if reading.ids is not None:
+                userns.write_id_map(answer.pid, reading.ids)
             os.write(go, b"g")
         return answer
 

@@ -96,7 +96,9 @@ class _StandardFields:
                 given["default_factory"] = one.default_factory
             rows.append((name, Any, dataclasses.field(**given)))
         made = dataclasses.make_dataclass(owner.__name__, rows)
-        return {one.name: one for one in dataclasses.fields(made)}
+        kept = {one.name: one for one in dataclasses.fields(made)}
+        owner.__dataclass_fields__ = kept
+        return kept
 
 
 # -- the methods, each one function for all classes --------------------------------------------
