@@ -376,6 +376,7 @@ def test_many_births_leave_nothing(births, tmp_path):
         status, _, said, how = births[0].bear(options, program="/bin/true", argv=("x",))
         assert (status, said) == (0, "")
         ways.add(how)
-    assert "shared" in ways  # one may be forked: a look-up that the kernel has not cached just then
+    # one may be forked: a look-up that the kernel has not cached just then
+    assert "shared" in ways
     wait_for(lambda: set(os.listdir(place)) <= idle, "an idle spawner")
     assert Path("/proc/self/mountinfo").read_text() == mounts
