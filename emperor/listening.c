@@ -122,7 +122,8 @@ set_options(int fd, const struct listening *wanted)
                                       : 0;
 }
 
-/* bind(2) of a file, with its mode set before anybody can connect. */
+/* bind(2) of a file. It is made with the mode of the socket's own inode, less the umask: a chmod(2)
+ * of the path could meet a link that somebody has put there by then. */
 static int
 bind_file(int fd, const struct listening *wanted, const char *path, const struct sockaddr *address,
           socklen_t size, struct listener *listener)
@@ -131,10 +132,14 @@ bind_file(int fd, const struct listening *wanted, const char *path, const struct
     if (remove_stale(path) < 0) {
         return -1;
     }
-    mode_t before = wanted->umask >= 0 ? umask((mode_t)wanted->umask) : 0;
+    int32_t mask = wanted->mode >= 0 ? 0 : wanted->umask;
+    if (wanted->mode >= 0 && fchmod(fd, (mode_t)wanted->mode) < 0) {
+        return -1;
+    }
+    mode_t before = mask >= 0 ? umask((mode_t)mask) : 0;
     int result = bind(fd, address, size);
     int error = errno;
-    if (wanted->umask >= 0) {
+    if (mask >= 0) {
         (void)umask(before);
     }
     if (result < 0) {
@@ -146,7 +151,7 @@ bind_file(int fd, const struct listening *wanted, const char *path, const struct
     }
     listener->device = made.st_dev;
     listener->inode = made.st_ino;
-    return wanted->mode >= 0 ? chmod(path, (mode_t)wanted->mode) : 0;
+    return 0;
 }
 
 /* Say what is bound; flat.py lets no name through that cannot be printed. */

@@ -100,40 +100,42 @@ def bind(address: str, *, replace: bool = False) -> socket.socket:
     ``replace`` is for an address of the operator's: what is there goes, even if it is no socket.
     Raises ConfigError.
     """
+    is_tcp = ":" in address
+    family = socket.AF_INET if is_tcp else socket.AF_UNIX
+    if address.startswith("["):
+        family = socket.AF_INET6
     try:
-        return _bind_tcp(address) if ":" in address else _bind_unix(address, replace=replace)
+        with contextlib.ExitStack() as undo:
+            link = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            if is_tcp:
+                _bind_tcp(link, address)
+            else:
+                _bind_unix(link, address, replace=replace)
+            link.listen(BACKLOG)
+            undo.pop_all()
+            return link
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ConfigError(f"cannot listen on {address}", reason=reason) from error
 
 
-def _bind_tcp(address: str) -> socket.socket:
+def _bind_tcp(link: socket.socket, address: str) -> None:
     host, _separator, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    link = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        link.bind((host.strip("[]"), int(port)))
-        link.listen(BACKLOG)
-    except BaseException:
-        link.close()
-        raise
-    return link
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    link.bind((host.strip("[]"), int(port)))
 
 
-def _bind_unix(address: str, *, replace: bool) -> socket.socket:
+def _bind_unix(link: socket.socket, address: str, *, replace: bool) -> None:
+    """Bind to a file that all may write: its mode is the inode's of the socket, less the umask."""
     with contextlib.suppress(FileNotFoundError):
         if replace or stat.S_ISSOCK(os.lstat(address).st_mode):
             os.unlink(address)
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    os.fchmod(link.fileno(), 0o666)
+    previous = os.umask(0)
     try:
         link.bind(address)
-        os.chmod(address, 0o666)
-        link.listen(BACKLOG)
-    except BaseException:
-        link.close()
-        raise
-    return link
+    finally:
+        os.umask(previous)
 
 
 def unbind(address: str) -> None:

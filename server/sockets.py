@@ -272,19 +272,24 @@ def _bind(sock: socket.SocketType, address: Address, spec: ServerSpec) -> None:
 
 
 def _bind_file(listener: Listener, path: str, spec: ServerSpec) -> Bound:
-    """Bind a unix socket: remove a stale one, set owner and mode before anybody can connect."""
+    """Bind a unix socket: remove a stale one, set owner and mode before anybody can connect.
+
+    bind(2) makes the file with the mode of the socket's own inode, less the umask: a chmod(2) of
+    the path could meet a link that somebody has put there by then.
+    """
     _remove_stale(listener, path)
     sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(spec.umask) if spec.umask is not None else None
+    mask = spec.umask if spec.chmod_socket is None else 0
+    previous = os.umask(mask) if mask is not None else None
     try:
         sock.setblocking(False)  # noqa: FBT003  (socket names it so)
+        if spec.chmod_socket is not None:
+            os.fchmod(sock.fileno(), spec.chmod_socket)
         sock.bind(path)
         made = os.lstat(path)
         bound = Bound(listener, sock, os.path.abspath(path), (made.st_dev, made.st_ino))
         if spec.chown_socket:
             os.chown(path, *_owner(listener, spec.chown_socket), follow_symlinks=False)
-        if spec.chmod_socket is not None:
-            os.chmod(path, spec.chmod_socket)
         sock.listen(spec.listen)
     except BaseException:
         sock.close()

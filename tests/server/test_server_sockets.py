@@ -1,8 +1,11 @@
 """Listening sockets: addresses, owners, modes, errors that say what to do, and the end of them."""
 
+import contextlib
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,33 @@ def test_errors_say_what_where_why_and_what_to_do(sockets, address, words):
     with pytest.raises(ListenError) as caught:
         sockets.open(spec(address))
     assert str(caught.value) == f"vassal.ini:3: socket: cannot bind {address}: {words}"
+
+
+def test_a_link_that_takes_the_place_of_the_socket_changes_nobodys_mode(tmp_path):
+    """Who may write to the directory puts a link there as soon as the socket is bound."""
+    path, victim = tmp_path / "s", tmp_path / "victim"
+    victim.touch(mode=0o600)
+    code = (
+        "import os, sys\n"
+        "path, victim = sys.argv[1:]\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    if os.path.exists(path) and not os.path.islink(path):\n"
+        "        os.symlink(victim, path + '.link'); os.rename(path + '.link', path)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(path), str(victim)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as swapper:
+        try:
+            swapper.stdout.readline()
+            for _ in range(1000):
+                one = Sockets()
+                with contextlib.suppress(ListenError):
+                    one.open(spec(str(path), chmod_socket=0o666))
+                one.close(vacuum=True)
+                path.unlink(missing_ok=True)
+        finally:
+            swapper.kill()
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
 
 
 def test_one_address_given_twice_is_an_error(sockets):
