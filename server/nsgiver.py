@@ -10,12 +10,12 @@ import contextlib
 import socket
 
 from donjon import log
-from donjon.errors import DonjonError, reason_of
+from donjon.errors import reason_of
 from donjon.jail import setns
 from donjon.origin import DEFAULT
 from donjon.records import replace
 from donjon.server.loop import Loop
-from donjon.server.sockets import Bound, Sockets
+from donjon.server.reception import Reception
 from donjon.server.spec import Listener, ServerSpec
 
 _QUEUE = 16
@@ -28,50 +28,30 @@ class NamespaceGiver:
 
     def __init__(self, loop: Loop) -> None:
         """Hold nothing yet; ``set`` listens."""
-        self._loop = loop
-        self._sockets = Sockets()
-        self._listening: Bound | None = None
-        self._address: str | None = None
+        self._reception = Reception(loop, self._answer)
         self._skip: frozenset[str] = frozenset()
         self._uids: frozenset[int] = frozenset()
 
     def set(self, spec: ServerSpec) -> None:
         """Listen where ``spec`` says. A failure is logged, as those of other services are."""
         self._skip, self._uids = frozenset(spec.setns_skip), frozenset(spec.setns_uids)
-        if spec.setns_socket == self._address:
-            return
-        self.close()
-        self._address = spec.setns_socket
-        if spec.setns_socket is None:
-            return
-        origin = spec.origins.get("setns_socket", DEFAULT)
-        listener = Listener(spec.setns_socket, "setns", origin)
+        listener = None
+        if spec.setns_socket is not None:
+            origin = spec.origins.get("setns_socket", DEFAULT)
+            listener = Listener(spec.setns_socket, "setns", origin)
         mode = _OPEN if self._uids else _CLOSED
         how = replace(spec, chmod_socket=mode, chown_socket=None, listen=_QUEUE)
-        try:
-            self._listening = self._sockets.open_one(listener, how)
-        except DonjonError as error:
-            log.write(f"donjon: {error}")
-            return
-        self._loop.watch(self._listening.fileno(), self._answer)
+        self._reception.move(listener, how)
 
-    def _answer(self) -> None:
-        assert self._listening is not None
-        try:
-            with self._listening.duplicate() as listener:
-                client, _ = listener.accept()
-        except OSError:
+    def _answer(self, client: socket.socket) -> None:
+        pid, uid = setns.credentials(client)
+        if not setns.is_known(uid, self._uids):
+            log.write(f"refused our namespaces to uid {uid} (process {pid})")
             return
-        with client:
-            client.setblocking(False)  # noqa: FBT003  (socket names it so)
-            pid, uid = setns.credentials(client)
-            if not setns.is_known(uid, self._uids):
-                log.write(f"refused our namespaces to uid {uid} (process {pid})")
-                return
-            try:
-                self._give(client)
-            except OSError as error:
-                log.write(f"cannot give our namespaces: {error.filename}: {reason_of(error)}")
+        try:
+            self._give(client)
+        except OSError as error:
+            log.write(f"cannot give our namespaces: {error.filename}: {reason_of(error)}")
 
     def _give(self, client: socket.socket) -> None:
         """Give what was opened before, or what we are in now."""
@@ -86,7 +66,4 @@ class NamespaceGiver:
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
-        if self._listening is not None:
-            self._loop.forget(self._listening.fileno())
-            self._listening = None
-        self._sockets.close(vacuum=True)
+        self._reception.close()

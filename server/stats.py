@@ -14,12 +14,11 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
-from donjon.errors import DonjonError
 from donjon.origin import DEFAULT
 from donjon.server.board import Core, total
 from donjon.server.crew import Crew, Slot
-from donjon.server.loop import Loop
-from donjon.server.sockets import Bound, Sockets
+from donjon.server.reception import Reception
+from donjon.server.sockets import Bound
 from donjon.server.spec import Listener, ServerSpec
 from donjon.server.uwsgi_module import VERSION
 
@@ -41,43 +40,21 @@ class StatsServer:
         """Hold nothing yet; ``set`` listens."""
         self._master = master
         self._parts = parts
-        self._loop: Loop = master.loop
-        self._sockets = Sockets()
-        self._listening: Bound | None = None
-        self._address: str | None = None
+        self._reception = Reception(master.loop, self._answer)
 
     def set(self, spec: ServerSpec) -> None:
         """Listen where ``spec`` says. A failure is logged: statistics are no reason to be down."""
-        if spec.stats == self._address:
-            return
-        self.close()
-        self._address = spec.stats
-        if spec.stats is None:
-            return
-        listener = Listener(spec.stats, "stats", spec.origins.get("stats", DEFAULT))
-        try:
-            self._listening = self._sockets.open_one(listener, spec)
-        except DonjonError as error:
-            log.write(f"donjon: {error}")
-            return
-        self._loop.watch(self._listening.fileno(), self._answer)
-        log.write(f"*** Stats server enabled on {spec.stats} fd: {self._listening.fileno()} ***")
+        listener = None
+        if spec.stats is not None:
+            listener = Listener(spec.stats, "stats", spec.origins.get("stats", DEFAULT))
+        if self._reception.move(listener, spec):
+            number = self._reception.fileno()
+            log.write(f"*** Stats server enabled on {spec.stats} fd: {number} ***")
 
-    def _answer(self) -> None:
-        assert self._listening is not None
-        try:
-            with self._listening.duplicate() as listener:
-                client, _ = listener.accept()
-        except OSError:
-            return
-        with client:
-            client.setblocking(False)  # noqa: FBT003  (socket names it so)
-            body = self._body()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(body) + 4096)
-            try:
-                client.sendall(body)
-            except OSError:
-                return  # it does not read: its loss
+    def _answer(self, client: socket.socket) -> None:
+        body = self._body()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(body) + 4096)
+        client.sendall(body)
 
     def _body(self) -> bytes:
         spec = self._master.spec
@@ -88,11 +65,8 @@ class StatsServer:
         return text.encode()
 
     def close(self) -> None:
-        """Stop listening and remove the socket, as ``vacuum`` does with all of them."""
-        if self._listening is not None:
-            self._loop.forget(self._listening.fileno())
-            self._listening = None
-        self._sockets.close(vacuum=True)
+        """Stop listening and remove the socket."""
+        self._reception.close()
 
 
 def render(value: dict[str, Any], *, minified: bool) -> str:

@@ -230,7 +230,7 @@ def test_the_control_socket_is_given_away(instance, tmp_path):
     path = tmp_path / "proxy"
     emperor, vassal = socket.socketpair()
     with emperor:
-        instance.start(emperor=vassal, emperor_proxy_socket=str(path))
+        instance.start(emperor=vassal, emperor_proxy_socket=str(path), chmod_socket=0o666)
         vassal.close()
         instance.answer()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
