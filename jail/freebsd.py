@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.errors import JailError
+from donjon.fd import Fd
 from donjon.jail import freebsd_params as params
 from donjon.jail.freebsd_spec import JailParameter, OldJail
-from donjon.jail.step import Builtin, Context
+from donjon.jail.step import Builtin, Context, Step
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass
 from donjon.syscalls import freebsd as calls
@@ -80,44 +81,34 @@ def _place(spec: JailSpec, field: str) -> Origin:
     return spec.origins.get(field, DEFAULT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Enter(Builtin):
-    """What the three ways into a jail have in common."""
+def _enter(step: Step, jidfile: str | None, call: Callable[[Library], int]) -> None:
+    """Enter a jail by ``call``, which returns its jid or raises OSError, and note the jid."""
+    library = calls.library()
+    if library is None:
+        raise JailError(f"cannot {step.describe()}", reason="this system has no jails")
+    with _jidfile(jidfile) as write:
+        try:
+            jid = call(library)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise JailError(
+                f"cannot {step.describe()}", origin=step.origin, reason=reason
+            ) from error
+        write(jid)
+    log.write(f"donjon: in FreeBSD jail {jid}")
 
-    jidfile: str | None = None
 
-    def execute(self, context: Context) -> None:
-        library = calls.library()
-        if library is None:
-            raise JailError(f"cannot {self.describe()}", reason="this system has no jails")
-        with _jidfile(self.jidfile) as write:
-            try:
-                jid = self.enter(library)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise JailError(
-                    f"cannot {self.describe()}", origin=self.origin, reason=reason
-                ) from error
-            write(jid)
-        log.write(f"donjon: in FreeBSD jail {jid}")
-
-    def describe(self) -> str:
-        raise NotImplementedError
-
-    def enter(self, library: Library) -> int:
-        """Enter the jail and return its jid. Raises OSError."""
-        raise NotImplementedError
-
-    def noted(self, text: str) -> str:
-        """Return ``text``, and where the jid goes."""
-        return f"{text}, its jid to {self.jidfile}" if self.jidfile else text
+def _noted(text: str, jidfile: str | None) -> str:
+    """Return ``text``, and where the jid goes."""
+    return f"{text}, its jid to {jidfile}" if jidfile else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateOldJail(_Enter):
+class CreateOldJail(Builtin):
     """jail(2), for FreeBSD before 8; newer ones have it too."""
 
     jail: OldJail
+    jidfile: str | None = None
     ip4: tuple[str, ...] = ()
     ip6: tuple[str, ...] = ()
 
@@ -126,9 +117,14 @@ class CreateOldJail(_Enter):
         host = f", host name {self.jail.hostname}" if self.jail.hostname else ""
         found = " ".join((*self.ip4, *self.ip6))
         addresses = f", addresses {found}" if found else ""
-        return self.noted(f"make and enter a jail{named} in {self.jail.path}{host}{addresses}")
+        return _noted(
+            f"make and enter a jail{named} in {self.jail.path}{host}{addresses}", self.jidfile
+        )
 
-    def enter(self, library: Library) -> int:
+    def execute(self, context: Context) -> None:
+        _enter(self, self.jidfile, self._enter)
+
+    def _enter(self, library: Library) -> int:
         wish = self.jail
         return library.jail(
             os.fsencode(wish.path),
@@ -140,32 +136,40 @@ class CreateOldJail(_Enter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateJail(_Enter):
+class CreateJail(Builtin):
     """jail_set(2) with JAIL_CREATE and JAIL_ATTACH."""
 
     parameters: tuple[JailParameter, ...]
+    jidfile: str | None = None
 
     def describe(self) -> str:
         shown = (
             one.key if one.value is None else f"{one.key}={one.value}" for one in self.parameters
         )
-        return self.noted(f"make and enter a jail with {' '.join(shown)}")
+        return _noted(f"make and enter a jail with {' '.join(shown)}", self.jidfile)
 
-    def enter(self, library: Library) -> int:
+    def execute(self, context: Context) -> None:
+        _enter(self, self.jidfile, self._enter)
+
+    def _enter(self, library: Library) -> int:
         flags = calls.JAIL_CREATE | calls.JAIL_ATTACH
         return library.jail_set(params.pairs(self.parameters), flags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttachJail(_Enter):
+class AttachJail(Builtin):
     """jail_attach(2); jail_get(2) finds the number of a name."""
 
     jail: str
+    jidfile: str | None = None
 
     def describe(self) -> str:
-        return self.noted(f"enter the jail {self.jail}")
+        return _noted(f"enter the jail {self.jail}", self.jidfile)
 
-    def enter(self, library: Library) -> int:
+    def execute(self, context: Context) -> None:
+        _enter(self, self.jidfile, self._enter)
+
+    def _enter(self, library: Library) -> int:
         key = "jid" if self.jail.isdecimal() else "name"
         jid, _ = library.jail_get([params.encode(key, self.jail)])
         library.jail_attach(jid)
@@ -191,11 +195,9 @@ def _jidfile(path: str | None) -> Iterator[Callable[[int], None]]:
         os.ftruncate(number, 0)
         os.write(number, f"{jid}\n".encode())
 
-    try:
-        yield write
-    except BaseException:
-        if made and not inside:  # once inside, the path is another's
-            os.unlink(path)
-        raise
-    finally:
-        os.close(number)
+    with Fd(number):
+        try:
+            yield write
+        finally:
+            if made and not inside:  # once inside, the path is another's
+                os.unlink(path)
