@@ -5,7 +5,7 @@ import signal
 import struct
 
 import pytest
-from births import NAMESPACES, hosts, is_quiet, send_packets, worker
+from births import NAMESPACES, hosts, is_quiet, send_packets, vassal, worker
 from hosting import alive, children, pause, wait_for
 
 pytestmark = pytest.mark.root
@@ -46,11 +46,6 @@ def host():
     """One Emperor; each test has vassals of its own."""
     with hosts() as make:
         yield make(NAMESPACES)
-
-
-def vassal(host, name, text=""):
-    host.vassal(name, f"uid = 20001\n{text}")
-    return host.born(name)
 
 
 @pytest.mark.parametrize("name", NOBODYS)
@@ -130,11 +125,11 @@ def test_a_stolen_child_is_no_worker(host):
     wait_for(lambda: len(children(master)) == 2, "two workers")
     workers = children(master)
     code = """
-import os, time
+import os, signal
 if os.fork() == 0:
     if os.fork() == 0:
         os.closerange(0, 99)
-        time.sleep(100)
+        signal.pause()
     os._exit(0)
 os.wait()
 """

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from births import NAMESPACES, hosts, is_quiet, worker
+from births import NAMESPACES, Gate, hosts, is_quiet, vassal, worker
 from hosting import alive, children, descendants, pause, receive, status, wait_for
 
 pytestmark = pytest.mark.root
@@ -17,11 +17,6 @@ def host():
     """One Emperor; each test has vassals of its own."""
     with hosts() as make:
         yield make(NAMESPACES)
-
-
-def vassal(host, name, text=""):
-    host.vassal(name, f"uid = 20001\n{text}")
-    return host.born(name)
 
 
 def replaced(master, old):
@@ -201,12 +196,14 @@ def test_no_request_is_lost_while_waiting_masters_reload_fifty_times(new_births)
 def test_a_vassal_whose_jail_changes_is_born_anew_and_answers_before(host):
     master = vassal(host, "moved")
     answers = []
-    slow = "import os, time; time.sleep(0.5); result = os.getuid()"
+    gate = Gate(host.place / "moved.gate")
+    slow = f"import os\n{gate.code}result = os.getuid()"
     client = threading.Thread(target=lambda: answers.append(host.do("moved", slow)))
     client.start()
-    wait_for(lambda: "20001" in status(worker(master))["Uid"], "a worker")
-    pause(0.1)
+    gate.reached()
     host.vassal("moved", "uid = 20002\n")
+    host.said("[emperor] stop the uwsgi instance moved.ini")
+    gate.open()
     wait_for(lambda: host.master("moved") not in (-1, master), "another master")
     client.join()
     assert answers == [20001]

@@ -4,26 +4,30 @@ import os
 import signal
 
 import pytest
-from births import NAMESPACES, PUPPET, hosts, is_quiet, worker
+from births import NAMESPACES, PUPPET, Gate, hosts, is_quiet, vassal, worker
 from hosting import children, wait_for
 
 pytestmark = pytest.mark.root
-
-SLOW = f"import time; time.sleep(0.6)\n{PUPPET}"
 
 
 @pytest.fixture(scope="module")
 def host():
     """One Emperor; each test has vassals of its own."""
     with hosts() as make:
-        one = make(NAMESPACES)
-        (one.place / "slow.py").write_text(SLOW)
-        yield one
+        yield make(NAMESPACES)
 
 
-def vassal(host, name, text=""):
-    host.vassal(name, f"uid = 20001\n{text}")
-    return host.born(name)
+def loading(host, name):
+    """Write a vassal whose application does not come to its end of loading; return its gate."""
+    gate = Gate(host.place / f"{name}.gate")
+    (host.place / f"{name}.py").write_text(gate.code + PUPPET)
+    lines = (
+        f"chdir = {host.place}\nhttp-socket = {host.sock(name)}\nchmod-socket = 666\n"
+        f"wsgi-file = {name}.py\nuid = 20001\n"
+    )
+    host.write(name, lines)
+    gate.reached()
+    return gate
 
 
 def touch(host, name, second):
@@ -37,7 +41,7 @@ def test_a_reload_may_ask_for_more_than_a_waiting_master_does(host):
     wait_for(lambda: len(children(master)) == 2, "two workers")
     wait_for(lambda: host.do("grown", "import os; result = os.environ.get('NEW')"), "the new one")
     with pytest.raises((ValueError, OSError)):
-        host.do("grown", "import time; time.sleep(9)")
+        host.do("grown", "import signal; signal.pause()")
     host.said("HARAKIRI ON WORKER")
     wait_for(lambda: len(children(master)) == 2, "two workers again")
     assert host.do("grown", "result = 1") == 1
@@ -77,30 +81,26 @@ def test_a_reload_that_cannot_load_leaves_the_old_one_serving(host):
 @pytest.mark.parametrize("how", ["touch", "signal", "both"])
 def test_a_reload_that_comes_while_the_application_loads_is_done_after_it(host, how):
     name = f"slow-{how}"
-    lines = (
-        f"chdir = {host.place}\nhttp-socket = {host.sock(name)}\nchmod-socket = 666\n"
-        "wsgi-file = slow.py\nuid = 20001\n"
-    )
-    host.write(name, lines)
+    gate = loading(host, name)
     master = host.known(name)
-    old = wait_for(lambda: worker(master), "a worker")
+    old = worker(master)
     if how != "signal":
         touch(host, name, 7)
+        host.said(f"[emperor] reload the uwsgi instance {name}.ini")
     if how != "touch":
         os.kill(master, signal.SIGHUP)
+    assert children(master) == [old]
+    gate.open()
     wait_for(lambda: len(children(master)) == 1 and children(master) != [old], "another worker")
     assert wait_for(lambda: host.do(name, "import uwsgi; result = uwsgi.is_a_reload"), "an answer")
     assert host.master(name) == master
 
 
 def test_a_worker_that_is_killed_while_it_loads_ends_the_vassal_which_comes_again(host):
-    lines = (
-        f"chdir = {host.place}\nhttp-socket = {host.sock('hit')}\nchmod-socket = 666\n"
-        "wsgi-file = slow.py\nuid = 20001\n"
-    )
-    host.write("hit", lines)
+    gate = loading(host, "hit")
     master = host.known("hit")
-    os.kill(wait_for(lambda: worker(master), "a worker"), signal.SIGKILL)
+    os.kill(worker(master), signal.SIGKILL)
+    gate.open()
     wait_for(lambda: host.master("hit") not in (-1, master), "another master")
     assert is_quiet(host.born("hit"))
 

@@ -85,6 +85,35 @@ class Births(Host):
         return int(wait_for(below, "spawner")[0])
 
 
+def vassal(host: Births, name: str, text: str = "") -> int:
+    """Write a vassal with a uid of its own and wait until it answers; return its master's pid."""
+    host.vassal(name, f"uid = 20001\n{text}")
+    return host.born(name)
+
+
+class Gate:
+    """What an application that executes ``code`` waits for, until the gate is opened for good."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.code = f"open({str(path)!r}).read()\n"
+        self._end = -1
+        os.mkfifo(path)
+        path.chmod(0o644)
+
+    def reached(self) -> None:
+        """Wait until somebody waits."""
+        enter = lambda: os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)  # noqa: E731
+        self._end = wait_for(enter, "somebody at the gate")
+
+    def open(self) -> None:
+        """Let go who waits, and nobody wait any more."""
+        free = self.path.with_suffix(".free")
+        free.touch()
+        free.rename(self.path)
+        os.close(self._end)
+
+
 _number = itertools.count()
 
 
