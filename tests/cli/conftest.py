@@ -37,6 +37,12 @@ def donjon(tmp_path):
 
 
 @pytest.fixture
+def ask(donjon, host):
+    """``ask(verb, *words)`` asks the Emperor of a test's own ``host``."""
+    return lambda verb, *words: donjon(verb, "--control", host.place / "control", *words)
+
+
+@pytest.fixture
 def terminal(tmp_path):
     """``terminal(*words, keys=b"")`` runs the command on a terminal and returns status and text."""
 

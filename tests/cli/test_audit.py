@@ -33,11 +33,6 @@ def host():
         one.close()
 
 
-@pytest.fixture
-def ask(donjon, host):
-    return lambda verb, *words: donjon(verb, "--control", host.place / "control", *words)
-
-
 def audited(ask, *words):
     done = ask("audit", "--json", *words)
     assert done.returncode == 0, done.stderr

@@ -42,12 +42,6 @@ def host():
         one.close()
 
 
-@pytest.fixture
-def ask(donjon, host):
-    """``ask(verb, *words)`` asks this Emperor."""
-    return lambda verb, *words: donjon(verb, "--control", host.place / "control", *words)
-
-
 def row(ask):
     return json.loads(ask("show", "--json", "shop").stdout)
 

@@ -29,12 +29,6 @@ def host():
         one.close()
 
 
-@pytest.fixture
-def ask(donjon, host):
-    """``ask(verb, *words)`` asks this Emperor."""
-    return lambda verb, *words: donjon(verb, "--control", host.place / "control", *words)
-
-
 def rows(ask):
     return {row["name"]: row for row in json.loads(ask("ls", "--json").stdout)}
 

@@ -1,8 +1,17 @@
 """A small Emperor, or one with real vassals, for each test that asks for one."""
 
+import itertools
+import os
+from pathlib import Path
+
 import pytest
 from births import hosts
 from empire import Emperor, alive, children, wait_for
+from hosting import Host
+
+from donjon.jail import cgroup_layout
+
+_number = itertools.count()
 
 
 @pytest.fixture
@@ -22,3 +31,21 @@ def new_births():
     """Make hosts of real vassals; all are ended after the test."""
     with hosts() as make:
         yield make
+
+
+@pytest.fixture
+def base():
+    """The directory for the groups of one test; all must be gone after it."""
+    name = f"donjon-groups-{os.getpid()}-{next(_number)}"
+    yield name
+    layout = cgroup_layout.look()
+    places = {layout.unified, *layout.old.values()} - {None}
+    assert [place for place in places if Path(place, name).exists()] == []
+
+
+@pytest.fixture
+def host(base):
+    """A host whose groups lie in ``base``."""
+    one = Host(Path(f"/tmp/{base}"))
+    yield one
+    one.close()

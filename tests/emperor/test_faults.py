@@ -1,19 +1,17 @@
 """Faults of vassals: told by the kernel, counted, shown, told to hooks; neighbours live on."""
 
-import itertools
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import hosting
 import pytest
+from planned import get, start, well
 
 from donjon.jail import cgroup_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.cgroup1, pytest.mark.slow]
 LAYOUT = cgroup_layout.look()
-NUMBERS = itertools.count()
 APP = """
 import os, signal, threading, time
 kept = []
@@ -56,35 +54,9 @@ def application(environ, start_response):
 
 
 @pytest.fixture
-def base():
-    name = f"donjon-faults-{os.getpid()}-{next(NUMBERS)}"
-    yield name
-    places = {LAYOUT.unified, *LAYOUT.old.values()} - {None}
-    assert [place for place in places if Path(place, name).exists()] == []
-
-
-@pytest.fixture
-def host(base):
-    one = hosting.Host(Path(f"/tmp/{base}"))
-    (one.place / "app.py").write_text(APP)
-    yield one
-    one.close()
-
-
-def start(host, base, plan, hook=""):
-    host.start(
-        f"plan-cgroup = {base}\nemperor-control = {host.place}/control\nplan-assign = * all\n"
-        f"{hook}[plan:all]\n{plan}"
-    )
-
-
-def get(host, name, target):
-    answer = hosting.receive(host.sock(name), f"GET {target} HTTP/1.0\r\n\r\n".encode())
-    return answer.partition(b"\r\n\r\n")[2].decode()
-
-
-def well(host, name):
-    return hosting.wait_for(lambda: get(host, name, "/") == "well", f"answer of {name}")
+def host(host):
+    (host.place / "app.py").write_text(APP)
+    return host
 
 
 def faults(host, name):

@@ -1,6 +1,5 @@
 """Idle tiers: an idle vassal on demand stands still until somebody connects."""
 
-import itertools
 import os
 import signal
 import socket
@@ -13,27 +12,11 @@ from donjon.jail import cgroup_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 LAYOUT = cgroup_layout.look()
-NUMBERS = itertools.count()
 ONLY_V1 = ["unshare", "-m", "--propagation", "private", "sh", "-c",
            f'umount {LAYOUT.unified}; exec "$@"', "sh", *hosting.DONJON]  # fmt: skip
 PROGRAMS = {"v2": hosting.DONJON, "v1": ONLY_V1}
 KINDS = [pytest.param("v2"), pytest.param("v1", marks=pytest.mark.cgroup1)]
 pytestmark += [pytest.mark.cgroup2]
-
-
-@pytest.fixture
-def base():
-    name = f"donjon-frost-{os.getpid()}-{next(NUMBERS)}"
-    yield name
-    places = {LAYOUT.unified, *LAYOUT.old.values()} - {None}
-    assert [place for place in places if Path(place, name).exists()] == []
-
-
-@pytest.fixture
-def host(base):
-    one = hosting.Host(Path(f"/tmp/{base}"))
-    yield one
-    one.close()
 
 
 def start(host, base, program=None, lines=""):

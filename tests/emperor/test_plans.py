@@ -1,6 +1,5 @@
 """Hosting plans: written by the operator, kept by control groups, changed while vassals run."""
 
-import itertools
 import json
 import os
 import subprocess
@@ -22,7 +21,6 @@ from donjon.jail.spec import CgroupPath, JailSpec
 from donjon.origin import Origin
 
 LAYOUT = cgroup_layout.look()
-NUMBERS = itertools.count()
 GOLD = """[plan:gold]
 cpu-weight = 400
 cpu-max = 150%
@@ -34,26 +32,6 @@ open-files = 200
 cpu-weight = 50
 pids = 32
 """
-
-
-@pytest.fixture
-def base():
-    """Return a directory for the groups of one test, which must be gone after it."""
-    name = f"donjon-plans-{os.getpid()}-{next(NUMBERS)}"
-    yield name
-    left = [place for place in places() if Path(place, name).exists()]
-    assert left == []
-
-
-def places():
-    return {*filter(None, [LAYOUT.unified]), *LAYOUT.old.values()}
-
-
-@pytest.fixture
-def host(tmp_path, base):
-    one = hosting.Host(Path(f"/tmp/donjon-plans-{os.getpid()}-{next(NUMBERS)}"))
-    yield one
-    one.close()
 
 
 def start(host, base, text, lines=""):

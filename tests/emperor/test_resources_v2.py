@@ -1,18 +1,16 @@
 """Plans and faults on a host whose controllers are of version 2."""
 
-import itertools
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import hosting
 import pytest
+from planned import get, start, well
 
 from donjon.jail import cgroup_layout
 
 LAYOUT = cgroup_layout.look()
-NUMBERS = itertools.count()
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
@@ -49,37 +47,9 @@ def application(environ, start_response):
 
 
 @pytest.fixture
-def base():
-    name = f"donjon-v2-{os.getpid()}-{next(NUMBERS)}"
-    yield name
-    assert not Path(LAYOUT.unified, name).exists()
-
-
-@pytest.fixture
-def host(base):
-    one = hosting.Host(Path(f"/tmp/{base}"))
-    (one.place / "app.py").write_text(APP)
-    yield one
-    one.close()
-
-
-def start(host, base, plan):
-    host.start(
-        f"plan-cgroup = {base}\nemperor-control = {host.place}/control\nplan-assign = * all\n"
-        f"[plan:all]\n{plan}"
-    )
-
-
-def get(host, name, target):
-    answer = hosting.receive(host.sock(name), f"GET {target} HTTP/1.0\r\n\r\n".encode())
-    return answer.partition(b"\r\n\r\n")[2].decode()
-
-
-def well(host, name):
-    try:
-        return hosting.wait_for(lambda: get(host, name, "/") == "well", f"answer of {name}", 30)
-    except AssertionError as error:
-        raise AssertionError(f"{error}; log:\n{host.log()[-3000:]}") from None
+def host(host):
+    (host.place / "app.py").write_text(APP)
+    return host
 
 
 def row(host, name):
@@ -90,7 +60,7 @@ def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
     host.vassal("shop", "")
     plan = "cpu-weight = 400\ncpu-max = 150%\nmemory-high = 200M\nmemory-max = 256M\npids = 64\n"
     start(host, base, plan)
-    well(host, "shop")
+    well(host, "shop", 30)
     group = Path(LAYOUT.unified, base, "shop.ini")
     files = {"cpu.weight": "400", "cpu.max": "150000 100000", "pids.max": "64",
              "memory.high": str(200 << 20), "memory.max": str(256 << 20)}  # fmt: skip
@@ -120,19 +90,19 @@ def test_the_kernel_tells_of_memory_and_the_neighbour_lives(host, base):
         host.vassal(name, "")
     start(host, base, "memory-max = 96M\n")
     for name in ("greedy", "modest"):
-        well(host, name)
+        well(host, name, 30)
     neighbours = hosting.descendants(row(host, "modest")["pid"])
     assert get(host, "greedy", "/eat") == ""
     hosting.wait_for(lambda: row(host, "greedy")["faults"].get("oom"), "the count", 30)
     assert row(host, "modest")["faults"].get("oom") is None
     assert hosting.descendants(row(host, "modest")["pid"]) == neighbours
-    well(host, "greedy")
+    well(host, "greedy", 30)
 
 
 def test_the_kernel_tells_of_refused_forks(host, base):
     host.vassal("shop", "")
     start(host, base, "pids = 12\n")
-    well(host, "shop")
+    well(host, "shop", 30)
     refused = int(get(host, "shop", "/fork"))
     assert refused >= 8
     hosting.wait_for(lambda: row(host, "shop")["faults"].get("pids") == refused, "the count", 30)

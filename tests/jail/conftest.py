@@ -6,20 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jailer import Jailer
+from jailer import NEW_CALLS, Jailer
 
 from donjon import syscalls
 from donjon.jail import oldmounts
-
-NEW_CALLS = (
-    "open_tree",
-    "move_mount",
-    "mount_setattr",
-    "fsopen",
-    "fsconfig",
-    "fsmount",
-    "openat2",
-)
 
 
 @pytest.fixture
@@ -51,3 +41,11 @@ def only_mount2() -> Iterator[None]:
     yield
     syscalls.inject_clear()
     oldmounts.lacking.cache_clear()
+
+
+@pytest.fixture(params=["by descriptor", "by mount(2)"])
+def way(request):
+    """Both ways in which mounts are made."""
+    if request.param == "by mount(2)":
+        request.getfixturevalue("only_mount2")
+    return request.param

@@ -17,14 +17,6 @@ from donjon.jail.spec import JailSpec
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
 
 
-@pytest.fixture(params=["by descriptor", "by mount(2)"])
-def way(request):
-    """Both ways in which mounts are made."""
-    if request.param == "by mount(2)":
-        request.getfixturevalue("only_mount2")
-    return request.param
-
-
 @pytest.fixture
 def lower(tmp_path):
     """A directory that many jails share."""

@@ -5,12 +5,10 @@ import os
 import resource
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from jailer import FIVE, Note
+from jailer import FIVE, Note, swapping
 
 from donjon.errors import JailError
 from donjon.jail import devices, hostview, mounts, paths, template, zygote
@@ -532,24 +530,12 @@ def test_a_mount_point_that_is_swapped_all_the_time_never_leads_outside(jail, di
     outside = tmp_path / "outside"
     outside.mkdir()
     (directory / "evil").symlink_to(outside)
-    code = (
-        "import ctypes, sys\n"
-        "libc = ctypes.CDLL(None)\n"
-        "a, b = (name.encode() for name in sys.argv[1:])\n"
-        "print('ready', flush=True)\n"
-        "while True: libc.renameat2(-100, a, -100, b, 2)\n"
-    )
-    arguments = [sys.executable, "-c", code, str(directory / "data"), str(directory / "evil")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as swapper:
-        try:
-            swapper.stdout.readline()
-            spec = JailSpec(
-                rootfs=str(directory),
-                binds=(*interpreter_binds(), Bind("/etc", "/data/deep/er", read_only=True)),
-            )
-            errors = [jail.tell(spec, born_in=FIVE).error for _ in range(40)]
-        finally:
-            swapper.kill()
+    with swapping(directory / "data", directory / "evil"):
+        spec = JailSpec(
+            rootfs=str(directory),
+            binds=(*interpreter_binds(), Bind("/etc", "/data/deep/er", read_only=True)),
+        )
+        errors = [jail.tell(spec, born_in=FIVE).error for _ in range(40)]
     assert all(not text or "cannot" in text for text in errors)
     assert os.listdir(outside) == []
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jailer import FIVE, Note
+from jailer import FIVE, Note, swapping
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -21,14 +21,6 @@ from donjon.origin import Origin
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("host_unchanged")]
 RULE = Origin("shop.ini", 9, "mask-path")
-
-
-@pytest.fixture(params=["by descriptor", "by mount(2)"])
-def way(request):
-    """Both ways in which mounts are made."""
-    if request.param == "by mount(2)":
-        request.getfixturevalue("only_mount2")
-    return request.param
 
 
 @pytest.fixture
@@ -465,25 +457,13 @@ def test_a_mount_point_that_is_swapped_all_the_time_never_leads_outside_by_mount
     outside.mkdir()
     (empty / "data").mkdir()
     (empty / "evil").symlink_to(outside)
-    code = (
-        "import ctypes, sys\n"
-        "libc = ctypes.CDLL(None)\n"
-        "a, b = (name.encode() for name in sys.argv[1:])\n"
-        "print('ready', flush=True)\n"
-        "while True: libc.renameat2(-100, a, -100, b, 2)\n"
-    )
-    arguments = [sys.executable, "-c", code, str(empty / "data"), str(empty / "evil")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as swapper:
-        try:
-            swapper.stdout.readline()
-            spec = JailSpec(
-                rootfs=str(empty),
-                binds=(Bind("/etc", "/data/deep/er", read_only=True),),
-                mask_paths=(PathRule("/data/deep"),),
-            )
-            errors = [jail.tell(spec, born_in=FIVE).error for _ in range(25)]
-        finally:
-            swapper.kill()
+    with swapping(empty / "data", empty / "evil"):
+        spec = JailSpec(
+            rootfs=str(empty),
+            binds=(Bind("/etc", "/data/deep/er", read_only=True),),
+            mask_paths=(PathRule("/data/deep"),),
+        )
+        errors = [jail.tell(spec, born_in=FIVE).error for _ in range(25)]
     assert all(not text or "cannot" in text for text in errors)
     assert os.listdir(outside) == []
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hosting
 import pytest
+from jailer import NEW_CALLS
 
 from donjon.jail import hostview
 
@@ -372,16 +373,7 @@ def test_the_example_of_layers_runs(host):
 
 @pytest.mark.parametrize("root", ["host", "{place}/root", "overlay:{place}/root:{place}/cow"])
 def test_a_vassal_runs_on_a_kernel_without_the_calls_by_descriptor(host, root, monkeypatch):
-    calls = [
-        "open_tree",
-        "move_mount",
-        "mount_setattr",
-        "fsopen",
-        "fsconfig",
-        "fsmount",
-        "openat2",
-    ]
-    monkeypatch.setenv("DONJON_INJECT", ",".join(f"{name}:ENOSYS:0:-1" for name in calls))
+    monkeypatch.setenv("DONJON_INJECT", ",".join(f"{name}:ENOSYS:0:-1" for name in NEW_CALLS))
     for name in ("root", "cow"):
         (host.place / name).mkdir()
     vassal(

@@ -88,7 +88,7 @@ def test_b065_b066_b145_an_emperor_that_uses_clone(host, words):
     assert hosting.own_namespaces(host.master("shop")) == wanted
 
 
-def test_b067_a_vassal_that_sets_its_name_and_remounts_proc(host):
+def test_b067_ens_05_a_vassal_that_sets_its_name_and_remounts_proc(host):
     name = os.uname().nodename
     host.vassal(
         "shop",

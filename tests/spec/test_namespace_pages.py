@@ -156,19 +156,6 @@ def test_ens_03_and_04_what_a_vassal_mounts_and_names_is_its_own(host):
     assert os.uname().nodename == name
 
 
-def test_ens_05_the_example_with_its_own_proc(host):
-    host.vassal(
-        "shop",
-        "exec-as-root = hostname foobar\nexec-as-root = umount /proc\n"
-        "exec-as-root = mount -t proc none /proc\nuid = 33\ngid = 33\n",
-    )
-    host.start("emperor-use-clone = fs,ipc,pid,uts\n")
-    facts = host.answer("shop")
-    assert facts["hostname"] == "foobar"
-    assert max(facts["processes"]) < 20
-    assert os.uname().nodename != "foobar"
-
-
 def test_ens_06_and_08_hooks_on_both_sides_of_the_wall(host):
     there, here = (host.place / "sockets" / name for name in ("there", "here"))
     host.vassal("shop", "")

@@ -1,10 +1,13 @@
 """Jails for tests: a child goes through a whole plan and tells what it then sees."""
 
+import contextlib
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,32 @@ from donjon.origin import DEFAULT, Origin
 
 ALL = tuple(Phase)
 FIVE = frozenset({"fs", "ipc", "pid", "uts", "net"})
+NEW_CALLS = (
+    "open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig", "fsmount", "openat2",
+)  # fmt: skip
+"""What kernels do not have that mount by path only."""
+
+SWAPPER = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+a, b = (name.encode() for name in sys.argv[1:])
+print("ready", flush=True)
+while True:
+    libc.renameat2(-100, a, -100, b, 2)
+"""
+
+
+@contextlib.contextmanager
+def swapping(one: Path, other: Path) -> Iterator[None]:
+    """Have somebody exchange two names all the time."""
+    arguments = [sys.executable, "-c", SWAPPER, str(one), str(other)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout is not None
+            swapper.stdout.readline()
+            yield
+        finally:
+            swapper.kill()
 
 
 @dataclass(frozen=True, slots=True)
