@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 
 from donjon.errors import JailError
 from donjon.fd import Fd
 from donjon.jail import mountmaps, mounts, paths
-from donjon.jail.mountmaps import Maps, Owner
+from donjon.jail.idmap import IdMap
+from donjon.jail.mountmaps import Owner
 from donjon.jail.spec import Bind
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
@@ -39,12 +38,8 @@ class BindMount(Builtin):
         if tree is None:
             return
         with tree:
-            directory = stat.S_ISDIR(os.fstat(tree.fileno()).st_mode)
-            with paths.open_target(
-                mounts.root_of(context), self.target, directory=directory
-            ) as target:
-                mounts.set_attributes(tree, mounts.READ_ONLY if self.read_only else mounts.SAFE)
-                mounts.attach(tree, target.fileno())
+            attributes = mounts.READ_ONLY if self.read_only else mounts.SAFE
+            mounts.show(tree, mounts.root_of(context), self.target, attributes)
 
     def _tree(self) -> Fd | None:
         """Return the mount, None where it may be missing and is."""
@@ -93,7 +88,7 @@ class LendBinds(Builtin):
     """
 
     binds: tuple[Bind, ...]
-    who: Owner | Maps
+    who: Owner | IdMap
 
     def describe(self) -> str:
         return f"map the owners of {' '.join(bind.source for bind in self.binds)}"

@@ -16,7 +16,7 @@ import stat
 from donjon import log
 from donjon.errors import JailError
 from donjon.fd import Fd
-from donjon.jail import mounts, paths
+from donjon.jail import hostview, mounts, paths
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
 from donjon.syscalls import MOUNT_ATTR_NOEXEC
@@ -133,4 +133,6 @@ def _place(root: int, path: str) -> Fd:
         if info is not None and stat.S_ISLNK(info.st_mode):
             target = os.readlink(name, dir_fd=above.fileno())
             path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+            if any(hostview.is_below(path, own) for own in hostview.OWN):
+                raise JailError(f"cannot mount on {path}", reason="a link of the root leads there")
     return paths.open_target(root, path, directory=False)

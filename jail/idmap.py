@@ -7,6 +7,10 @@ the ids of its owner stay what they are, so that his files are his inside too.
 
 from __future__ import annotations
 
+import os
+
+from donjon import syscalls
+from donjon.fd import Fd
 from donjon.records import dataclass
 
 SIZE = 65536
@@ -62,6 +66,14 @@ class IdMap:
     def names_hosts_root(self) -> bool:
         """Whether an id inside would be the host's root."""
         return any(extent.outside <= 0 for extent in (*self.uids, *self.gids))
+
+    def write(self, process: int) -> None:
+        """Write both maps of a process, whose directory in /proc is given. Raises OSError."""
+        for name, half in (("gid_map", self.gids), ("uid_map", self.uids)):
+            syscalls.fault(name)
+            text = "".join(f"{one.inside} {one.outside} {one.count}\n" for one in half)
+            with Fd(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+                os.write(file.fileno(), text.encode())
 
 
 def of_root(uid: int, gid: int) -> IdMap:

@@ -8,14 +8,19 @@ The root is read-only. What mount points it lacks are made in a small file syste
 it, which becomes read-only too when the root is entered.
 
 Who can write to a file system that is mounted can attack the kernel with it. So the file must be
-root's, and nobody else may write to it.
+root's, nobody else may write to it, and nobody has it open for that.
+
+Jails of one file share its device, and so the kernel's one file system and cache of it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import os
 import stat
+import struct
 from contextlib import ExitStack
 
 from donjon import syscalls
@@ -35,6 +40,7 @@ KINDS = (
 _HEAD = 2048  # bytes that are looked at
 _ATTEMPTS = 32  # others may take the device that was free
 _MOUNT_POINTS = "1m"
+_LOOP_GET_STATUS64, _LOOP_INFO64, _LO_FLAGS = 0x4C05, 232, 52  # linux/loop.h
 _FLAGS = syscalls.LO_FLAGS_READ_ONLY | syscalls.LO_FLAGS_AUTOCLEAR
 
 
@@ -92,10 +98,33 @@ def open_image(path: str) -> Fd:
                 f"cannot use the image {path}",
                 reason=f"uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):o} can write it",
                 hint="a file system that is changed while it is mounted can crash the kernel: "
-                "chown root and chmod go-w",
+                "copy it as root",
             )
         name = oldmounts.path_of(found.fileno())
-        return Fd(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+        with ExitStack() as undo:
+            backing = undo.enter_context(Fd(os.open(name, os.O_RDONLY | os.O_CLOEXEC)))
+            _refuse_writers(backing, path)
+            undo.pop_all()
+    return backing
+
+
+def _refuse_writers(backing: Fd, path: str) -> None:
+    """Raise JailError while somebody has the file open for writing, from when he still could.
+
+    The kernel gives no read lease on such a file (fcntl(2), F_SETLEASE).
+    """
+    try:
+        fcntl.fcntl(backing.fileno(), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(backing.fileno(), fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError as error:
+        raise JailError(
+            f"cannot use the image {path}",
+            reason="a process has it open for writing",
+            hint="copy it as root",
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system without leases
+            raise
 
 
 def kind_of(backing: Fd, path: str) -> str:
@@ -110,6 +139,44 @@ def kind_of(backing: Fd, path: str) -> str:
 
 def as_device(backing: Fd, path: str) -> Fd:
     """Return a loop device, read-only, that is free again when the last user lets go of it."""
+    return _in_use_for(backing) or _configured(backing, path)
+
+
+def _in_use_for(backing: Fd) -> Fd | None:
+    """Return the device that another jail has of this very file; holding it keeps it."""
+    called = os.path.basename(os.readlink(oldmounts.path_of(backing.fileno())))
+    file = os.fstat(backing.fileno())
+    wanted = (file.st_dev, file.st_ino, 0, 0, _FLAGS)
+    for path in glob.iglob("/sys/block/loop*"):
+        name = os.path.basename(path)
+        # the directories are as the other jail's mounts have them
+        if os.path.basename(_backing_file(name)) == called:
+            loop = Fd(os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC))
+            if _status(loop) == wanted:
+                return loop
+            loop.close()
+    return None
+
+
+def _backing_file(name: str) -> str:
+    try:
+        with open(f"/sys/block/{name}/loop/backing_file", encoding="utf-8") as text:
+            return text.read().rstrip("\n")
+    except (OSError, ValueError):
+        return ""  # free, or a name that is no text
+
+
+def _status(loop: Fd) -> tuple[int, ...]:
+    """Return device and inode of the file, offset, size limit and flags (struct loop_info64)."""
+    try:
+        found = fcntl.ioctl(loop.fileno(), _LOOP_GET_STATUS64, bytes(_LOOP_INFO64))
+    except OSError:
+        return ()  # it has been let go of
+    device, inode, _rdevice, offset, limit = struct.unpack_from("=5Q", found)
+    return device, inode, offset, limit, struct.unpack_from("=I", found, _LO_FLAGS)[0]
+
+
+def _configured(backing: Fd, path: str) -> Fd:
     with Fd(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)) as control:
         for _ in range(_ATTEMPTS):
             number = syscalls.loop_ctl_get_free(control.fileno())

@@ -35,7 +35,7 @@ def lend(spec: JailSpec) -> None:
     wanted = tuple(bind for bind in spec.binds if bind.idmap)
     if root is None and not wanted:
         return
-    maps = mountmaps.inside(userns.map_of(spec, users.resolve(spec)))
+    maps = userns.map_of(spec, users.resolve(spec))
     try:
         mountmaps.lend_binds(wanted, maps)
         if root is not None:
@@ -54,7 +54,7 @@ def _lendable(spec: JailSpec) -> rootspec.OverlayRoot | rootspec.ImageRoot | Non
     return root if isinstance(root, rootspec.OverlayRoot | rootspec.ImageRoot) else None
 
 
-def _lend_root(root: rootspec.OverlayRoot | rootspec.ImageRoot, maps: mountmaps.Maps) -> None:
+def _lend_root(root: rootspec.OverlayRoot | rootspec.ImageRoot, maps: IdMap) -> None:
     try:
         if isinstance(root, rootspec.ImageRoot):
             mountmaps.keep(
@@ -70,7 +70,7 @@ def _lend_root(root: rootspec.OverlayRoot | rootspec.ImageRoot, maps: mountmaps.
         raise JailError(f"cannot use the root {root}", reason=reason_of(error)) from error
 
 
-def _mapped(tree: Fd, root: object, maps: mountmaps.Maps) -> Fd:
+def _mapped(tree: Fd, root: object, maps: IdMap) -> Fd:
     try:
         mountmaps.apply(tree, str(root), maps, recursive=False)
     except JailError as error:
@@ -94,4 +94,4 @@ class LendRoot(Builtin):
         return f"hold {what} for the user namespace"
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  (a Step's)
-        _lend_root(self.root, mountmaps.inside(self.ids))
+        _lend_root(self.root, self.ids)

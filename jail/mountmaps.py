@@ -2,7 +2,8 @@
 
 Without a user namespace the owner of the source becomes the vassal: what belongs to him on the
 disk belongs to the vassal in the jail, and what the vassal writes belongs to him on the disk.
-With one the ids of the disk are those inside the jail: root's files are root's inside.
+With one the ids of the disk are those inside the jail: root's files are root's inside. So the
+map of a mount is an IdMap, whose ids "inside" are the disk's.
 
 The kernel lets only the host's root map a file system of the host's. A process that was born in a
 user namespace cannot, so who gives birth to it makes such mounts before and lends them: they are
@@ -22,20 +23,9 @@ from donjon import syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import mounts, oldmounts, paths
-from donjon.jail.idmap import IdMap
+from donjon.jail.idmap import Extent, IdMap
 from donjon.jail.spec import Bind
 from donjon.records import dataclass
-
-Rows = tuple[tuple[int, int, int], ...]
-"""Of a map: first id on the disk, first id that it becomes on the host, how many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """The two maps of a mount."""
-
-    uids: Rows
-    gids: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +35,7 @@ class Owner:
     uid: int
     gid: int
 
-    def maps_for(self, source: str, info: os.stat_result, *, read_only: bool) -> Maps | None:
+    def maps_for(self, source: str, info: os.stat_result, *, read_only: bool) -> IdMap | None:
         """Return the maps, None where the owner is the vassal. Raises JailError for root."""
         if (info.st_uid, info.st_gid) == (self.uid, self.gid):
             return None
@@ -55,15 +45,7 @@ class Owner:
                 reason="it belongs to root or root's group, and the vassal's files would too",
                 hint="add :ro, or chown it to a user",
             )
-        return Maps(((info.st_uid, self.uid, 1),), ((info.st_gid, self.gid, 1),))
-
-
-def inside(ids: IdMap) -> Maps:
-    """Return the maps that give files on the disk the owners that they name, inside."""
-    return Maps(
-        tuple((one.inside, one.outside, one.count) for one in ids.uids),
-        tuple((one.inside, one.outside, one.count) for one in ids.gids),
-    )
+        return IdMap((Extent(info.st_uid, self.uid, 1),), (Extent(info.st_gid, self.gid, 1),))
 
 
 ROOT = "rootfs:"
@@ -72,22 +54,22 @@ ROOT = "rootfs:"
 _HIGH = 64
 """Lent descriptors begin here, beyond the numbers that a newborn gives a meaning to."""
 
-_lent: dict[str, int] = {}  # source and the detached mount of it, for the process to be born
+_lent: dict[str, list[int]] = {}  # sources and detached mounts of them, as they will be taken
 
 
-def lend_binds(wanted: Iterable[Bind], who: Owner | Maps) -> None:
+def lend_binds(wanted: Iterable[Bind], who: Owner | IdMap) -> None:
     """Make mapped mounts of sources and keep them, all or none. Raises JailError."""
     try:
         for bind in wanted:
             tree = _mapped(bind, who)
             if tree is not None:
                 keep(bind.source, tree)
-    except JailError:
+    except (JailError, OSError):
         forget()
         raise
 
 
-def _mapped(bind: Bind, who: Owner | Maps) -> Fd | None:
+def _mapped(bind: Bind, who: Owner | IdMap) -> Fd | None:
     try:
         source = paths.open_source(bind.source)
     except FileNotFoundError:
@@ -100,45 +82,49 @@ def _mapped(bind: Bind, who: Owner | Maps) -> Fd | None:
     with source:
         tree = mounts.clone_at(source.fileno(), recursive=bind.recursive)
     try:
-        if isinstance(who, Maps):
-            maps: Maps | None = who
+        if isinstance(who, IdMap):
+            maps: IdMap | None = who
         else:
             info = os.fstat(tree.fileno())
             maps = who.maps_for(bind.source, info, read_only=bind.read_only)
         if maps is not None:
             apply(tree, bind.source, maps, recursive=bind.recursive)
-    except JailError as error:
+        # at once: whatever becomes of it, nobody gets a writable mount or one with devices
+        mounts.set_attributes(tree, mounts.READ_ONLY if bind.read_only else mounts.SAFE)
+    except (JailError, OSError) as error:
         tree.close()
-        error.origin = error.origin or bind.origin
+        if isinstance(error, JailError):
+            error.origin = error.origin or bind.origin
         raise
     return tree
 
 
 def keep(source: str, tree: Fd) -> None:
-    """Lend a detached mount under a name; ``take`` gives it out."""
+    """Lend a detached mount under a name; ``take`` gives out those of a name in this order."""
     with tree:
-        _lent[source] = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        number = fcntl.fcntl(tree.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    _lent.setdefault(source, []).append(number)
 
 
 def take(source: str) -> Fd | None:
-    """Return the mount that was lent for ``source``, which is the caller's now."""
-    number = _lent.pop(source, -1)
-    return Fd(number) if number >= 0 else None
+    """Return the next mount that was lent for ``source``, which is the caller's now."""
+    numbers = _lent.get(source)
+    return Fd(numbers.pop(0)) if numbers else None
 
 
 def descriptors() -> tuple[int, ...]:
     """Return the descriptors that a newborn keeps until its mounts are made."""
-    return tuple(_lent.values())
+    return tuple(number for numbers in _lent.values() for number in numbers)
 
 
 def forget() -> None:
     """Close what was lent; the child has its own copies."""
-    for number in _lent.values():
+    for number in descriptors():
         os.close(number)
     _lent.clear()
 
 
-def apply(tree: Fd, source: str, maps: Maps, *, recursive: bool) -> None:
+def apply(tree: Fd, source: str, maps: IdMap, *, recursive: bool) -> None:
     """Give a detached mount its maps. Raises JailError, which says whose fault it is."""
     what = f"cannot bind {source} with idmap"
     if oldmounts.lacking():
@@ -183,7 +169,7 @@ def kind_of(tree: Fd) -> str:
     return "unknown"
 
 
-def user_namespace(maps: Maps) -> Fd:
+def user_namespace(maps: IdMap) -> Fd:
     """Return a user namespace with these maps; no process is in it. Raises OSError.
 
     Its first process opens itself in /proc and hands that over, because its number may be another
@@ -218,15 +204,11 @@ def _be_mapped(link: socket.socket) -> int:
     return 0
 
 
-def _write_maps(link: socket.socket, maps: Maps) -> Fd:
+def _write_maps(link: socket.socket, maps: IdMap) -> Fd:
     _, numbers, _, _ = socket.recv_fds(link, 1, 2)
     if len(numbers) != 2:
         raise OSError(errno.EIO, "no user namespace was made")
     process, namespace = (Fd(number) for number in numbers)
     with process:
-        for name, rows in (("gid_map", maps.gids), ("uid_map", maps.uids)):
-            text = "".join(f"{first} {to} {count}\n" for first, to, count in rows)
-            file = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process.fileno())
-            with Fd(file) as map_file:
-                os.write(map_file.fileno(), text.encode())
+        maps.write(process.fileno())
     return namespace

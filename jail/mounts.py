@@ -15,6 +15,8 @@ would appear on the host.
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Mapping
 
 from donjon import syscalls
@@ -137,16 +139,21 @@ def new_filesystem(kind: str, options: Mapping[str, str | None], attributes: int
         return Fd(syscalls.fsmount(number, syscalls.FSMOUNT_CLOEXEC, attributes))
 
 
+_SIZE = re.compile(r"(\d+)([kmgKMG]?)")
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
+
+
 def bounded(kind: str, options: Mapping[str, str | None]) -> Mapping[str, str | None]:
     """Give a tmpfs of a size an end of files too: one a page, and not fewer than a thousand.
 
     The kernel's own number follows the machine's memory (tmpfs(5)): empty files would then take
     gigabytes that ``size`` does not count.
     """
-    size = options.get("size") or ""
-    if kind != "tmpfs" or not size.isdigit() or "nr_inodes" in options:
+    size = _SIZE.fullmatch(options.get("size") or "")
+    if kind != "tmpfs" or size is None or "nr_inodes" in options:
         return options
-    return {**options, "nr_inodes": str(max(1024, int(size) // 4096))}
+    pages = (int(size[1]) << _UNITS[size[2].lower()]) >> 12
+    return {**options, "nr_inodes": str(max(1024, pages))}
 
 
 def _kernel_words(number: int, error: OSError) -> str:
@@ -169,18 +176,17 @@ def refuse_host_namespace(context: Context) -> None:
     The plan never leads here; this is a second look where the plan itself left that namespace. Who
     was born outside it needs none, and the look would be a tenth of the cost of a jail.
     """
-    if "fs" in context.born_in or os.getpid() == 1:
-        return
-    host = _inode("/proc/1/ns/mnt")
-    if host and host == _inode("/proc/self/ns/mnt"):
-        raise JailError("refusing to mount", reason="this is the host's mount namespace")
+    if "fs" not in context.born_in:
+        oldmounts.refuse_host_namespace()
 
 
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0  # no /proc, or one that tells us nothing
+def show(tree: Fd, root: int, target: str, attributes: int = 0) -> None:
+    """Attach a detached mount at ``target`` below ``root``, which is made if it is missing."""
+    directory = stat.S_ISDIR(os.fstat(tree.fileno()).st_mode)
+    with paths.open_target(root, target, directory=directory) as place:
+        if attributes:
+            set_attributes(tree, attributes)
+        attach(tree, place.fileno())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,14 +66,19 @@ def _is_missing(probe: Callable[[], object]) -> bool:
     return False
 
 
+def refuse_host_namespace() -> None:
+    """Raise JailError in the mount namespace of init, which is never the place for our mounts."""
+    host = _namespace("1")
+    if os.getpid() != 1 and host and host == _namespace("self"):
+        raise JailError("refusing to mount", reason="this is the host's mount namespace")
+
+
 class Closet:
     """The file system over ``/`` in which trees stand until they are moved."""
 
     def __init__(self) -> None:
         """Mount it, in a namespace that is not the host's."""
-        host = _namespace("1")
-        if os.getpid() != 1 and host and host == _namespace("self"):
-            raise JailError("refusing to mount", reason="this is the host's mount namespace")
+        refuse_host_namespace()
         options = f"size={_SIZE},mode=700"
         syscalls.mount("closet", "/", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
         self._floor = Fd(os.open("/..", O_PATH | os.O_DIRECTORY))

@@ -117,13 +117,8 @@ class OldRoot(Builtin):
             self._keep_dev(context)
 
     def _keep(self, context: Context, one: KeepMount, source: Fd) -> None:
-        directory = os.path.isdir(one.source)
-        number = mounts.root_of(context)
-        with (
-            mounts.clone_at(source.fileno()) as tree,
-            paths.open_target(number, self.inside(one), directory=directory) as target,
-        ):
-            mounts.attach(tree, target.fileno())
+        with mounts.clone_at(source.fileno()) as tree:
+            mounts.show(tree, mounts.root_of(context), self.inside(one))
 
     def _keep_dev(self, context: Context) -> None:
         """With ``/`` as its own jail there is no other /dev than the host's."""

@@ -33,11 +33,12 @@ from donjon.jail.step import Builtin, Context
 from donjon.origin import Origin
 from donjon.records import dataclass
 
-UPPER, WORK = "upper", "work"
+UPPER, WORK, LOCK = "upper", "work", "lock"
 MEMORY_SIZE = "256m"
 """Of an upper layer in memory, unless ``size=`` says otherwise."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCKING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PATIENCE = 5.0  # seconds for the kernel to end the mounts of a jail that just died
 _PAUSE = 0.002
 
@@ -135,15 +136,19 @@ def layered(lowers: list[Fd], keeper: Fd, *, in_user_namespace: bool = False) ->
 
 @contextlib.contextmanager
 def locked(path: str, origin: Origin | None = None) -> Iterator[Fd]:
-    """Open UPPER and hold it against other starts and resets. Raises JailError, OSError."""
+    """Open UPPER and hold it against other starts and resets. Raises JailError, OSError.
+
+    By a file that nobody else can open: whoever may read a directory may flock(2) it.
+    """
     with (
         paths.open_source(path) as found,
         Fd(
             os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.fileno())
         ) as kept,
+        Fd(os.open(LOCK, _LOCKING, 0o600, dir_fd=kept.fileno())) as lock,
     ):
         try:
-            fcntl.flock(kept.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise JailError(
                 f"cannot use the upper layer {path}",

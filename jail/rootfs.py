@@ -147,13 +147,11 @@ class Expose(Builtin):
     def execute(self, context: Context) -> None:
         root = mounts.root_of(context)
         for path in self.trees:
-            with paths.open_source(path) as source:
-                directory = stat.S_ISDIR(os.fstat(source.fileno()).st_mode)
-                with (
-                    mounts.clone_at(source.fileno()) as tree,
-                    paths.open_target(root, path, directory=directory) as target,
-                ):
-                    mounts.attach(tree, target.fileno())
+            with (
+                paths.open_source(path) as source,
+                mounts.clone_at(source.fileno()) as tree,
+            ):
+                mounts.show(tree, root, path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

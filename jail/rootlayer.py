@@ -26,6 +26,7 @@ from donjon.jail import (
     sysfs,
 )
 from donjon.jail.asked import HOST, Wish
+from donjon.jail.idmap import IdMap
 from donjon.jail.phase import Phase
 from donjon.jail.rootspec import DirectoryRoot, HostRoot, ImageRoot, OverlayRoot
 from donjon.jail.step import Step
@@ -111,11 +112,11 @@ def lent_binds(wish: Wish, phase: Phase) -> list[Step]:
     mapped = tuple(bind for bind in wish.spec.binds if bind.idmap)
     if not mapped:
         return found
-    who: mountmaps.Owner | mountmaps.Maps
+    who: mountmaps.Owner | IdMap
     if wish.ids is None:
         who = mountmaps.Owner(wish.identity.uid or 0, wish.identity.gid or 0)
     else:
-        who = mountmaps.inside(wish.ids)
+        who = wish.ids
     origin = mapped[0].origin
     found.append(binds.LendBinds(phase=phase, origin=origin, binds=mapped, who=who))
     return found

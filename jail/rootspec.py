@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 
+from donjon.jail.hostview import is_below
 from donjon.records import dataclass
 
 HOST = "host"
@@ -83,7 +84,7 @@ def _overlay(text: str) -> OverlayRoot:
         return OverlayRoot(lowers)
     upper = _path(above, "UPPER")
     for lower in lowers:
-        if is_inside(upper, lower) or is_inside(lower, upper):
+        if is_below(upper, lower) or is_below(lower, upper):
             raise ValueError(f"UPPER {upper} and LOWER {lower} are one inside the other")
     return OverlayRoot(lowers, upper)
 
@@ -100,8 +101,3 @@ def _path(text: str, what: str, dividers: str = ":,") -> str:
     if any(letter in text for letter in dividers):
         raise ValueError(f"{what} {text!r} has a colon or comma in it")
     return os.path.normpath(text)
-
-
-def is_inside(path: str, directory: str) -> bool:
-    """Whether ``path`` is ``directory`` or below it, by name."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -123,14 +123,8 @@ def _show(root: int, path: str) -> None:
         source = paths.open_source(path)
     except FileNotFoundError:
         return
-    with source:
-        directory = stat.S_ISDIR(os.fstat(source.fileno()).st_mode)
-        with (
-            mounts.clone_at(source.fileno()) as tree,
-            paths.open_target(root, path, directory=directory) as target,
-        ):
-            mounts.set_attributes(tree, mounts.READ_ONLY)
-            mounts.attach(tree, target.fileno())
+    with source, mounts.clone_at(source.fileno()) as tree:
+        mounts.show(tree, root, path, mounts.READ_ONLY)
 
 
 def _link_to_usr(root: int) -> None:

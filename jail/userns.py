@@ -14,7 +14,7 @@ from donjon import log, syscalls
 from donjon.errors import JailError, reason_of
 from donjon.fd import Fd
 from donjon.jail import idmap, namespaces, timens, users
-from donjon.jail.idmap import Extent, IdMap
+from donjon.jail.idmap import IdMap
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Builtin, Context
 from donjon.records import dataclass
@@ -60,11 +60,6 @@ def map_of(spec: JailSpec, identity: users.Identity) -> IdMap:
     return spec.id_map
 
 
-def write_maps(pid: int, uid: int, gid: int) -> None:
-    """Map root inside the namespace of ``pid`` to a host's uid and gid. Raises JailError."""
-    write_id_map(pid, idmap.of_root(uid, gid))
-
-
 def write_id_map(pid: int, ids: IdMap) -> None:
     """Write both maps of the namespace of ``pid``. Raises JailError.
 
@@ -75,22 +70,11 @@ def write_id_map(pid: int, ids: IdMap) -> None:
         raise JailError("root of a user namespace cannot be the host's root")
     try:
         with Fd(os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as process:
-            _write(process.fileno(), "gid_map", _lines(ids.gids))
-            _write(process.fileno(), "uid_map", _lines(ids.uids))
+            ids.write(process.fileno())
     except OSError as error:
         raise JailError(
             f"cannot map uid {ids.root[0]} into the user namespace", reason=reason_of(error)
         ) from error
-
-
-def _lines(extents: tuple[Extent, ...]) -> str:
-    return "".join(f"{one.inside} {one.outside} {one.count}\n" for one in extents)
-
-
-def _write(process: int, name: str, text: str) -> None:
-    syscalls.fault(name)
-    with Fd(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process)) as file:
-        os.write(file.fileno(), text.encode())
 
 
 def is_hosts() -> bool:

@@ -1,6 +1,7 @@
 """``donjon reset``: a vassal on layers, stopped, goes back to its base; a running one does not."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_a_stopped_vassal_keeps_its_changes_until_it_is_reset(ask, host):
     done = ask("reset", "shop")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"shop.ini begins at its base: {host.place}/cow is empty\n"
-    assert list((host.place / "cow").iterdir()) == []
+    assert os.listdir(host.place / "cow") == ["lock"]
     assert start(ask, host) == 0
     assert not (host.place / "base" / "var" / "visits").exists()
 

@@ -1,5 +1,6 @@
 """What a bind shows, with its words; and whose the files are where the owners are mapped."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -14,6 +15,7 @@ from jailer import FIVE, Note
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import lending, mountmaps, plan
+from donjon.jail.idmap import Extent, IdMap
 from donjon.jail.phase import Phase
 from donjon.jail.spec import Bind, JailSpec, Tmpfs
 from donjon.origin import Origin
@@ -82,6 +84,46 @@ def test_idmap_goes_with_read_only(jail, home):
     assert jail(spec, attempt, born_in=FIVE) == (errno.EROFS, (20001, 20002))
 
 
+def test_one_source_bound_twice_leaves_no_way_to_it(jail, home):
+    spec = JailSpec(
+        rootfs="host",
+        uid="20001",
+        gid="20002",
+        binds=(
+            Bind(str(home), "/a", origin=HOME, idmap=True, read_only=True, optional=True),
+            Bind(str(home), "/b", origin=HOME, idmap=True),
+        ),
+    )
+
+    def look():
+        held = []
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the listing's own
+                held.append(os.readlink(f"/proc/self/fd/{name}"))
+        try:
+            Path("/a/new").touch()
+        except OSError as error:
+            refused = error.errno
+        Path("/b/new").touch()
+        return refused, os.listdir("/a") == os.listdir("/b"), held
+
+    refused, same, held = jail(spec, look, born_in=FIVE)
+    assert (refused, same) == (errno.EROFS, True)
+    assert [path for path in held if path in ("/", "/home", str(home))] == []
+    assert mountmaps.descriptors() == ()
+
+
+def test_what_is_lent_is_safe_from_the_start(home):
+    os.chown(home, 20001, 20002)
+    who = mountmaps.Owner(20001, 20002)
+    mountmaps.lend_binds([Bind(str(home), "/a", idmap=True, read_only=True)], who)
+    (number,) = mountmaps.descriptors()
+    flags = os.fstatvfs(number).f_flag
+    mountmaps.forget()
+    safe = os.ST_RDONLY | os.ST_NOSUID | 4  # ST_NODEV, statvfs(3)
+    assert flags & safe == safe
+
+
 def test_a_vassal_that_is_the_owner_needs_no_map(jail, home):
     for path in (home, home / "letter"):
         os.chown(path, 20001, 20002)
@@ -129,7 +171,7 @@ def test_a_map_that_fails_leaves_nothing(jail, home, call):
 
 
 def test_a_namespace_for_maps_has_no_process_left():
-    maps = mountmaps.Maps(((0, 100000, 10),), ((0, 200000, 10),))
+    maps = IdMap((Extent(0, 100000, 10),), (Extent(0, 200000, 10),))
     with mountmaps.user_namespace(maps) as namespace:
         assert os.fstat(namespace.fileno()).st_ino != os.stat("/proc/self/ns/user").st_ino
     # the autouse fixture sees children and descriptors that are left

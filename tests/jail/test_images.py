@@ -116,6 +116,38 @@ def test_the_device_is_there_while_the_jail_is_and_shows_the_file_read_only(jail
     wait_until_free(file)
 
 
+def test_jails_of_one_image_share_its_device(images):
+    with image.mounted(str(images["ext4"])) as one, image.mounted(str(images["ext4"])) as other:
+        assert len(devices_of(images["ext4"])) == 1
+        assert os.fstat(one.fileno()).st_dev == os.fstat(other.fileno()).st_dev
+        with image.mounted(str(images["squashfs"])) as third:
+            assert os.fstat(third.fileno()).st_dev != os.fstat(one.fileno()).st_dev
+    wait_until_free(images["ext4"])
+
+
+def test_a_device_of_somebody_elses_making_is_not_shared(images):
+    made = subprocess.run(
+        ["losetup", "--find", "--show", "--read-only", images["ext4"]],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    try:
+        with image.mounted(str(images["ext4"])):
+            assert len(devices_of(images["ext4"])) == 2
+    finally:
+        subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+    wait_until_free(images["ext4"])
+
+
+def test_who_still_has_the_file_open_for_writing_is_a_reason_not_to_mount_it(images):
+    with (
+        images["ext4"].open("r+b"),
+        pytest.raises(JailError, match="a process has it open for writing"),
+    ):
+        image.mounted(str(images["ext4"]))
+    image.mounted(str(images["ext4"])).close()
+    wait_until_free(images["ext4"])
+
+
 @pytest.mark.parametrize("call", ["loop_ctl_get_free", "loop_configure", "fsconfig", "fsmount"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_start_that_fails_half_way_leaves_no_device(jail, images, call, after):
@@ -168,7 +200,7 @@ def test_an_image_that_a_customer_can_write_is_refused(images, tmp_path, owner, 
     os.chmod(file, mode)
     text = refused(JailSpec(rootfs=f"image:{file}"))
     assert f"uid {owner} with mode {mode:o} can write it" in text
-    assert "chown root and chmod go-w" in text
+    assert "copy it as root" in text
 
 
 def test_an_image_that_is_swapped_after_the_plan_is_looked_at_again(jail, images, tmp_path):

@@ -11,7 +11,7 @@ from jailer import FIVE, Note, status_of
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import mounts, setns, userns, users
+from donjon.jail import idmap, mounts, setns, userns, users
 from donjon.jail.phase import Phase
 from donjon.jail.refork import Refork
 from donjon.jail.seccomp_profile import Profile
@@ -133,7 +133,7 @@ def test_without_a_uid_root_of_a_user_namespace_is_nobody():
 def test_hosts_root_is_never_mapped():
     for uid, gid in ((0, 1), (1, 0)):
         with pytest.raises(JailError, match="cannot be the host's root"):
-            userns.write_maps(os.getpid(), uid, gid)
+            userns.write_id_map(os.getpid(), idmap.of_root(uid, gid))
 
 
 def test_a_host_root_can_be_put_together_in_a_user_namespace(jail):

@@ -1,6 +1,7 @@
 """Roots of layers: what a jail writes is its own, what it can do to the layers is nothing."""
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -255,6 +256,20 @@ def test_another_start_that_holds_the_layer_is_said(jail, lower, upper):
     assert "another jail that has it is being started or reset" in told.error
 
 
+def test_who_may_only_read_the_layer_holds_up_no_start(jail, lower, upper):
+    with overlay.locked(str(upper)):
+        pass
+    with Fd(os.open(upper, os.O_RDONLY)) as stranger:
+        fcntl.flock(stranger.fileno(), fcntl.LOCK_EX)
+        assert jail.tell(JailSpec(rootfs=f"overlay:{lower}:{upper}"), born_in=FIVE).error == ""
+    assert stat.S_IMODE((upper / "lock").stat().st_mode) == 0o600
+
+
+def test_a_layer_in_memory_has_an_end_of_files(jail, lower):
+    spec = JailSpec(rootfs=f"overlay:{lower}:size=8M", uid="20001")
+    assert jail(spec, lambda: os.statvfs("/").f_files, born_in=FIVE) == 2048
+
+
 @pytest.mark.parametrize("call", ["open_tree", "fsopen", "fsconfig", "fsmount", "move_mount"])
 @pytest.mark.parametrize("after", range(0, 12, 3))
 def test_a_call_that_fails_on_the_way_leaves_nothing(jail, lower, upper, call, after):
@@ -325,7 +340,7 @@ def reset_in_child(path):
 def test_a_reset_takes_everything_away_and_the_next_start_begins_at_the_base(jail, lower, upper):
     filled(jail, lower, upper)
     assert reset_in_child(upper) == ""
-    assert os.listdir(upper) == []
+    assert os.listdir(upper) == ["lock"]
     assert jail(JailSpec(rootfs=f"overlay:{lower}:{upper}"), look, born_in=FIVE) == (
         "base",
         ["old"],
@@ -343,7 +358,7 @@ def test_a_reset_follows_no_link_and_touches_nothing_outside(jail, lower, upper,
     (inside / "up").symlink_to("../../outside")
     os.link(outside / "precious", inside / "hard")
     assert reset_in_child(upper) == ""
-    assert os.listdir(upper) == []
+    assert os.listdir(upper) == ["lock"]
     assert (outside / "precious").read_text() == "x"
 
 
@@ -363,7 +378,7 @@ def test_a_reset_goes_on_where_another_was_interrupted(jail, lower, upper):
     (upper / "trash").mkdir()
     os.rename(upper / "upper", upper / "trash" / "0")
     assert reset_in_child(upper) == ""
-    assert os.listdir(upper) == []
+    assert os.listdir(upper) == ["lock"]
 
 
 def test_a_tree_deeper_than_any_path_is_removed(upper):
@@ -378,7 +393,7 @@ def test_a_tree_deeper_than_any_path_is_removed(upper):
     os.close(os.open("bottom", os.O_CREAT, dir_fd=held))
     os.close(held)
     assert reset_in_child(upper) == ""
-    assert os.listdir(upper) == []
+    assert os.listdir(upper) == ["lock"]
 
 
 def test_a_reset_refuses_where_something_is_mounted(upper):

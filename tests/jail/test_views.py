@@ -238,6 +238,15 @@ def test_a_host_root_with_a_host_name_knows_it(jail, way):
     assert plain == Path("/etc/hosts").read_text()
 
 
+def test_a_link_from_etc_into_proc_is_not_followed(jail, empty):
+    (empty / "etc").mkdir()
+    (empty / "etc" / "hosts").symlink_to("/proc/sys/kernel/hostname")
+    told = jail.tell(JailSpec(rootfs=str(empty), hostname="shop"), born_in=FIVE)
+    assert (
+        "cannot mount on /proc/sys/kernel/hostname: a link of the root leads there" in told.error
+    )
+
+
 def test_a_link_of_the_root_in_the_place_of_a_file_is_read_as_the_root_would(jail, empty, way):
     """As systemd-resolved leaves it; the file is made where it leads, in the jail's own /run."""
     (empty / "etc").mkdir()

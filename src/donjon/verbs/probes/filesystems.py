@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from donjon import syscalls
 from donjon.fd import Fd
 from donjon.jail import mountmaps
+from donjon.jail.idmap import Extent, IdMap
 from donjon.verbs.finding import Finding, judged
 from donjon.verbs.probes import trial
 
@@ -39,7 +40,7 @@ def _loop() -> None:
 
 
 def _mapped() -> None:
-    maps = mountmaps.Maps(((0, 65534, 1),), ((0, 65534, 1),))
+    maps = IdMap((Extent(0, 65534, 1),), (Extent(0, 65534, 1),))
     with mountmaps.user_namespace(maps) as namespace:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", syscalls.OPEN_TREE_CLONE)
