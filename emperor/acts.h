@@ -36,7 +36,6 @@ enum role {
     ROLE_LAUNCH = 'l',
     ROLE_ERROR = 'e',
     ROLE_LOG = 'o',
-    ROLE_STDIN = 'i',
     ROLE_CGROUP = 'g', /* for clone3, v2 */
     ROLE_TASKS = 't',  /* of a v1 group: 0 written into it is the writer (cgroups(7)) */
     ROLE_MAPS = 'm'    /* readable when the id maps are written */

@@ -14,7 +14,10 @@ from donjon.config.outline import Outline
 from donjon.config.spec import Launch
 from donjon.emperor.birth import EMPEROR_FD, Birth
 from donjon.emperor.orders import Order
+from donjon.fd import Fd
 from donjon.jail import direct
+from donjon.jail.hostview import is_below
+from donjon.jail.spec import JailSpec
 from donjon.jail.tape import Misfit, Program, Tape
 from donjon.server.spec import ServerSpec
 
@@ -24,6 +27,7 @@ _INSTANCE = "donjon.instance.entry"
 _ROLES = frozenset({"control", "launch", "error", "log", "tasks", "cgroup"})
 _NEEDED = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID
 _SHARED = _NEEDED | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWNET
+_PATH = os.O_PATH | os.O_CLOEXEC
 _MOVED = 64  # where descriptors wait for the numbers that they get
 
 
@@ -45,11 +49,30 @@ def bear(order: Order, fds: list[int], entry: Callable[..., object]) -> tuple[in
         order.clone_flags | syscalls.CLONE_PARENT,
         named["error"],
         program,
-        # who is out of memory is killed with all that share it; and a stranger's program, on a
-        # file system of his, could keep us waiting
-        share=not in_groups and not birth.launch.jail.drop_first,
+        # who is out of memory is killed with all that share it; and whose the program is, or the
+        # file system that it is in, could keep us waiting for the exec
+        share=not in_groups and _is_roots(birth.launch.jail, os.fsdecode(program.path)),
         cgroup=named.get("cgroup", -1),
     )
+
+
+def _is_roots(jail: JailSpec, path: str) -> bool:
+    """Whether a program is root's file: the owner's lease holds up its exec (fcntl(2))."""
+    if jail.drop_first:
+        return False
+    root = jail.rootfs if jail.rootfs and jail.rootfs != "host" else "/"
+    for bind in jail.binds:
+        if is_below(path, bind.target):
+            root, path = "/", bind.source + path[len(bind.target.rstrip("/")) :]
+    inside = syscalls.RESOLVE_IN_ROOT
+    try:
+        with (
+            Fd(os.open(root, _PATH)) as above,
+            Fd(syscalls.openat2(above.fileno(), path.lstrip("/"), _PATH, resolve=inside)) as file,
+        ):
+            return os.fstat(file.fileno()).st_uid == 0
+    except OSError:
+        return False
 
 
 def _is_plain(order: Order, birth: Birth, fds: list[int]) -> bool:

@@ -136,18 +136,10 @@ def _is_plain_jail(jail: JailSpec) -> bool:
     return not special and drop_point(jail) is DropPoint.START
 
 
-_SERVED = frozenset(
-    {
-        "listeners", "listen", "chmod_socket", "umask", "socket_timeout", "buffer_size",
-        "post_buffering", "limit_post", "reuse_port", "vacuum", "master", "processes", "threads",
-        "enable_threads", "lazy_apps", "need_app", "max_requests", "max_requests_delta",
-        "min_worker_lifetime", "reload_mercy", "worker_reload_mercy", "die_on_term",
-        "exit_on_reload", "no_orphans", "heartbeat", "cpu_affinity", "applications", "callable",
-        "chdir", "chdir2", "pythonpath", "virtualenv", "pyargv", "python_import",
-        "manage_script_name", "single_interpreter", "catch_exceptions", "environment", "options",
-        "disable_logging", "log_format", "log_x_forwarded_for", "alarms", "origins",
-    }
-)  # fmt: skip
+_SERVED = plain.DONE | {
+    "processes", "threads", "lazy_apps", "cpu_affinity", "pythonpath", "virtualenv",
+    "python_import",
+}  # fmt: skip
 """What of a configuration a master that only waits, its workers, or the master it wakes see to."""
 
 _UNASKED = ServerSpec()

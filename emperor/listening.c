@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { KERNELS_OLD_LIMIT = 128, TEXT = 256 };
+enum { TEXT = 256 };
 
 static const char SOMAXCONN_FILE[] = "/proc/sys/net/core/somaxconn";
 
@@ -27,9 +27,6 @@ static int
 check_backlog(int backlog)
 {
     char digits[32];
-    if (backlog <= KERNELS_OLD_LIMIT) {
-        return 0;
-    }
     int fd = open(SOMAXCONN_FILE, O_RDONLY | O_CLOEXEC);
     ssize_t count = fd < 0 ? -1 : read(fd, digits, sizeof digits - 1);
     if (fd >= 0) {
@@ -122,8 +119,8 @@ set_options(int fd, const struct listening *wanted)
                                       : 0;
 }
 
-/* bind(2) of a file. It is made with the mode of the socket's own inode, less the umask: a chmod(2)
- * of the path could meet a link that somebody has put there by then. */
+/* bind(2) of a file. It is made with the mode of the socket's own inode, less the umask: a
+ * chmod(2) of the path could meet a link that somebody has put there by then. */
 static int
 bind_file(int fd, const struct listening *wanted, const char *path, const struct sockaddr *address,
           socklen_t size, struct listener *listener)

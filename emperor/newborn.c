@@ -96,9 +96,8 @@ arrange(struct birth *birth, int *fds, size_t count, bool builds)
             give_up("descriptors");
         }
     }
-    int input = lent(head, fds, ROLE_STDIN);
     int output = lent(head, fds, ROLE_LOG);
-    place(input >= 0 ? input : open("/dev/null", O_RDONLY | O_CLOEXEC), 0, true);
+    place(open("/dev/null", O_RDONLY | O_CLOEXEC), 0, true);
     place(output, 1, true);
     place(output, 2, true);
     place(lent(head, fds, ROLE_CONTROL), CONTROL_FD, true);

@@ -303,6 +303,9 @@ class Nursery:
                 self.spawner.send(waiting.order, tuple(waiting.fds))
             except OSError as error:
                 self._fail(waiting.order.number, f"no spawner: {error.strerror}")
+            except Exception as error:  # one order that cannot be written must not end all others
+                reason = f"internal error: {type(error).__name__}: {error}"
+                self._fail(waiting.order.number, reason)
             finally:
                 for fd in waiting.fds:
                     os.close(fd)

@@ -54,7 +54,7 @@ def tell(spec: ServerSpec, ports: tuple[int, ...]) -> bytes | None:
     return marshal.dumps(told)
 
 
-_DONE = frozenset(
+DONE = frozenset(
     {
         "listeners", "listen", "chmod_socket", "umask", "socket_timeout", "buffer_size",
         "post_buffering", "limit_post", "reuse_port", "vacuum", "master", "enable_threads",
@@ -68,7 +68,7 @@ _DONE = frozenset(
 """What of a configuration ``work`` does, or others do before or after it."""
 
 _UNASKED = ServerSpec()
-_MORE = tuple(name for name in ServerSpec.__annotations__ if name not in _DONE)
+_MORE = tuple(name for name in ServerSpec.__annotations__ if name not in DONE)
 
 
 def _is_plain(spec: ServerSpec) -> bool:

@@ -68,8 +68,8 @@ def rehearse(rounds: int = ROUNDS) -> None:
     try:
         os.dup2(silence, 1)
         os.dup2(silence, 2)
-        for number in range(rounds):
-            _play(number)
+        for _ in range(rounds):
+            _play()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
@@ -83,10 +83,11 @@ def rehearse(rounds: int = ROUNDS) -> None:
         os.close(silence)
 
 
-def _play(number: int) -> None:
-    address = f"@donjon-rehearsal-{os.getpid()}-{number}"
+def _play() -> None:
+    address = f"@donjon-rehearsal-{os.urandom(16).hex()}"  # nobody can take it before us
     spec = ServerSpec(
         listeners=(Listener(address, "http"),),
+        listen=1,
         applications=(Application("wsgi-file", str(hello.__file__)),),
         master=True,
     )

@@ -13,6 +13,7 @@
  * with a limit of memory must not share: who is out of memory is killed with all that share it.
  */
 #include "_linux.h"
+#include "fork.h"
 
 #include <linux/filter.h>
 #include <poll.h>
@@ -26,7 +27,7 @@ enum {
     REGISTERS = 32,
     STACK = 64 * 1024,
     SIGNAL_SET_SIZE = 8, /* bytes; the kernel's sigset_t */
-    DEADLINE = 5 * 1000, /* ms */
+    DEADLINE = 2 * 1000, /* ms */
     LENIENT = -2,
     FIRST_CLOSED = 4,    /* a program has 0, 1, 2 and its control socket */
     OUT_OF_THE_WAY = 64, /* where our own pipe lies, so that no dup3() of a tape closes it */
@@ -252,23 +253,6 @@ wait_for_end_of_file(int fd, int pidfd, int deadline)
     poll(&watch, 1, -1);
 }
 
-/* Make the child with a copy of our memory. Return its pid, or -1 with errno. */
-static int
-run_copied(struct tape *tape, unsigned long long flags, int cgroup, int *pidfd)
-{
-    struct clone_args request = {
-        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
-        .pidfd = (unsigned long long)(uintptr_t)pidfd,
-        .exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD,
-        .cgroup = cgroup >= 0 ? (unsigned long long)cgroup : 0,
-    };
-    long pid = syscall(SYS_clone3, &request, sizeof request);
-    if (pid == 0) {
-        child(tape);
-    }
-    return (int)pid;
-}
-
 /* Make the child in our memory and wait until it needs it no more. Return its pid, or -1. */
 static int
 run_shared(struct tape *tape, unsigned long long flags, int deadline, int *pidfd)
@@ -349,8 +333,11 @@ do_play(PyObject *module, PyObject *args, PyObject *kwargs)
         sigset_t all, before;
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, &before);
-        pid = share ? run_shared(&tape, flags, deadline, &pidfd)
-                    : run_copied(&tape, flags, cgroup, &pidfd);
+        if (share) {
+            pid = run_shared(&tape, flags, deadline, &pidfd);
+        } else if ((pid = fork_with(flags, -1, cgroup, &pidfd)) == 0) {
+            child(&tape);
+        }
         int error = errno;
         sigprocmask(SIG_SETMASK, &before, NULL);
         errno = error;

@@ -20,6 +20,7 @@ _FALSE = frozenset({"false", "off", "no", "0"})
 _PLAIN_TRUE = frozenset({"", "true", "on", "yes", "1"})
 
 INT_MAX = (1 << 31) - 1
+_LARGEST = (1 << 63) - 1  # of any size that the kernel takes
 
 
 def boolean(text: str) -> bool:
@@ -82,7 +83,10 @@ def size(unit: int = 1) -> Callable[[str], int]:
         match = _SIZE.fullmatch(text)
         if match is None:
             raise ValueError("not a size (a number, or one with K, M or G)")
-        return int(match[1]) * (_UNIT[match[2].lower()] if match[2] else unit)
+        value = int(match[1]) * (_UNIT[match[2].lower()] if match[2] else unit)
+        if value > _LARGEST:
+            raise ValueError("too large")
+        return value
 
     return parse
 

@@ -59,6 +59,13 @@ def test_what_is_not_a_size_is_refused(text):
         values.size()(text)
 
 
+def test_a_size_that_no_call_could_take_is_refused():
+    assert values.size()("9223372036854775807") == (1 << 63) - 1
+    for text in ("9223372036854775808", "99999999999999999999", "9000000000G"):
+        with pytest.raises(ValueError, match="too large"):
+            values.size()(text)
+
+
 def test_there_is_at_least_one_worker_and_one_thread():
     assert parse("threads", "0") == 1
     with pytest.raises(ValueError, match="not between 1 and 4096"):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -300,6 +301,24 @@ def test_a_customers_program_does_not_share_the_spawners_memory(births):
     assert facts["status"]["Uid"] == ["33"] * 4
 
 
+@pytest.mark.parametrize("where", ["in the root", "in a bind"])
+def test_a_program_that_root_does_not_own_does_not_share_the_spawners_memory(
+    births, tmp_path, where
+):
+    """Its owner could hold up the exec by a lease, and with it the spawner."""
+    root = directory_root(tmp_path)
+    (tmp_path / "own").mkdir()
+    options = [("rootfs", root), ("bind", "/usr:/usr:ro"), *BOB]
+    if where == "in a bind":
+        options += [("bind", f"{tmp_path}/own:/srv/data")]
+    place = Path(root) / "srv" / "data" if where == "in the root" else tmp_path / "own"
+    shutil.copy("/bin/true", place / "true")
+    for owner, way in ((0, "shared"), (33, "copied")):
+        os.chown(place / "true", owner, owner)
+        status, _, said, how = births[0].bear(options, program="/srv/data/true", argv=("x",))
+        assert (status, said, how) == (0, "", way)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -367,13 +386,13 @@ def test_a_root_that_is_gone_fails_alike(births, tmp_path):
 def test_many_births_leave_nothing(births, tmp_path):
     options = [("rootfs", directory_root(tmp_path)), ("bind", "/usr:/usr:ro"), *BOB]
     place = f"/proc/{births[0].spawner.pid}/fd"
-    births[0].bear(options, program="/bin/true", argv=("x",))
+    births[0].bear(options, program="/usr/bin/true", argv=("x",))
     idle = {"0", "1", "2", "3", "4", "50", "60"}  # its own; a pidfd goes when its end was seen
     wait_for(lambda: set(os.listdir(place)) <= idle, "an idle spawner")
     mounts = Path("/proc/self/mountinfo").read_text()
     ways = set()
     for _ in range(30):
-        status, _, said, how = births[0].bear(options, program="/bin/true", argv=("x",))
+        status, _, said, how = births[0].bear(options, program="/usr/bin/true", argv=("x",))
         assert (status, said) == (0, "")
         ways.add(how)
     # one may be forked: a look-up that the kernel has not cached just then

@@ -3,10 +3,16 @@
 import os
 import signal
 import socket
+import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 from empire import alive, children, pause, wait_for
+
+from donjon.config.spec import EmperorSpec
+from donjon.emperor.nursery import UNDER_WAY, Nursery, Waiting
+from donjon.emperor.reactor import Reactor
 
 pytestmark = pytest.mark.root
 
@@ -416,3 +422,27 @@ def test_who_is_born_after_the_upper_emperor_was_lost_is_not_waited_for(emperor)
     assert emperor.process.wait(10) == 1
     assert not alive(first)
     assert not alive(emperor.record("b.ini")[0]["pid"])
+
+
+def test_an_order_that_cannot_be_written_fails_alone():
+    """Whatever a vassal's file makes us trip over: neither the Emperor nor a place is lost."""
+
+    class Tripping:
+        def __init__(self, link):
+            self.link = link
+
+        def send(self, order, fds):
+            raise struct.error(f"order {order.number}")
+
+    answers = []
+    near, far = socket.socketpair()
+    with near, far:
+        reactor = Reactor()
+        nursery = Nursery(reactor, Tripping(near), EmperorSpec(sources=()), ())
+        for number in range(3 * UNDER_WAY):
+            nursery._send(Waiting(SimpleNamespace(number=number), [], answers.append))
+        reactor.after(0.01, reactor.stop)
+        reactor.run()
+        reactor.close()
+    assert [answer.number for answer in answers] == list(range(3 * UNDER_WAY))
+    assert answers[-1].error == "internal error: error: order 11"

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 from births import NAMESPACES, descriptors, hosts, is_quiet, listens, worker
-from hosting import children, receive, wait_for
+from hosting import DONJON, children, receive, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -199,3 +199,13 @@ def test_a_heart_beats_from_a_plain_vassal(new_births):
     wait_for(lambda: host.stats()["vassals"][0]["last_heartbeat"], "a heartbeat", 5)
     assert is_quiet(master)
     assert host.master("beating") == master
+
+
+def test_a_host_that_allows_short_queues_only_is_told_of_longer_ones_and_serves(new_births):
+    host = new_births()
+    short = 'echo 50 > /proc/sys/net/core/somaxconn; exec "$@"'
+    host.start(NAMESPACES, ["unshare", "-n", "sh", "-c", short, "sh", *DONJON])
+    host.vassal("short", "uid = 20001\nlisten = 50\n")
+    assert is_quiet(host.born("short"))
+    host.vassal("long", "uid = 20001\nlisten = 51\n")
+    host.said("cannot listen")

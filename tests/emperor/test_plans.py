@@ -215,8 +215,8 @@ def test_a_vassal_has_its_plan_and_a_changed_plan_changes_it_while_it_runs(host,
 
     emperor = host.place / "emperor.ini"
     text = emperor.read_text().replace("150%", "80%").replace("memory-max = 256M\n", "")
-    emperor.write_text(
-        text.replace("pids = 64", "pids = 48").replace("files = 200", "files = 150")
+    hosting.replace_text(
+        emperor, text.replace("pids = 64", "pids = 48").replace("files = 200", "files = 150")
     )
     hosting.wait_for(
         lambda: value("pids", base, "shop.ini", "pids.max") == "48", "the new number of processes"
@@ -262,7 +262,7 @@ def test_plans_that_cannot_be_read_change_nothing_and_an_unknown_plan_waits_for_
     host.answer("shop")
     emperor = host.place / "emperor.ini"
     good = emperor.read_text()
-    emperor.write_text(good.replace("pids = 64", "pids = many"))
+    hosting.replace_text(emperor, good.replace("pids = 64", "pids = many"))
     line = good[: good.index("pids = 64")].count("\n") + 1
     hosting.wait_for(
         lambda: (
@@ -272,7 +272,7 @@ def test_plans_that_cannot_be_read_change_nothing_and_an_unknown_plan_waits_for_
     )
     assert value("pids", base, "shop.ini", "pids.max") == "64"
     assert "blog.ini:7: plan platinum is not defined (defined in" in host.log()
-    emperor.write_text(good + "[plan:platinum]\npids = 99\n")
+    hosting.replace_text(emperor, good + "[plan:platinum]\npids = 99\n")
     host.answer("blog")
     assert value("pids", base, "blog.ini", "pids.max") == "99"
 
@@ -376,7 +376,9 @@ def test_disks_are_limited_and_a_word_that_goes_is_taken_back(host, base):
     ]
     assert value("blkio", base, "shop.ini", file.format("read_iops")).split() == [disks[0], "50"]
     emperor = host.place / "emperor.ini"
-    emperor.write_text(emperor.read_text().replace("io-bytes = 1M\nio-operations = 50\n", ""))
+    hosting.replace_text(
+        emperor, emperor.read_text().replace("io-bytes = 1M\nio-operations = 50\n", "")
+    )
     hosting.wait_for(
         lambda: value("blkio", base, "shop.ini", file.format("write_bps")) == "", "no limit"
     )
@@ -393,7 +395,9 @@ def test_a_vassal_started_again_has_nothing_of_an_older_plan(host, base):
     verb(host, "stop", "shop")
     hosting.wait_for(lambda: host.master("shop") == -1, "the stop")
     emperor = host.place / "emperor.ini"
-    emperor.write_text(emperor.read_text().replace("memory-max = 256M\nmemory-swap = 0\n", ""))
+    hosting.replace_text(
+        emperor, emperor.read_text().replace("memory-max = 256M\nmemory-swap = 0\n", "")
+    )
     hosting.wait_for(lambda: "plans read again" in host.log(), "the new plans")
     verb(host, "start", "shop")
     host.answer("shop")

@@ -75,8 +75,8 @@ def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
     assert (shop["use"]["memory_max"], shop["use"]["cpu_percent"]) == (256 << 20, 150.0)
     assert 0 < shop["use"]["memory"] < 256 << 20
     emperor = host.place / "emperor.ini"
-    emperor.write_text(
-        emperor.read_text().replace("memory-high = 200M\n", "").replace("150%", "50%")
+    hosting.replace_text(
+        emperor, emperor.read_text().replace("memory-high = 200M\n", "").replace("150%", "50%")
     )
     hosting.wait_for(
         lambda: (group / "cpu.max").read_text() == "50000 100000\n", "the changed ceiling", 30

@@ -87,6 +87,18 @@ def test_clone_makes_namespaces_too(in_child):
     assert in_child(_in_namespaces)
 
 
+def _played_by_clone() -> int:
+    s.set_no_new_privs()
+    s.seccomp_filter(NO_CLONE3)
+    _reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid, _pidfd = s.play(0, (), writer, b"/bin/sh", (b"sh", b"-c", b"exit 7"), (), b"no exec")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_tape_is_played_by_clone_too(in_child):
+    assert in_child(_played_by_clone) == 7
+
+
 def _what_clone_cannot() -> list[int]:
     s.set_no_new_privs()
     s.seccomp_filter(NO_CLONE3)

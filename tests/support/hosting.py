@@ -46,6 +46,13 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> 
     raise AssertionError(f"no {what} within {seconds} s (last: {last!r})")
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Put TEXT in place of what a file says, in one step: who watches it reads no half of it."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
 def status(pid: int) -> dict[str, str]:
     """Return /proc/PID/status as a mapping."""
     pairs = (line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
