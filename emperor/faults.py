@@ -14,7 +14,6 @@ import enum
 import math
 import os
 import select
-import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from donjon import log, syscalls
 from donjon.emperor.live import pids_of
 from donjon.emperor.roster import Vassal
-from donjon.fd import Fd
+from donjon.emperor.watch import OVERFLOW, Watch
 from donjon.jail import cgroups
 from donjon.jail.cgroup_driver import Counts
 from donjon.records import dataclass, field
@@ -42,17 +41,15 @@ HOOK_PAUSE = 10.0
 how often it happened."""
 
 SILENCE = 60.0
-"""Seconds between two lines about the same pressure in a log."""
+"""Seconds between two lines about the same kind of fault in a log: a vassal can cause many."""
 
 PAUSE = 1.0
 """Seconds between two looks for what the kernel tells."""
 
 RECENT = 16
 PROCESSES = 32
-LOOKED_AT = 256
+LOOKED_AT = 64
 """Processes of a group that are looked at for the largest: there may be thousands."""
-
-_HEADER = struct.Struct("iIII")  # struct inotify_event of linux/inotify.h, without the name
 
 
 class Kind(enum.Enum):
@@ -124,11 +121,12 @@ class Record:
     counts: Counts
     totals: Counter[Kind] = field(default_factory=Counter)
     recent: deque[Fault] = field(default_factory=lambda: deque(maxlen=RECENT))
+    last: dict[Kind, Fault] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     pressure: int | None = None
     eventfds: list[int] = field(default_factory=list)
     triggers: list[int] = field(default_factory=list)
-    watches: list[int] = field(default_factory=list)
+    watches: list[str] = field(default_factory=list)
     untold: Counter[Kind] = field(default_factory=Counter)
     told: dict[Kind, float] = field(default_factory=dict)
     said: dict[Kind, float] = field(default_factory=dict)  # when a log had a line of it
@@ -145,8 +143,8 @@ class Faults:
         self.emperor = emperor
         self.reactor = emperor.reactor
         self._records: dict[str, Record] = {}
-        self._inotify: Fd | None = None
-        self._files: dict[int, str] = {}  # watch → vassal
+        self._modified: Watch | None = None
+        self._files: dict[str, set[str]] = {}  # a watched file → vassals: a group may have more
         self._looking = False
         self._round: list[str] = []  # who is still to be looked at
 
@@ -154,10 +152,10 @@ class Faults:
         """Forget everything."""
         for name in list(self._records):
             self.forget(name)
-        if self._inotify is not None:
-            self.reactor.forget(self._inotify.fileno())
-            self._inotify.close()
-            self._inotify = None
+        if self._modified is not None:
+            self.reactor.forget(self._modified.fileno())
+            self._modified.close()
+            self._modified = None
 
     def watch(self, vassal: Vassal) -> None:
         """Watch the groups of a vassal that was just born, or whose plan changed."""
@@ -171,8 +169,8 @@ class Faults:
         if record is not None and (record.paths, record.pressure) == (paths, pressure):
             self._mind(record, vassal)
             return
-        kept = record or Record(cgroups.counts_of(self.emperor.nursery.groups.paths(vassal.name)))
-        self._unwatch(kept)
+        kept = record or Record(cgroups.counts_of(paths))
+        self._unwatch(vassal.name, kept)
         kept.paths, kept.pressure = paths, pressure
         self._records[vassal.name] = kept
         for path in paths:
@@ -231,24 +229,20 @@ class Faults:
             log.write(f"[emperor] vassal {name}: cannot watch {path}: {error.strerror}")
 
     def _watch_file(self, record: Record, name: str, path: str) -> None:
-        if self._inotify is None:
-            self._inotify = Fd(syscalls.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-            self.reactor.watch(self._inotify.fileno(), lambda _events: self._read_inotify())
-        wd = syscalls.inotify_add_watch(self._inotify.fileno(), path, syscalls.IN_MODIFY)
-        self._files[wd] = name
-        record.watches.append(wd)
+        if self._modified is None:
+            self._modified = Watch(syscalls.IN_MODIFY)
+            self.reactor.watch(self._modified.fileno(), lambda _events: self._read_inotify())
+        if not self._modified.add(path):
+            log.write(f"[emperor] vassal {name}: cannot watch {path}")
+            return
+        self._files.setdefault(path, set()).add(name)
+        record.watches.append(path)
 
     def _read_inotify(self) -> None:
-        names = []
-        with contextlib.suppress(BlockingIOError):
-            while self._inotify is not None:
-                data = os.read(self._inotify.fileno(), 65536)
-                at = 0
-                while at < len(data):
-                    wd, _mask, _cookie, length = _HEADER.unpack_from(data, at)
-                    at += _HEADER.size + length
-                    names.append(self._files.get(wd, ""))
-        for name in dict.fromkeys(names):
+        paths = {change.path for change in self._modified.read()} if self._modified else set()
+        if OVERFLOW.path in paths:  # of some the kernel dropped
+            paths = set(self._files)
+        for name in sorted({name for path in paths for name in self._files.get(path, ())}):
             self._noticed(name)
 
     def _drain(self, name: str, fd: int) -> Callable[[int], None]:
@@ -274,16 +268,17 @@ class Faults:
         """The groups of a vassal are about to go."""
         record = self._records.pop(name, None)
         if record is not None:
-            self._unwatch(record)
+            self._unwatch(name, record)
 
-    def _unwatch(self, record: Record) -> None:
+    def _unwatch(self, name: str, record: Record) -> None:
         for fd in (*record.eventfds, *record.triggers):
             self.reactor.forget(fd)
             os.close(fd)
-        for wd in record.watches:
-            self._files.pop(wd, None)
-            with contextlib.suppress(OSError):  # the file is gone, and its watch with it
-                syscalls.inotify_rm_watch(self._inotify.fileno() if self._inotify else -1, wd)
+        for path in record.watches:
+            self._files[path].discard(name)
+            if not self._files[path] and self._modified is not None:
+                del self._files[path]
+                self._modified.remove(path)
         record.eventfds.clear()
         record.triggers.clear()
         record.watches.clear()
@@ -314,10 +309,7 @@ class Faults:
         record = self._records.get(name)
         if vassal is None or record is None:
             return
-        now, before = (
-            cgroups.counts_of(self.emperor.nursery.groups.paths(vassal.name)),
-            record.counts,
-        )
+        now, before = cgroups.counts_of(record.paths), record.counts
         record.counts = now
         for kind, (field_name, words) in _COUNTED.items():
             more = getattr(now, field_name) - getattr(before, field_name)
@@ -331,7 +323,8 @@ class Faults:
             return
         record.totals[kind] += count
         there = record.there or snapshot(record.paths)
-        record.recent.append(Fault(kind, count, time.time(), text, there))
+        record.last[kind] = Fault(kind, count, time.time(), text, there)
+        record.recent.append(record.last[kind])
         record.untold[kind] += count
         if kind not in _QUIET and self._may_say(record, kind):
             log.write(f"[emperor] vassal {name}: {text}")
@@ -339,9 +332,9 @@ class Faults:
         self._tell(vassal, kind)
 
     def _may_say(self, record: Record, kind: Kind) -> bool:
-        """Whether a log has room for it: pressure lasts, and is told every two seconds."""
+        """Whether a log has room for it."""
         now = self.reactor.clock()
-        if kind in _RESOURCES.values() and now - record.said.get(kind, -SILENCE) < SILENCE:
+        if now - record.said.get(kind, -SILENCE) < SILENCE:
             return False
         record.said[kind] = now
         return True
@@ -369,7 +362,7 @@ class Faults:
             self._tell(vassal, kind)
 
     def _run_hooks(self, vassal: Vassal, kind: Kind, count: int, record: Record) -> None:
-        last = record.recent[-1]
+        last = record.last[kind]
         self.emperor.errands.fault(
             vassal.name,
             {

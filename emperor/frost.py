@@ -35,9 +35,10 @@ class Frost:
 
     def asked(self, vassal: Vassal) -> None:
         """A vassal says that nothing is under way in it."""
-        if self.is_frozen(vassal) or vassal.state is not State.RUNNING:
+        if self.is_frozen(vassal):
             return
-        path = self._freeze(vassal) if vassal.doorbell is not None else None
+        may = vassal.state is State.RUNNING and vassal.doorbell is not None
+        path = self._freeze(vassal) if may else None
         if path is None:
             self.emperor.keeper.tell(vassal, ToVassal.GO_ON)
             return

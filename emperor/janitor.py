@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 
 from donjon import log, syscalls
+from donjon.emperor import live
 from donjon.emperor.orders import Adopted, Leftover, Made, Order
 from donjon.jail import cgroups
 
@@ -107,13 +108,8 @@ def empty_cgroup(path: str, deadline: float) -> None:
 
 def members(path: str) -> list[int]:
     """Return pidfds of the processes in a cgroup."""
-    try:
-        with open(f"{path}/cgroup.procs", encoding="ascii") as file:
-            pids = [int(line) for line in file]
-    except OSError:
-        return []
     pidfds = []
-    for pid in pids:
+    for pid in live.pids_of(path):
         with contextlib.suppress(OSError):  # ended meanwhile, or a kernel thread
             pidfds.append(syscalls.pidfd_open(pid))
     return pidfds

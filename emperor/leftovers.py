@@ -7,6 +7,7 @@ import stat
 
 from donjon.emperor.prepare import Reading
 from donjon.jail import overlay, rootspec
+from donjon.jail.spec import JailSpec
 
 
 def sockets_of(
@@ -30,23 +31,28 @@ def sockets_of(
     return found
 
 
-def _kept_root(text: str | None) -> str | None:
-    """Return the directory of the host in which files that are made in a root remain."""
-    root = rootspec.parse(text) if text else None
-    if isinstance(root, rootspec.DirectoryRoot):
-        return root.path
-    if isinstance(root, rootspec.OverlayRoot) and root.upper is not None:
-        return os.path.join(root.upper, overlay.UPPER)
+def _kept_root(jail: JailSpec) -> str | None:
+    """Return the directory of the host in which files that are made in a root remain.
+
+    None if there is no such directory: what is made in a root of memory goes with it.
+    """
+    if not jail.rootfs:
+        return jail.chroot or (jail.pivot_root[0] if jail.pivot_root else "/")
+    match rootspec.parse(jail.rootfs):
+        case rootspec.HostRoot():
+            return "/"
+        case rootspec.DirectoryRoot(path):
+            return path
+        case rootspec.OverlayRoot(upper=str(upper)):
+            return os.path.join(upper, overlay.UPPER)
     return None
 
 
 def _host_path(reading: Reading, address: str, cwd: str) -> str:
-    """Return where a listener's file is on the host, "" for one that is not a file."""
+    """Return where a listener's file is on the host, "" for one that is not a file there."""
     if "/" not in address or address.startswith(("@", "fd://", "\\0")):
         return ""
-    jail = reading.launch.jail
-    root = (
-        _kept_root(jail.rootfs) or jail.chroot or (jail.pivot_root[0] if jail.pivot_root else None)
-    )
-    path = os.path.normpath(os.path.join(cwd, address))
-    return os.path.normpath(f"{root}/{path}") if root else path
+    root = _kept_root(reading.launch.jail)
+    if root is None:
+        return ""
+    return os.path.normpath(f"{root}/{os.path.normpath(os.path.join(cwd, address))}")

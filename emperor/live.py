@@ -20,6 +20,9 @@ from donjon.jail.spec import CgroupOption, JailSpec
 LIVE_LIMITS = {resource.RLIMIT_NOFILE: "max_fd", resource.RLIMIT_NPROC: "limit_nproc"}
 """Limits that prlimit(2) can change for processes that run, and the fields that hold them."""
 
+ROUNDS = 8
+"""Looks at a group for processes forked meanwhile: what they inherited may be the old limit."""
+
 
 def change(old: JailSpec, new: JailSpec, paths: Iterable[str]) -> list[str]:
     """Make what differs true for all that runs in ``paths``; return what could not be done."""
@@ -70,11 +73,12 @@ def _target(option: CgroupOption) -> tuple[str, str]:
 def _limit(paths: Sequence[str], kind: int, value: int) -> list[str]:
     """Limit every process of the groups; one is enough to say that it cannot be done."""
     seen: set[int] = set()
-    for path in paths:
-        for pid in pids_of(path):
-            if pid in seen:
-                continue
-            seen.add(pid)
+    for _ in range(ROUNDS):
+        found = {pid for path in paths for pid in pids_of(path)} - seen
+        if not found:
+            return []
+        seen |= found
+        for pid in found:
             try:
                 resource.prlimit(pid, kind, (value, value))
             except ProcessLookupError:

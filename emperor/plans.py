@@ -84,10 +84,9 @@ def _assigned(spec: EmperorSpec, vassal: str) -> tuple[str, Origin] | None:
 
 
 def is_named(vassal: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern fits a vassal; its name counts with its directory and without."""
-    vassal = vassal.removesuffix(":zerg")
-    names = (vassal, vassal.rpartition("/")[2])
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    """Whether a pattern fits a vassal's whole name: its directory may tell whose it is."""
+    name = vassal.removesuffix(":zerg")
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def furnish(

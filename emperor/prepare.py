@@ -63,6 +63,7 @@ class Reading:
     ids: IdMap | None = None  # of the user namespace in which it is born
     bare: JailSpec = field(default_factory=JailSpec)  # without its hosting plan
     hosting: HostingPlan | None = None
+    plans: Plans | None = None  # of which its hosting plan is one
 
     @property
     def is_foreign(self) -> bool:
@@ -238,6 +239,7 @@ class Preparer:
             ids=userns.map_of(jail, users.resolve(jail)) if "user" in words else None,
             bare=bare,
             hosting=plan,
+            plans=self.plans,
         )
 
     def _with_ids(self, jail: JailSpec, found: Found) -> JailSpec:

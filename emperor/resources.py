@@ -125,10 +125,13 @@ class Resources:
             groups = self.emperor.nursery.groups.paths(vassal.name)
             for problem in live.limit(process.reading.bare, process.reading.launch.jail, groups):
                 log.write(f"[emperor] vassal {vassal.name}: {problem}")
+        if process.reading.plans is not self.preparer.plans:  # they changed while it was made
+            self._replan(vassal)
         self.faults.watch(vassal)
 
     def forget(self, vassal: Vassal) -> None:
         """A vassal is no more."""
+        self.frost.counts.pop(vassal.name, None)
         self.faults.forget(vassal.name)
 
     # what is shown

@@ -115,7 +115,7 @@ class Survey:
 
     def _look(self, change: Change) -> None:
         for source in self.sources:
-            if change.directory not in source.directories():
+            if change.path not in source.directories():
                 continue
             name = self._name_in(source, change)
             if name is None:
@@ -130,7 +130,7 @@ class Survey:
 
     def _name_in(self, source: Source, change: Change) -> str | None:
         """The name of a vassal that a change is about, if it can be told without a scan."""
-        path = f"{change.directory}/{change.name}"
+        path = f"{change.path}/{change.name}"
         for name in (change.name, path):
             vassal = self.court.vassals.get(name)
             if vassal is not None and vassal.found.path == path:
@@ -145,7 +145,7 @@ class Survey:
         if not change.mask & BEGUN & syscalls.IN_CREATE:
             return False
         try:
-            status = os.lstat(f"{change.directory}/{change.name}")
+            status = os.lstat(f"{change.path}/{change.name}")
         except OSError:
             return False
         return stat.S_ISLNK(status.st_mode) or status.st_nlink > 1

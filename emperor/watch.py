@@ -1,8 +1,8 @@
-"""inotify(7) as a stream of small events: which watched directory, which name in it, what
-happened."""
+"""inotify(7) as a stream of small events: which watched path, which name in it, what happened."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 
@@ -20,14 +20,21 @@ BEGUN = syscalls.IN_CREATE | syscalls.IN_MODIFY
 
 VANISHED = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM
 ENDED = syscalls.IN_DELETE_SELF | syscalls.IN_MOVE_SELF | syscalls.IN_UNMOUNT
-MASK = WRITTEN | BEGUN | VANISHED | syscalls.IN_DELETE_SELF | syscalls.IN_MOVE_SELF
+IN_DIRECTORIES = (
+    syscalls.IN_ONLYDIR
+    | WRITTEN
+    | BEGUN
+    | VANISHED
+    | syscalls.IN_DELETE_SELF
+    | syscalls.IN_MOVE_SELF
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something happened to ``name`` ("" for the directory itself) in ``directory``."""
+    """Something happened to ``name`` ("" for itself) in ``path``."""
 
-    directory: str
+    path: str
     name: str
     mask: int
 
@@ -37,9 +44,10 @@ OVERFLOW = Change("", "", syscalls.IN_Q_OVERFLOW)
 
 
 class Watch:
-    """One inotify instance over directories."""
+    """One inotify instance; ``mask`` is what it is told of."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: int = IN_DIRECTORIES) -> None:
+        self._mask = mask
         self._fd = Fd(syscalls.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._paths: dict[int, str] = {}
         self._wds: dict[str, int] = {}
@@ -52,27 +60,31 @@ class Watch:
         """End all watches."""
         self._fd.close()
 
-    def add(self, directory: str) -> bool:
-        """Watch ``directory``; False where it does not exist or may not be read."""
+    def add(self, path: str) -> bool:
+        """Watch ``path``; False where it does not exist or may not be read."""
         try:
-            wd = syscalls.inotify_add_watch(
-                self._fd.fileno(), directory, MASK | syscalls.IN_ONLYDIR
-            )
+            wd = syscalls.inotify_add_watch(self._fd.fileno(), path, self._mask)
         except OSError:
-            return False  # the rescan still finds what is in it
-        self._paths[wd] = directory
-        self._wds[directory] = wd
+            return False
+        self._paths[wd] = path
+        self._wds[path] = wd
         return True
 
-    def keep(self, directories: set[str]) -> None:
-        """Watch exactly these directories."""
-        for directory in set(self._wds) - directories:
-            wd = self._wds.pop(directory)
-            if self._paths.pop(wd, None) is not None:
-                self._remove(wd)
-        for directory in directories:
-            if directory not in self._wds:
-                self.add(directory)
+    def remove(self, path: str) -> None:
+        """Watch it no more. Does nothing for what is not watched."""
+        wd = self._wds.pop(path, None)
+        if wd is None:
+            return
+        del self._paths[wd]
+        with contextlib.suppress(OSError):  # it is gone, and its watch with it
+            syscalls.inotify_rm_watch(self._fd.fileno(), wd)
+
+    def keep(self, paths: set[str]) -> None:
+        """Watch exactly these. What cannot be watched now is tried again at the next call."""
+        for path in set(self._wds) - paths:
+            self.remove(path)
+        for path in paths - set(self._wds):
+            self.add(path)
 
     def read(self) -> list[Change]:
         """Return what happened since the last call, without waiting."""
@@ -99,9 +111,3 @@ class Watch:
             elif wd in self._paths:
                 changes.append(Change(self._paths[wd], name, mask))
         return changes
-
-    def _remove(self, wd: int) -> None:
-        try:
-            syscalls.inotify_rm_watch(self._fd.fileno(), wd)
-        except OSError:
-            return  # the directory is gone, and its watch with it

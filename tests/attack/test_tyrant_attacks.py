@@ -106,6 +106,17 @@ def test_the_janitor_is_not_told_of_sockets_that_are_not_the_customers(host):
         assert [path for path, _ in leftovers.sockets_of(reading, "/", owner=MALLORY)] == [place]
 
 
+@pytest.mark.parametrize("root", ["image:{}/files.img", "overlay:{}:size=1M"])
+def test_a_socket_in_a_root_of_memory_is_not_that_of_the_host(host, root):
+    (host.place / "files.img").write_bytes(b"hsqs" + bytes(4092))  # squashfs
+    place = str(host.place / "sockets" / "mysqld.sock")
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(place)
+        operators = f"rootfs = {root.format(host.place)}\n"
+        reading = understood(f"http-socket = {place}\n", operators, clone=["fs"])
+        assert leftovers.sockets_of(reading, "/") == []
+
+
 def test_a_fifo_beside_a_vassal_does_not_stop_the_emperor(tmp_path):
     own(tmp_path / "a.ini", MALLORY)
     os.mkfifo(tmp_path / "a.ini.socket")

@@ -4,10 +4,14 @@ import os
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import hosting
 import pytest
 
+from donjon.emperor.frost import Frost
+from donjon.emperor.protocol import ToVassal
+from donjon.emperor.vassal import State
 from donjon.jail import cgroup_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -48,6 +52,16 @@ def frozen(host, seconds=15):
 
 def processor_time(pids):
     return [Path(f"/proc/{pid}/schedstat").read_text().split()[0] for pid in pids]
+
+
+def test_who_asks_while_it_is_read_again_goes_on_at_once():
+    answers = []
+    keeper = SimpleNamespace(tell=lambda vassal, word: answers.append((vassal.name, word)))
+    vassal = SimpleNamespace(name="shop", state=State.REREADING, doorbell=object())
+    frost = Frost(SimpleNamespace(keeper=keeper))
+    frost.asked(vassal)
+    assert answers == [("shop", ToVassal.GO_ON)]
+    assert not frost.is_frozen(vassal)
 
 
 @pytest.mark.parametrize("kind", KINDS)
