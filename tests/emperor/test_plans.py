@@ -136,7 +136,7 @@ def test_what_the_operator_assigns_counts_more_than_what_a_file_says(tmp_path):
     assert known.plan_of(spec, "shop1.ini", says_gold).name == "bronze"
     assert known.plan_of(spec, "shop1.ini:zerg", Launch()).name == "bronze"
     # in a directory of its own it may be anybody's
-    assert known.plan_of(spec, "/home/mallory/shop1.ini", Launch()).name == "gold"
+    assert known.plan_of(spec, "/srv/mallory/shop1.ini", Launch()).name == "gold"
     assert known.plan_of(spec, "blog.ini", Launch()).name == "gold"
 
 
