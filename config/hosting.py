@@ -29,6 +29,7 @@ from donjon.records import dataclass, field
 
 PREFIX = "plan:"
 FILE_MAX = 1 << 20
+_HEADING = re.compile(r"^\s*\[\s*(plan:[^\]\n]*)\]", re.MULTILINE)
 _NAME = re.compile(r"plan:([A-Za-z0-9][\w.-]*)")
 
 
@@ -146,12 +147,24 @@ def read_plans(path: str) -> dict[str, HostingPlan]:
         raise ConfigError(f"cannot read the plans of {path}", reason=f"more than {FILE_MAX} bytes")
     text = decode(data, path)
     parse = (formats.by_extension(path) or formats.INI).parse
+    _check_headings(text, path)
     plans = {}
     for name in dict.fromkeys(_NAME.findall(text)):
         entries = _section(parse, Document(text, path, PREFIX + name))
         if entries is not None:
             plans[name] = plan_of(name, entries)
     return plans
+
+
+def _check_headings(text: str, path: str) -> None:
+    """Refuse a plan whose name nobody could write. Raises ConfigError with its line."""
+    for heading in _HEADING.finditer(text):
+        if not _NAME.fullmatch(heading[1]):
+            raise ConfigError(
+                f"[{heading[1]}] is not the name of a plan",
+                origin=Origin(path, text.count("\n", 0, heading.start(1)) + 1),
+                reason="a name has letters, digits and . _ - and begins with a letter or a digit",
+            )
 
 
 def _section(

@@ -108,6 +108,7 @@ class Resources:
         old, new = process.reading.launch.jail, reading.launch.jail
         process.reading = reading
         if old == new:
+            self.faults.watch(vassal)  # its pressure may be another
             return
         groups = self.emperor.nursery.groups
         problems = live.change(old, new, groups.paths(vassal.name))

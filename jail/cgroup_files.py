@@ -107,7 +107,8 @@ def _quota_to_max(quota: str, given: Mapping[str, str]) -> Written:
 
 
 def _period_to_max(period: str, given: Mapping[str, str]) -> Written:
-    return () if "cpu.cfs_quota_us" in given else (("cpu.max", f"max {int(period)}"),)
+    number = int(period)
+    return () if "cpu.cfs_quota_us" in given else (("cpu.max", f"max {number}"),)
 
 
 def _max_to_quota(value: str, _given: Mapping[str, str]) -> Written:

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from donjon import syscalls
 from donjon.errors import JailError, reason_of
@@ -134,8 +134,11 @@ def _kill(path: str) -> bool:
 
 def check(spec: JailSpec) -> None:
     """Raise JailError for what can be known of ``spec`` before anything is made."""
+    given = {one.key: one.value for one in spec.cgroup_options}
     for option in spec.cgroup_options:
-        _check_option(option, spec.cgroup_options)
+        _check_option(option)
+    for option in spec.cgroup_options:  # each alone was right
+        _translate(option, given)
     unified = 0
     for group in spec.cgroups:
         _check_path(group)
@@ -161,18 +164,23 @@ def _check_path(group: CgroupPath) -> None:
         )
 
 
-def _check_option(option: CgroupOption, options: Sequence[CgroupOption]) -> None:
+def _check_option(option: CgroupOption) -> None:
     name = option.key
     if not name or "/" in name or name.startswith(".") or not (name + option.value).isprintable():
         raise JailError(f"cgroup-opt {name}={option.value} is not KEY=VALUE", origin=option.origin)
-    given = {one.key: one.value for one in options}
-    for version in (1, 2):
-        try:
-            cgroup_files.translate(name, option.value, version, given)
-        except ValueError as error:
-            raise JailError(
-                f"cgroup-opt {name} needs a number, not {option.value!r}", origin=option.origin
-            ) from error
+    _translate(option, {name: option.value})
+
+
+def _translate(option: CgroupOption, given: Mapping[str, str]) -> None:
+    per_device = option.key == "io.max" or option.key.endswith("_device")
+    needs = "MAJOR:MINOR and a value" if per_device else "a number"
+    try:
+        for version in (1, 2):
+            cgroup_files.translate(option.key, option.value, version, given)
+    except ValueError as error:
+        raise JailError(
+            f"cgroup-opt {option.key} needs {needs}, not {option.value!r}", origin=option.origin
+        ) from error
 
 
 def prepare(spec: JailSpec) -> Prepared:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import users
+from donjon.jail import standing, users
 from donjon.jail.idmap import Extent
 from donjon.records import dataclass
 
@@ -76,6 +76,7 @@ class Confinement:
     no_new_privs: bool
     limits: tuple[tuple[int, tuple[int, int]], ...]
     nice: int
+    io_priority: int  # as ioprio_get(2) returns it
     oom_score_adj: int
     cwd: str
 
@@ -100,6 +101,7 @@ def read(pid: int) -> Confinement:
         no_new_privs=status["NoNewPrivs"] == "1",
         limits=tuple(_limits(pid)),
         nice=os.getpriority(os.PRIO_PROCESS, pid),
+        io_priority=syscalls.ioprio_get(standing.ONE_PROCESS, pid),
         oom_score_adj=int(_text(f"/proc/{pid}/oom_score_adj")),
         cwd=os.readlink(f"/proc/{pid}/cwd"),
     )

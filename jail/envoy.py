@@ -17,7 +17,7 @@ from typing import NoReturn
 from donjon import syscalls
 from donjon.errors import DonjonError, JailError, reason_of
 from donjon.fd import Fd
-from donjon.jail import capabilities, descriptors, init, users
+from donjon.jail import capabilities, descriptors, init, standing, users
 from donjon.jail.confined import Confinement
 from donjon.jail.step import Context, Step
 from donjon.records import dataclass, field
@@ -164,6 +164,7 @@ def _enter_cgroups(doors: Sequence[Fd]) -> None:
 
 def _take_priority(facts: Confinement) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, facts.nice)
+    standing.take_io_priority(facts.io_priority)
     with Fd(os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)) as file:
         os.write(file.fileno(), str(facts.oom_score_adj).encode())
 

@@ -52,10 +52,23 @@ def _grant(spec: JailSpec, name: str, ledger: Ledger, *, preview: bool) -> Range
         size = wanted.size or spec.id_range_size
         if wanted.base is not None:
             return Range(wanted.base, size, name)
-        return ledger.find(name) or ledger.next(name, size)
+        return _of_size(ledger.find(name) or ledger.next(name, size), spec)
     if wanted.base is not None and wanted.size is not None:
         return ledger.claim(name, wanted.base, wanted.size)
-    return ledger.assign(name, spec.id_range_size)
+    return _of_size(ledger.assign(name, spec.id_range_size), spec)
+
+
+def _of_size(found: Range, spec: JailSpec) -> Range:
+    """Return a range that is there already; its size can be no other than it is."""
+    origin = spec.origins.get("id_range_size")
+    if origin is not None and found.size != spec.id_range_size:
+        raise JailError(
+            f"{found.name} has {found.size} ids, not {spec.id_range_size}",
+            origin=origin,
+            reason="it was given them before, and files may have them",
+            hint=f"donjon ids --release {found.name}, when there are no such files",
+        )
+    return found
 
 
 def _file_of(spec: JailSpec) -> str:

@@ -54,8 +54,8 @@ def _rules(group: Group, whole: set[str]) -> list[Rule]:
     for when in group.when:
         number = libseccomp.number_of(when.call)
         if number is not None and when.call not in whole:
-            action = syscalls.SECCOMP_RET_ERRNO | group.error
-            rules.append(libseccomp.Rule(number, action, when.tests))
+            error = errno.ENOSYS if when.call in group.absent else group.error
+            rules.append(libseccomp.Rule(number, syscalls.SECCOMP_RET_ERRNO | error, when.tests))
     return rules
 
 

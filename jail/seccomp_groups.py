@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import stat
 import termios
 
@@ -112,6 +113,16 @@ def _with_flags(call: str, *flags: int) -> tuple[When, ...]:
 def _with_mode(call: str, at: int) -> tuple[When, ...]:
     bits = (stat.S_ISUID, stat.S_ISGID)
     return tuple(When(call, (Test(at, Compare.MASKED_EQ, bit, bit),)) for bit in bits)
+
+
+def _creating(call: str, flags: int, mode: int) -> tuple[When, ...]:
+    """Files that are made with the mode; it means nothing to a call that makes none."""
+    tests = [
+        (Test(flags, Compare.MASKED_EQ, making, making), Test(mode, Compare.MASKED_EQ, bit, bit))
+        for making in (os.O_CREAT, os.O_TMPFILE & ~os.O_DIRECTORY)
+        for bit in (stat.S_ISUID, stat.S_ISGID)
+    ]
+    return tuple(When(call, row) for row in tests)
 
 
 def _other_families(call: str) -> tuple[When, ...]:
@@ -228,7 +239,10 @@ _ROWS = (
     _group(
         "setid", Level.DEFAULT, "Make files set-user-id or set-group-id.",
         when=(*_with_mode("chmod", 1), *_with_mode("fchmod", 1), *_with_mode("fchmodat", 2),
-              *_with_mode("fchmodat2", 2)),
+              *_with_mode("fchmodat2", 2), *_with_mode("creat", 1), *_with_mode("mknod", 1),
+              *_with_mode("mknodat", 2), *_creating("open", 1, 2), *_creating("openat", 2, 3),
+              When("openat2", ())),  # its mode is where no filter can look
+        absent=("openat2",),
     ),
     _group(
         "introspection", Level.DEFAULT, "Ask for mounts and security modules by the newer calls.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from typing import ClassVar
 
 from donjon import log, syscalls
 from donjon.fd import Fd
@@ -27,7 +28,7 @@ _NAMES = {number: name for name, number in LIMITS.items()}
 
 IO_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
 _CLASS_SHIFT = 13  # linux/ioprio.h
-_IOPRIO_WHO_PROCESS = 1
+ONE_PROCESS = 1  # IOPRIO_WHO_PROCESS
 
 
 def parse_limit(text: str) -> tuple[int | None, int | None]:
@@ -118,7 +119,13 @@ class SetIoPriority(Builtin):
         return f"do input and output as {name}" + ("" if name == "idle" else f" {self.level}")
 
     def execute(self, context: Context) -> None:
-        syscalls.ioprio_set(_IOPRIO_WHO_PROCESS, 0, io_value(self))
+        syscalls.ioprio_set(ONE_PROCESS, 0, io_value(self))
+
+
+def take_io_priority(value: int) -> None:
+    """Become what ioprio_get(2) said of another; who has no class goes by his nice value."""
+    if value >> _CLASS_SHIFT:
+        syscalls.ioprio_set(ONE_PROCESS, 0, value)
 
 
 def io_value(step: SetIoPriority) -> int:
@@ -133,6 +140,8 @@ class NewKeyring(Builtin):
     Without the call (ENOSYS), or where whoever started us filters it (EPERM), there is no keyring
     that a jail could reach either.
     """
+
+    at_join: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "take a session keyring of its own"

@@ -22,12 +22,12 @@ class Reception:
         self._answer = answer
         self._sockets = Sockets()
         self._listening: Bound | None = None
-        self._address: str | None = None
+        self._wanted: tuple[object, ...] | None = None
 
     def move(self, listener: Listener | None, spec: ServerSpec) -> bool:
         """Listen there and nowhere else; return whether that is new. A failure is logged."""
-        address = listener.address if listener else None
-        if address == self._address:
+        wanted = (listener.address, spec.chmod_socket, spec.chown_socket) if listener else None
+        if wanted == self._wanted:
             return False
         self.close()
         if listener is None:
@@ -37,7 +37,7 @@ class Reception:
         except DonjonError as error:
             log.write(f"donjon: {error}")  # the next configuration is another try
             return False
-        self._address = address
+        self._wanted = wanted
         self._loop.watch(self._listening.fileno(), self._accept)
         return True
 
@@ -58,5 +58,5 @@ class Reception:
         if self._listening is not None:
             self._loop.forget(self._listening.fileno())
             self._listening = None
-        self._address = None
+        self._wanted = None
         self._sockets.close(vacuum=True)

@@ -1,6 +1,7 @@
 """Faults of vassals: told by the kernel, counted, shown, told to hooks; neighbours live on."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -131,6 +132,26 @@ def test_pressure_is_told_by_the_kernel(host, base):
     get(host, "shop", "/crowd")
     hosting.wait_for(lambda: faults(host, "shop").get("pressure-cpu"), "the fault")
     assert "vassal shop.ini: work waited 5% of the time for cpu" in host.log()
+
+
+@pytest.mark.cgroup2
+def test_pressure_is_watched_from_the_moment_a_plan_asks_for_it(host, base):
+    host.vassal("shop", "processes = 1\n")
+    start(host, base, "pids = 20\n")
+    well(host, "shop")
+    emperor = host.place / "emperor.ini"
+    text = emperor.read_text()
+
+    def watched():
+        place = f"/proc/{host.emperor.pid}/fd"
+        names = [os.readlink(f"{place}/{fd}") for fd in os.listdir(place)]
+        return sum(".pressure" in name for name in names)
+
+    assert watched() == 0
+    hosting.replace_text(emperor, text.replace("pids = 20\n", "pids = 20\npressure = 5%\n"))
+    hosting.wait_for(lambda: watched() == 3, "the triggers")
+    hosting.replace_text(emperor, text)
+    hosting.wait_for(lambda: watched() == 0, "no trigger")
 
 
 def test_what_a_removed_vassal_left_running_is_killed_with_its_groups(host, base):

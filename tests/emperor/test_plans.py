@@ -118,6 +118,15 @@ def test_a_bad_line_of_a_plan_is_named(line, message, tmp_path):
     assert str(caught.value) == f"{path}:3: {message}"
 
 
+@pytest.mark.parametrize("name", ["Gold plan", "_basic", " silver", ""])
+def test_a_name_that_no_plan_can_have_is_refused(name, tmp_path):
+    path = tmp_path / "plans.ini"
+    path.write_text(f"[plan:gold]\npids = 3\n[plan:{name}]\npids = 4\n")
+    with pytest.raises(ConfigError) as caught:
+        read_plans(str(path))
+    assert str(caught.value).startswith(f"{path}:3: [plan:{name}] is not the name of a plan")
+
+
 def test_a_file_of_plans_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the plans of .*/none\.ini: No such file"):
         plans.Plans.load(EmperorSpec(plan_file=str(tmp_path / "none.ini")))

@@ -336,13 +336,30 @@ def test_relative_shares_stay_relative():
     assert weights == ["12", "24", "49"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("cpu.max", "half"), ("io.max", "8:0 speed=1")])
-def test_a_value_that_cannot_be_translated_is_refused_with_its_line(key, value):
+@pytest.mark.parametrize(
+    ("key", "value", "needs"),
+    [
+        ("cpu.max", "half", "a number"),
+        ("io.max", "8:0 speed=1", "MAJOR:MINOR and a value"),
+        ("blkio.throttle.read_bps_device", "8:0", "MAJOR:MINOR and a value"),
+    ],
+)
+def test_a_value_that_cannot_be_translated_is_refused_with_its_line(key, value, needs):
     with pytest.raises(JailError) as caught:
         cgroups.check(spec_of(V1 / NAME, **{key: value}))
     assert (
-        str(caught.value) == f"a.ini:3: cgroup-opt: cgroup-opt {key} needs a number, not {value!r}"
+        str(caught.value) == f"a.ini:3: cgroup-opt: cgroup-opt {key} needs {needs}, not {value!r}"
     )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_that_belong_together_the_wrong_one_is_named(turned):
+    pair = [("cpu.cfs_period_us", "abc", 3), ("cpu.cfs_quota_us", "5", 4)]
+    options = tuple(
+        CgroupOption(key, value, Origin("a.ini", line, "cgroup-opt")) for key, value, line in pair
+    )
+    with pytest.raises(JailError, match=r"^a\.ini:3: .* cpu\.cfs_period_us needs a number"):
+        cgroups.check(JailSpec(cgroup_options=options[::-1] if turned else options))
 
 
 def test_controllers_are_named_by_their_files():

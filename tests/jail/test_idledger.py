@@ -16,6 +16,7 @@ from donjon.jail.idledger import Ledger, Range
 from donjon.jail.idmap import Extent, IdRange
 from donjon.jail.spec import JailSpec
 from donjon.origin import Origin
+from donjon.records import replace
 
 FIRST = idledger.POOL[0]
 
@@ -313,3 +314,18 @@ def test_a_preview_writes_nothing(tmp_path):
     assert not path.exists()
     assert idgrant.settle(spec).id_map == seen
     assert path.read_text().endswith(f"{seen.root[0]} 65536 shop\n")
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_another_size_than_a_range_has_is_refused_with_what_to_do(tmp_path, preview):
+    spec = JailSpec(id_range=IdRange(name="shop"), id_range_ledger=str(tmp_path / "ids"))
+    first = idgrant.settle(spec).id_map
+    line = {"id_range_size": Origin("shop.ini", 4, "id-range-size")}
+    same = replace(spec, id_range_size=65536, origins=line)
+    assert idgrant.settle(same, preview=preview).id_map == first
+    with pytest.raises(JailError) as caught:
+        idgrant.settle(replace(same, id_range_size=200000), preview=preview)
+    assert str(caught.value) == (
+        "shop.ini:4: id-range-size: shop has 65536 ids, not 200000: it was given them before, and"
+        " files may have them (donjon ids --release shop, when there are no such files)"
+    )

@@ -6,6 +6,7 @@ import mmap
 import os
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -341,6 +342,27 @@ def test_strict_refuses_what_few_need(jail):
 
     assert jail(with_profile("strict"), look) == ("EPERM",) * 6  # the last by procfs
     assert jail(USER, look)[0] != "EPERM"
+
+
+def test_strict_makes_no_file_that_runs_as_another(jail, tmp_path):
+    tmp_path.chmod(0o777)
+    names = [f"{tmp_path}/{number}".encode() for number in range(5)]
+
+    def look():
+        places = [ctypes.create_string_buffer(name) for name in names]
+        at = [ctypes.addressof(place) for place in places]
+        new, bad = os.O_CREAT | os.O_WRONLY, 0o4755
+        return (
+            call("open", at[0], new, bad), call("openat", -100, at[1], new, 0o2755),
+            call("creat", at[2], bad), call("mknod", at[3], stat.S_IFREG | bad, 0),
+            call("mknodat", -100, at[3], stat.S_IFREG | bad, 0),
+            call("openat2", -100, at[4], 0, 0),
+            call("open", at[4], new, 0o755) > 0,
+            call("openat", -100, at[4], os.O_RDONLY, bad) > 0,  # nothing is made: no mode
+        )  # fmt: skip
+
+    assert jail(with_profile("strict"), look) == (*["EPERM"] * 5, "ENOSYS", True, True)
+    assert [os.path.exists(name) for name in names] == [False] * 4 + [True]
 
 
 def test_without_no_new_privs_the_filter_stands_before_the_drop(jail):

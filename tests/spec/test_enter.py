@@ -15,7 +15,7 @@ import pytest
 
 from donjon import syscalls
 from donjon.errors import JailError
-from donjon.jail import confined, join
+from donjon.jail import confined, join, libseccomp
 from donjon.jail.phase import Phase
 from donjon.jail.step import Builtin
 from donjon.records import dataclass, replace
@@ -42,6 +42,7 @@ def facts(pid: int) -> dict[str, object]:
         "cgroup": Path(f"/proc/{pid}/cgroup").read_text(),
         "root": (root.st_dev, root.st_ino, os.readlink(f"/proc/{pid}/root")),
         "limits": limits,
+        "io": syscalls.ioprio_get(1, pid),
         "nice": os.getpriority(os.PRIO_PROCESS, pid),
         "oom": Path(f"/proc/{pid}/oom_score_adj").read_text(),
         "cwd": os.readlink(f"/proc/{pid}/cwd"),
@@ -103,6 +104,10 @@ JAILS = {
         "",
     ),
     "the old jail": ("namespace = /:beautiful\nuid = 33\ngid = 33\n", ""),
+    "idle at its disk": (
+        "{root}uid = 33\ngid = 33\nio-priority = idle\n",
+        "emperor-use-clone = fs,pid\n",
+    ),
     "no jail": ("uid = 33\ngid = 33\n", ""),
 }
 
@@ -178,6 +183,35 @@ def test_the_environment_of_root_stays_outside(entering):
     names = {line.partition("=")[0] for line in done.stdout.splitlines()}
     assert {"SECRET", "SSH_AUTH_SOCK", "PYTHONPATH"} & names == set()
     assert {"TERM", "PATH", "HOME", "DONJON_VASSAL"} <= names
+
+
+HOLD_A_KEY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+assert libc.syscall({keyctl}, 1, None) > 0  # KEYCTL_JOIN_SESSION_KEYRING
+assert libc.syscall({add_key}, b"user", b"donjon-operator", b"secret", 6, -3) > 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+ASK_FOR_IT = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall({request_key}, b"user", b"donjon-operator", None, 0) > 0, ctypes.get_errno())
+"""
+
+
+def test_the_keys_of_whoever_enters_stay_outside(entering):
+    numbers = {name: libseccomp.number_of(name) for name in ("keyctl", "add_key", "request_key")}
+    entering.host.vassal("shop", "uid = 33\ngid = 33\nseccomp = off\n")
+    entering.start(f"emperor-use-clone = {FIVE}\n")
+    entering.host.answer("shop")
+    ask = ["/usr/bin/python3", "-c", ASK_FOR_IT.format(**numbers)]
+    hold = [sys.executable, "-c", HOLD_A_KEY.format(**numbers)]
+
+    def found(command):
+        return subprocess.run([*hold, *command], capture_output=True, text=True, check=True).stdout
+
+    assert found(ask).startswith("True")
+    assert found(entering.command("shop", *ask)) == f"False {errno.ENOKEY}\n"
 
 
 def test_signals_reach_the_command_and_a_killed_caller_leaves_nothing(entering):

@@ -200,6 +200,18 @@ def test_who_is_not_known_gets_nothing_and_a_line_in_the_log(place, run):
     assert as_uid(20001, lambda: first_bytes(path)[:11]) == "b'uwsgi-setns'"
 
 
+def test_a_reload_that_lets_others_in_opens_the_door(place, run):
+    one = run(hosting.DONJON, giver_lines(place), "giver")
+    path = place / "ns.socket"
+    hosting.wait_for(path.exists, "the socket")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with (place / "giver.ini").open("a") as file:
+        file.write("setns-socket-uid = 20001\n")
+    one.send_signal(signal.SIGHUP)
+    hosting.wait_for(lambda: path.stat().st_mode & 0o777 == 0o666, "the open door")
+    assert as_uid(20001, lambda: first_bytes(path)[:11]) == "b'uwsgi-setns'"
+
+
 def test_a_socket_for_nobody_else_cannot_even_be_opened_by_others(place, run):
     run(hosting.DONJON, giver_lines(place), "giver")
     path = place / "ns.socket"
