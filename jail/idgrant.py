@@ -51,7 +51,7 @@ def _grant(spec: JailSpec, name: str, ledger: Ledger, *, preview: bool) -> Range
     if preview:
         size = wanted.size or spec.id_range_size
         if wanted.base is not None:
-            return Range(wanted.base, size, name)
+            return ledger.could_claim(name, wanted.base, size)
         return _of_size(ledger.find(name) or ledger.next(name, size), spec)
     if wanted.base is not None and wanted.size is not None:
         return ledger.claim(name, wanted.base, wanted.size)

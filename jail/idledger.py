@@ -106,20 +106,24 @@ class Ledger:
 
     def claim(self, name: str, base: int, size: int) -> Range:
         """Give ``name`` the range that it asks for. Raises JailError where it cannot be its."""
+        wanted = self.could_claim(name, base, size)
+        if not self._has(wanted):
+            with self._locked():
+                if not self._has(self.could_claim(name, base, size)):
+                    self._write((*self.ranges(), wanted))
+        return wanted
+
+    def could_claim(self, name: str, base: int, size: int) -> Range:
+        """Return what ``claim`` would give now, and write nothing. Raises JailError as it does."""
         wanted = Range(base, size, name)
         _check_bounds(wanted)
         self._refuse_taken(wanted)
-        if self._has(wanted):
-            return wanted
-        with self._locked():
-            if not self._has(wanted):
-                for one in self.ranges():
-                    if one.overlaps(wanted):
-                        raise JailError(
-                            f"ids {wanted} cannot be {name}'s",
-                            reason=f"{one} are {one.name}'s",
-                        )
-                self._write((*self.ranges(), wanted))
+        if not self._has(wanted):
+            for one in self.ranges():
+                if one.overlaps(wanted):
+                    raise JailError(
+                        f"ids {wanted} cannot be {name}'s", reason=f"{one} are {one.name}'s"
+                    )
         return wanted
 
     def _has(self, wanted: Range) -> bool:

@@ -17,7 +17,7 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from donjon import log
 from donjon.errors import reason_of
@@ -313,6 +313,17 @@ def _remove_stale(listener: Listener, path: str) -> None:
             hint="remove it or choose another name",
         )
     os.unlink(path)
+
+
+def problems(spec: ServerSpec) -> Iterator[ListenError]:
+    """Yield what can be known to be wrong with listeners before they listen."""
+    for listener in spec.listeners:
+        try:
+            address = parse_address(listener.address, listener.origin)
+            if spec.chown_socket and address.family == socket.AF_UNIX:
+                _owner(listener, spec.chown_socket)
+        except ListenError as error:
+            yield error
 
 
 def _owner(listener: Listener, text: str) -> tuple[int, int]:

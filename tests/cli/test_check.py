@@ -215,3 +215,21 @@ def test_what_is_written_in_a_file_cannot_command_the_terminal(terminal, ini, ve
     _, text = terminal(verb, path)
     assert "\x1b]" not in text
     assert "\x1b[2J" not in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (f"http-socket = /run/{'x' * 130}", ":2: error: http-socket: cannot listen on"),
+        (
+            "http-socket = /run/a\nchown-socket = nosuch",
+            ":2: error: http-socket: cannot give /run/a",
+        ),
+        ("id-range = 4294967290:65536", ":2: error: id-range: ids 4294967290"),
+    ],
+)
+def test_what_would_fail_at_the_start_is_known_before(donjon, ini, lines, said):
+    path = ini(*lines.split("\n"))
+    done = donjon("check", path)
+    assert done.returncode == 1
+    assert f"{path}{said}" in done.stdout

@@ -20,6 +20,7 @@ from donjon.jail import idgrant
 from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
 from donjon.records import dataclass
+from donjon.server import sockets
 from donjon.verbs import applications, arguments, reading, text
 
 EXTENSIONS = (".ini", ".xml", ".yaml", ".yml", ".json", ".js", ".toml")
@@ -157,6 +158,7 @@ def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
             for plan in Plans.load(launch.emperor).plans.values():
                 options_of(plan)
         jail_plan.build(jail, steps, root=True)
+        found += [Problem(file, "error", each) for each in sockets.problems(launch.server)]
         found += [Problem(file, "warning", each) for each in applications.problems(launch)]
     except DonjonError as error:
         found.append(Problem(file, "error", error))
