@@ -250,7 +250,12 @@ FORTH = [
 ]
 STATEFUL = [
     *("in ct state established accept", "out ct state established accept"),
-    *("in ct state related accept", "out ct state new accept", "in ct state new drop"),
+    *(
+        "in ct state related accept",
+        "out ct state related accept",
+        "out ct state new accept",
+        "in ct state new drop",
+    ),
     *("in ct state new limit rate 1/minute burst 3 accept", "out ct state invalid drop"),
     *("in saddr vassal shop ct state new accept", "out daddr vassal blog accept", "in accept"),
     *("out tcp dport 80 counter", "in ct state established log", "out accept"),
@@ -264,11 +269,33 @@ STATEFUL_RULES = st.builds(
 HOW = ["forth", "forth", "forth", "back", "back", "failed", "failed back"]
 
 
+LIVES = [
+    "",
+    "",
+    "S>",
+    "S> SA<",
+    "S> SA< A> R<",
+    "S> SA< F> F<",
+    "S> SA< F< FA> S>",
+    "S> SA< R> S<",
+]
+LETTERS = {"S": 2, "A": 16, "F": 1, "R": 4}
+
+
+def life(first, script):
+    """The packets of a conversation by their flags and ways: a handshake, an end, a new one."""
+    for step in script.split():
+        packet = replace(
+            first, tcp_flags=sum(LETTERS[x] for x in step[:-1]) if first.protocol == 6 else 0
+        )
+        yield packet if step.endswith(">") else turned(packet)
+
+
 @st.composite
 def conversation(draw):
     """What two ends say to each other, with what little may change from packet to packet."""
     first = draw(st.sampled_from(FORTH))
-    said = []
+    said = [(packet, 0) for packet in life(first, draw(st.sampled_from(LIVES)))]
     for _ in range(draw(st.integers(1, 12))):
         packet = replace(first, tcp_flags=draw(FLAGS) if first.protocol == 6 else 0)
         fragments = draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
