@@ -1,6 +1,7 @@
 """The rule language: what is understood, and that every mistake is one clear line."""
 
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -216,3 +217,11 @@ def test_notes_are_bounded_and_what_is_lost_is_counted():
     assert firewall.note() == (0, 0, True, flow)
     assert len(list(iter(firewall.note, None))) == 255
     assert firewall.totals()["notes_lost"] == 44
+
+
+def test_the_example_of_the_manual_is_understood():
+    page = (Path(__file__).parents[2] / "docs/firewall.md").read_text()
+    example = page.split("```\n")[1]
+    address = (ip_address("192.168.0.9"),)
+    names = Names({"shop": address, "my blog": address}, {"gold": ("shop",)})
+    assert len(compile_rules(parse(example, "manual"), names).rules) == 8
