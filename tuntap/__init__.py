@@ -1,1 +1,4 @@
-"""The TunTap router: device, rules, data plane. To come; its options are reported by name."""
+"""The TunTap router. Built so far: its firewall (``rules``, ``flow``, ``_firewall``).
+
+Its options are reported by name, as not built yet.
+"""
