@@ -28,7 +28,7 @@ LINUX = [
     extension(
         "syscalls._linux",
         "_linux _faults _process _mount _file _privilege _cmdline _confine _inotify _loop _memory"
-        " _tape cmdline faults fork",
+        " _tape _tun cmdline faults fork",
     ),
     extension(
         "emperor._birth",

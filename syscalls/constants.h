@@ -181,6 +181,17 @@ static const struct {
     {"IFF_UP", IFF_UP},
     {"IFF_RUNNING", IFF_RUNNING},
     {"IFF_LOOPBACK", IFF_LOOPBACK},
+    /* linux/if_tun.h */
+    CONSTANT(IFF_TUN),
+    CONSTANT(IFF_NO_PI),
+    CONSTANT(IFF_VNET_HDR),
+    CONSTANT(IFF_MULTI_QUEUE),
+    CONSTANT(TUN_F_CSUM),
+    CONSTANT(TUN_F_TSO4),
+    CONSTANT(TUN_F_TSO6),
+    CONSTANT(TUN_F_TSO_ECN),
+    CONSTANT(TUN_F_USO4),
+    CONSTANT(TUN_F_USO6),
     {"LO_FLAGS_AUTOCLEAR", LO_FLAGS_AUTOCLEAR},
     {"LO_FLAGS_READ_ONLY", LO_FLAGS_READ_ONLY},
     /* statfs(2), f_type: linux/magic.h */

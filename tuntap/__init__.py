@@ -1,1 +1,5 @@
-"""The TunTap router: device, rules, data plane. To come; its options are reported by name."""
+"""The TunTap router: packets between jails and the host through one isolated process.
+
+``router`` starts that process and is it; ``client`` is how its supervisor talks to it, in the
+messages of ``protocol``; ``device`` makes tun devices. The data plane is C (``_plane``).
+"""
