@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
+C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
 .PHONY: help build run test bench lint format asan conformance package docs clean
 

@@ -40,6 +40,10 @@ LINUX = [
         "_wsgi _loop _pool _accept _conn _exchange _environ _head _response _output _input"
         " _logline http http_text http_chunked uwsgi",
     ),
+    extension(
+        "tuntap._firewall",
+        "_firewall firewall connections tracking ruletable rulematch",
+    ),
 ]
 
 setup(ext_modules=LINUX if sys.platform.startswith("linux") else [])
