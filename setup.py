@@ -41,6 +41,11 @@ LINUX = [
         " _logline http http_text http_chunked uwsgi",
     ),
     extension(
+        "tuntap._plane",
+        "_plane plane forward tunnel frames packet offload addresses bucket queue seal"
+        " firewall connections tracking ruletable rulematch",
+    ),
+    extension(
         "tuntap._firewall",
         "_firewall firewall connections tracking ruletable rulematch",
     ),

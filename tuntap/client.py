@@ -127,10 +127,6 @@ class RouterClient:
         """
         self._lend(Do.LISTEN, descriptor, credentials=credentials)
 
-    def stats(self, descriptor: int) -> None:
-        """Serve the statistics as JSON on a listening stream socket (uwsgi-facts 5.8)."""
-        self._lend(Do.STATS, descriptor)
-
     # -- jails
 
     def attach(
@@ -182,7 +178,7 @@ class RouterClient:
 
     def rules(self, table: bytes) -> None:
         """Put a compiled table in force, whole and at once; a bad one leaves the old in force."""
-        self._send_rules(table)
+        self._send_rules(table, {})
         self._table = table
 
     def counters(self) -> Counters:
@@ -206,7 +202,7 @@ class RouterClient:
         self._channel = channel
         self._begin()
         if self._table is not None:
-            self._send_rules(self._table)
+            self._send_rules(self._table, self._rules)
         for lent in self._lent:
             self._ask(lent.do, lent.descriptor.fileno(), **lent.more)
         for name, port in self._ports.items():
@@ -245,8 +241,8 @@ class RouterClient:
             bandwidth=port.bandwidth.fields(),
         )
 
-    def _send_rules(self, table: bytes) -> None:
-        counts = json.dumps([[key, *value] for key, value in self._rules.items()]).encode()
+    def _send_rules(self, table: bytes, counted: Mapping[int, tuple[int, int]]) -> None:
+        counts = json.dumps([[key, *value] for key, value in counted.items()]).encode()
         with protocol.memory("rules", table) as rules, protocol.memory("counts", counts) as kept:
             self._ask(Do.RULES, rules.fileno(), kept.fileno())
 

@@ -123,6 +123,7 @@ frames_flush(struct plane *plane, struct port *port)
             plane_arm(plane, port);
         } else if (errno != EINTR) {
             plane_gone(plane, port);
+            return;
         }
     }
 }

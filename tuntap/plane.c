@@ -149,14 +149,13 @@ fail:
 
 /**
  * plane_limit() - limit the bandwidth of a tun device's port, before its first packet
- * @plane:	the plane
  * @port:	the port
  * @limits:	bytes per second and burst, from it and to it; 0 is none
  *
  * Return: 0, or -1 without memory
  */
 int
-plane_limit(struct plane *plane, struct port *port, const uint64_t limits[4])
+plane_limit(struct port *port, const uint64_t limits[4])
 {
     size_t room = (size_t)(limits[2] / 20); /* 50 ms */
 
@@ -225,8 +224,8 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
 void
 plane_gone(struct plane *plane, struct port *port)
 {
-    if (port->gone)
-        return;
+    if (port->gone || plane->event_count == 2 * PLANE_EVENTS)
+        return; /* known, or there is no room to say it: the next turn sees it again */
     port->gone = true;
     epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
     plane->events[plane->event_count++] = (struct plane_event){true, port->number};

@@ -83,7 +83,7 @@ void plane_free(struct plane *plane);
 int plane_watch(struct plane *plane, int fd);
 int plane_unwatch(struct plane *plane, int fd);
 struct port *plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind);
-int plane_limit(struct plane *plane, struct port *port, const uint64_t limits[4]);
+int plane_limit(struct port *port, const uint64_t limits[4]);
 void plane_remove(struct plane *plane, uint32_t number);
 int plane_turn(struct plane *plane);
 uint64_t plane_clock(void);

@@ -46,8 +46,6 @@ class Do(enum.Enum):
     BEGIN = "begin"  # memory of the counters
     DEVICE = "device"  # the router's own tun device
     LISTEN = "listen"  # a listening stream socket for framed peers
-    STATS = "stats"  # a listening stream socket: JSON for whoever connects
-    GATEWAY = "gateway"  # a bound UDP socket
     ATTACH = "attach"  # the tun device of a jail
     DETACH = "detach"
     RULES = "rules"  # memory with a compiled table
