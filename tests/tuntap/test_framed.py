@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import pytest
 from netspaces import Space, four
+from routed import routed
+
+from donjon.origin import DEFAULT
+from donjon.tuntap import endpoint
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
@@ -196,3 +201,113 @@ def test_a_peer_finds_the_next_router(stack, spaces, tmp_path):
     first.wait(10)
     begin_router(stack, host, DONJON, tmp_path, address)
     assert pings(jail, HOST)
+
+
+def greet(path, *words):
+    """Connect to a router, say ``words``, and return the stream."""
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(path)
+    stream.settimeout(3)
+    for word in words:
+        stream.send(word)
+    return stream
+
+
+@pytest.fixture
+def framed(stack, tmp_path):
+    """A router that listens, and where."""
+    router = stack.enter_context(routed())
+    path = str(tmp_path / "tuntap.socket")
+
+    def listen(*, credentials=False):
+        with endpoint.listen(path, DEFAULT) as listener:
+            router.client.listen(listener.fileno(), credentials=credentials)
+        return router, path
+
+    return listen
+
+
+def udp(source, size=40):
+    head = struct.pack(">BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0)
+    ends = socket.inet_aton(source) + socket.inet_aton(HOST)
+    return head + ends + struct.pack(">HHHH", 9, 9, size - 20, 0) + bytes(size - 28)
+
+
+def frame(packet, kind=0):
+    return struct.pack("<BHB", 0, len(packet), kind) + packet
+
+
+def peers(router):
+    return {tuple(row["addresses"]): row for row in router.client.counters().peers}
+
+
+def awaited(look):
+    end = time.monotonic() + 5
+    while not (seen := look()) and time.monotonic() < end:
+        select.select([], [], [], 0.01)
+    return seen
+
+
+def test_the_first_peer_of_an_address_keeps_it_until_it_ends(framed):
+    router, path = framed()
+    with greet(path, frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+        with greet(path, frame(udp(JAIL))) as _:
+            second = awaited(lambda: peers(router).get(()))
+            assert awaited(lambda: peers(router)[()]["drops"]["claimed"]) == 1
+            assert second["out_packets"] == 0
+    assert awaited(lambda: not peers(router))
+    with greet(path, frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+
+
+def test_nobody_claims_what_is_the_hosts_or_has_two(framed):
+    router, path = framed()
+    with greet(
+        path, frame(udp(HOST)), frame(udp("127.0.0.1")), frame(udp("169.254.1.1"))
+    ) as stream:
+        assert awaited(
+            lambda: () in peers(router) and sum(peers(router)[()]["drops"].values()) == 3
+        )
+        stream.send(frame(udp(JAIL)) + frame(udp(four(9))))
+        assert (
+            awaited(lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["drops"]["spoofed"])
+            == 1
+        )
+
+
+def test_rules_of_a_peer_are_ignored_and_counted(framed):
+    router, path = framed()
+    with greet(path, frame(bytes(24), kind=1), frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+        assert peers(router)[JAIL,]["drops"]["control"] == 1
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x01\x00\x00\x00", b"\x00\x04\x00\x07abcd", b"GET / HTTP/1.0\r\n\r\n"]
+)
+def test_who_speaks_nonsense_is_given_up(framed, nonsense):
+    _, path = framed()
+    with greet(path, nonsense) as stream:
+        assert stream.recv(1) == b""
+
+
+def test_a_frame_may_arrive_byte_by_byte(framed):
+    router, path = framed()
+    data = frame(udp(JAIL)) + frame(b"short") + frame(udp(JAIL))
+    with greet(path, *(data[at : at + 1] for at in range(len(data)))) as _:
+        assert awaited(
+            lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["out_packets"] == 2
+        )
+        assert peers(router)[JAIL,]["drops"]["malformed"] == 1
+
+
+def test_with_credentials_who_does_not_greet_is_sent_away(framed):
+    router, path = framed(credentials=True)
+    with greet(path, b"uwsgi-tuntap") as stream:
+        assert awaited(lambda: peers(router))
+        stream.send(frame(udp(JAIL)))
+        assert awaited(lambda: (JAIL,) in peers(router))
+        assert peers(router)[JAIL,]["credentials"] == [os.getpid(), os.getuid(), os.getgid()]
+    with greet(path, frame(udp(JAIL))) as stream, contextlib.suppress(ConnectionResetError):
+        assert stream.recv(1) == b""
