@@ -28,11 +28,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
-from netspaces import Space, four  # noqa: E402
-from routed import ALLOW_ALL, Routed, routed  # noqa: E402
+from netspaces import Space, four
+from routed import ALLOW_ALL, Routed, routed
 
-from donjon.origin import DEFAULT  # noqa: E402
-from donjon.tuntap.rules import Names, classic, compile_rules  # noqa: E402
+from donjon.origin import DEFAULT
+from donjon.tuntap.rules import Names, classic, compile_rules
 
 GATEWAY = four(1)
 JAIL = four(2)

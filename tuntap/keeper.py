@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from donjon import log, syscalls
+from donjon.errors import DonjonError
 from donjon.tuntap import device, endpoint, launch
 from donjon.tuntap.client import RouterClient
 from donjon.tuntap.protocol import RouterError
@@ -66,6 +67,8 @@ def fork(main: Callable[[], None], kept: set[int]) -> int:
                 continue  # that of the listing
         main()
         status = 0
+    except DonjonError as error:
+        log.write(f"donjon: {error}")
     except BaseException:
         traceback.print_exc()
     finally:

@@ -161,15 +161,77 @@ def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, UWSGI, tmp_path, address)
     assert pings(jail, HOST)
-    with socket.socket(socket.AF_UNIX) as stream, stream.makefile() as answer:
-        stream.connect(stats)
-        seen = json.load(answer)
+    seen = ask(stats)
     (peer,) = seen["peers"]
     assert peer["addr"] == JAIL
     assert peer["addr_32"] == int.from_bytes(socket.inet_aton(JAIL), sys.byteorder)
     assert peer["tx"] >= 88
     assert peer["rx"] >= 88
     assert set(seen) >= {"version", "pid", "uid", "gid", "cwd", "device", "firewall"}
+
+
+def ask(path):
+    with socket.socket(socket.AF_UNIX) as stream, stream.makefile() as answer:
+        stream.connect(path)
+        return json.load(answer)
+
+
+def test_a_router_that_is_killed_is_replaced_and_peers_find_it(stack, spaces, tmp_path):
+    host, jail = spaces
+    address, stats = address_of("unix", tmp_path), str(tmp_path / "stats")
+    begin_router(stack, host, DONJON, tmp_path, address, "--tuntap-router-stats", stats)
+    there(host, tmp_path, "unix")
+    begin_peer(stack, jail, DONJON, tmp_path, address)
+    assert pings(jail, HOST)
+    os.kill(ask(stats)["pid"], signal.SIGKILL)
+    start = time.monotonic()
+    assert pings(jail, HOST)
+    assert time.monotonic() - start < 1.5
+
+
+def test_the_emperor_and_vassal_of_the_specification_run_as_written(stack, spaces, tmp_path):
+    host, _ = spaces
+    address, stats, vassals = (
+        address_of("unix", tmp_path),
+        tmp_path / "stats",
+        tmp_path / "vassals",
+    )
+    vassals.mkdir()
+    (vassals / "one.ini").write_text(
+        f"""[uwsgi]
+jailed = true
+tuntap-device = uwsgi0 {address}
+exec-as-root = ip link set lo up
+exec-as-root = ip address add {JAIL}/16 dev uwsgi0
+exec-as-root = ip link set uwsgi0 up
+exec-as-root = ip route add default via {HOST}
+exec-as-root = ping -c 1 {HOST}
+uid = 65534
+gid = 65534
+master = true
+socket = 127.0.0.1:0
+"""
+    )
+    emperor = tmp_path / "emperor.ini"
+    emperor.write_text(
+        f"""[uwsgi]
+tuntap-router = emperor0 {address} {stats}
+exec-as-root = ip address add {HOST}/16 dev emperor0
+exec-as-root = ip link set emperor0 up
+emperor-use-clone = net
+emperor = {vassals}
+"""
+    )
+    with (tmp_path / "log").open("w") as log:
+        child = subprocess.Popen(
+            host.command(*DONJON, "--ini", str(emperor)), stdout=log, stderr=log
+        )
+    stack.callback(child.wait)
+    stack.callback(child.send_signal, signal.SIGQUIT)
+    assert awaited(stats.exists)
+    seen = awaited(lambda: [peer["addr"] for peer in ask(str(stats))["peers"] if peer["rx"]])
+    assert seen == [JAIL], (tmp_path / "log").read_text()
+    assert pings(host, JAIL)
 
 
 def test_the_chains_of_the_specification_hold(stack, spaces, tmp_path):
