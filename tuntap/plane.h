@@ -64,6 +64,7 @@ struct plane {
     int epoll;
     bool bridge; /* two ports, 0 and 1, and no questions: the client's side of a stream */
     uint64_t now;
+    uint64_t busy_until; /* until then it looks again instead of sleeping; 0 is not at all */
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
     struct addresses addresses;
