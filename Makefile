@@ -44,6 +44,7 @@ lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	PYTHONPATH=src .venv/bin/lint-imports
 	clang-format --dry-run --Werror $(C_SOURCES)
 	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+	clang-tidy --quiet tuntap/firewall.c tuntap/connections.c tuntap/tracking.c tuntap/ruletable.c tuntap/rulematch.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/tuntap
 
 format: ## Rewrite sources in the house format
 	.venv/bin/ruff check --fix .
