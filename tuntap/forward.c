@@ -167,11 +167,7 @@ void
 forward(struct plane *plane, struct port *from, struct virtio_net_hdr *header,
         const uint8_t *bytes, size_t size)
 {
-    struct way way;
-
-    way.packet = (struct packet){bytes, size};
-    way.counted_at = from->number;
-    way.rejected = false;
+    struct way way = {.packet = {bytes, size}, .counted_at = from->number};
     enum drop drop = judge(plane, from, header, &way);
     if (drop != DROP_NOT) {
         plane_drop(plane, way.counted_at, drop);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define FOREIGN (1ULL << 32) /* of epoll's data: a descriptor of the caller's */
-#define LOOKING 20000U /* ns */
+#define LOOKING 20000U       /* ns */
 #define SHORTEST_QUEUE (256U << 10)
 #define LONGEST_QUEUE (4U << 20)
 #define FRAME_QUEUE (512U << 10)
@@ -224,7 +224,7 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
 void
 plane_gone(struct plane *plane, struct port *port)
 {
-    if (port->gone || plane->event_count == 2 * PLANE_EVENTS)
+    if (port->gone || plane->event_count == MOST_EVENTS)
         return; /* known, or there is no room to say it: the next turn sees it again */
     port->gone = true;
     epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
@@ -340,8 +340,7 @@ await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
         if (count == 0 && plane_clock() > plane->busy_until)
             plane->busy_until = 0;
     }
-    return count != 0 ? count
-                      : epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+    return count != 0 ? count : epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
 }
 
 /**
