@@ -28,7 +28,7 @@ LINUX = [
     extension(
         "syscalls._linux",
         "_linux _faults _process _mount _file _privilege _cmdline _confine _inotify _loop _memory"
-        " _tape cmdline faults fork",
+        " _tape _tun cmdline faults fork",
     ),
     extension(
         "emperor._birth",
@@ -39,6 +39,11 @@ LINUX = [
         "server._wsgi",
         "_wsgi _loop _pool _accept _conn _exchange _environ _head _response _output _input"
         " _logline http http_text http_chunked uwsgi",
+    ),
+    extension(
+        "tuntap._plane",
+        "_plane plane forward tunnel frames packet offload addresses bucket queue seal reject"
+        " firewall connections tracking ruletable rulematch",
     ),
     extension(
         "tuntap._firewall",

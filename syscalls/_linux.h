@@ -65,5 +65,6 @@ extern PyMethodDef confine_methods[];
 extern PyMethodDef memory_methods[];
 extern PyMethodDef loop_methods[];
 extern PyMethodDef tape_methods[];
+extern PyMethodDef tun_methods[];
 
 #endif

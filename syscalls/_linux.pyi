@@ -250,6 +250,18 @@ def ioprio_set(which: int, who: int, ioprio: int) -> None:
 def ioprio_get(which: int, who: int) -> int:
     """ioprio_get(2)."""
 
+def tunsetiff(fd: int, name: str, flags: int) -> str:
+    """TUNSETIFF of linux/if_tun.h: make or take a device; its name."""
+
+def tungetiff(fd: int, /) -> tuple[str, int]:
+    """TUNGETIFF: ``(name, flags)``."""
+
+def tunsetoffload(fd: int, flags: int) -> None:
+    """TUNSETOFFLOAD: what the reader accepts, of TUN_F_*."""
+
+def tunsetvnethdrsz(fd: int, size: int) -> None:
+    """TUNSETVNETHDRSZ: bytes of the virtio header before each packet."""
+
 def sethostname(name: str | bytes, /) -> None:
     """sethostname(2)."""
 
@@ -397,11 +409,22 @@ SECCOMP_RET_USER_NOTIF: Final[int]
 SECCOMP_FILTER_FLAG_TSYNC: Final[int]
 SECCOMP_FILTER_FLAG_TSYNC_ESRCH: Final[int]
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final[int]
+SIOCGIFCONF: Final[int]
 SIOCGIFFLAGS: Final[int]
 SIOCSIFFLAGS: Final[int]
 IFF_UP: Final[int]
 IFF_RUNNING: Final[int]
 IFF_LOOPBACK: Final[int]
+IFF_TUN: Final[int]
+IFF_NO_PI: Final[int]
+IFF_VNET_HDR: Final[int]
+IFF_MULTI_QUEUE: Final[int]
+TUN_F_CSUM: Final[int]
+TUN_F_TSO4: Final[int]
+TUN_F_TSO6: Final[int]
+TUN_F_TSO_ECN: Final[int]
+TUN_F_USO4: Final[int]
+TUN_F_USO6: Final[int]
 LO_FLAGS_AUTOCLEAR: Final[int]
 LO_FLAGS_READ_ONLY: Final[int]
 CGROUP_SUPER_MAGIC: Final[int]

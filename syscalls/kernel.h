@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/if_tun.h>
 #include <linux/loop.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
@@ -181,6 +182,11 @@ struct loop_config {
 #endif
 #ifndef SECCOMP_FILTER_FLAG_TSYNC_ESRCH /* 5.7 */
 #define SECCOMP_FILTER_FLAG_TSYNC_ESRCH (1UL << 4)
+#endif
+
+#ifndef TUN_F_USO4 /* 6.2 */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
 #endif
 
 #endif

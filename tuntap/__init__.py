@@ -1,4 +1,6 @@
-"""The TunTap router. Built so far: its firewall (``rules``, ``flow``, ``_firewall``).
+"""The TunTap router: packets between jails and the host through one isolated process.
 
-Its options are reported by name, as not built yet.
+``router`` starts that process and is it; ``client`` is how its supervisor talks to it, in the
+messages of ``protocol``; ``device`` makes tun devices, ``rules`` the tables of the firewall. The
+data plane is C (``_plane``).
 """

@@ -23,6 +23,7 @@ _BUILT = (
     "processes",
     "application",
     "logging",
+    "tuntap",
 )
 """Modules that hold rows of what donjon does, each in a tuple named OPTIONS."""
 
@@ -44,7 +45,6 @@ _UNBUILT = (
     "terminals",
     "timers",
     "tls",
-    "tuntap",
     "webdav",
     "zerg",
 )

@@ -168,6 +168,18 @@ def _listener() -> tuple[int, int]:
         return socket.recv_fds(near, 1, 1)[1][0], child
 
 
+def tunnelled() -> None:
+    s.unshare(s.CLONE_NEWNET)
+    device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        s.tunsetiff(device, "leak%d", s.IFF_TUN | s.IFF_NO_PI | s.IFF_VNET_HDR)
+        s.tunsetvnethdrsz(device, 12)
+        s.tunsetoffload(device, s.TUN_F_CSUM)
+        s.tungetiff(device)
+    finally:
+        os.close(device)
+
+
 def ruled() -> None:
     with Fd(s.landlock_create_ruleset(1 << 2)) as rules, Fd(os.open("/", os.O_PATH)) as root:
         s.landlock_add_path(rules.fileno(), root.fileno(), 1 << 2)
@@ -246,6 +258,10 @@ USES: dict[str, Callable[[], object]] = {
     "join_session_keyring": s.join_session_keyring,
     "ioprio_set": lambda: s.ioprio_set(1, 0, 2 << 13 | 4),
     "ioprio_get": lambda: s.ioprio_get(1, 0),
+    "tunsetiff": tunnelled,
+    "tungetiff": tunnelled,
+    "tunsetoffload": tunnelled,
+    "tunsetvnethdrsz": tunnelled,
     "sethostname": lambda: s.sethostname("a-name"),
     "setdomainname": lambda: s.setdomainname("a-name"),
 }

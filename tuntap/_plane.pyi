@@ -1,0 +1,72 @@
+"""The data plane in C: see plane.h."""
+
+from typing import final
+
+from _typeshed import ReadableBuffer, WriteableBuffer
+
+CAUSES: int
+
+def seal() -> bytes:
+    """Return the filter of the system calls that are left to a router: struct sock_filter[]."""
+
+@final
+class Plane:
+    """Ports, addresses, rules, and the loop that passes packets between them.
+
+    Descriptors are lent: they stay open until ``remove`` and ``unwatch``. Numbers of ports are
+    below ``counters.PORTS``. One thread uses a Plane.
+    """
+
+    def __new__(
+        cls,
+        counters: WriteableBuffer,
+        secret: int,
+        bridge: bool = False,
+    ) -> Plane:
+        """Make one that counts in ``counters`` (``counters.Board``).
+
+        A ``bridge`` joins ports 0 and 1 and asks nothing.
+        """
+
+    def add_tun(self, number: int, fd: int, limits: tuple[int, int, int, int], /) -> None:
+        """Add a tun device with virtio headers; limits as ``client.Bandwidth``."""
+
+    def add_stream(self, number: int, fd: int, /) -> None:
+        """Add a stream of frames, whose first address of each family becomes its own."""
+
+    def remove(self, number: int, /) -> None:
+        """Forget a port, its addresses and its connections."""
+
+    def own(self, number: int, address: ReadableBuffer, /) -> bool:
+        """Give a port an address, IPv4 as ::ffff:a.b.c.d; False if it is another port's."""
+
+    def disown(self, number: int, /) -> None:
+        """Take all addresses from a port."""
+
+    def addresses(self, number: int, /) -> list[bytes]:
+        """Return the addresses of a port."""
+
+    def watch(self, fd: int, /) -> None:
+        """Have ``run`` tell when a descriptor of the caller's is readable."""
+
+    def unwatch(self, fd: int, /) -> None:
+        """Do not, any more."""
+
+    def load(self, table: ReadableBuffer, /) -> None:
+        """Put a table of rules in force; a bad one raises ValueError and changes nothing."""
+
+    def rule_counts(self) -> list[tuple[int, int, int]]:
+        """Return (identity, packets, bytes) of each rule."""
+
+    def restore(self, identity: int, packets: int, bytes: int, /) -> bool:  # noqa: A002
+        """Add what a rule counted before a restart; whether there is such a rule."""
+
+    def totals(self) -> dict[str, int]:
+        """Return what all rules did, by the names of struct firewall_totals."""
+
+    def run(self) -> list[tuple[bool, int]]:
+        """Pass packets on until there is something for the caller.
+
+        ``(False, fd)`` is a watched descriptor that is readable, ``(True, number)`` a port that
+        died and is to be removed.
+        """

@@ -1,0 +1,181 @@
+/* forward.c - one packet: what it is, whether it may come from there, where it goes. */
+#include "plane.h"
+#include "reject.h"
+
+/** Where a super-packet is cut up for a stream of frames. */
+struct cutting {
+    struct plane *plane;
+    struct port *port;
+};
+
+/** Whether an address can be nobody's own: a jail's first packets often come from such. */
+static bool
+is_no_home(const uint8_t address[16], uint8_t family)
+{
+    const uint8_t *v4 = address + 12;
+    static const uint8_t zeros[16];
+
+    if (family == 6) /* multicast, link-local, unspecified, loopback */
+        return address[0] == 0xff || (address[0] == 0xfe && (address[1] & 0xc0) == 0x80) ||
+               (memcmp(address, zeros, 15) == 0 && address[15] < 2);
+    return v4[0] == 0 || v4[0] == 127 || v4[0] >= 224 || (v4[0] == 169 && v4[1] == 254);
+}
+
+/** Whether the source is the port's, or becomes it. */
+static enum drop
+check_source(struct plane *plane, struct port *from, const struct flow *flow)
+{
+    uint32_t owner = addresses_owner(&plane->addresses, flow->source);
+    bool *learnt = &from->learnt[flow->family == 6];
+
+    if (owner == from->number)
+        return DROP_NOT;
+    if (owner != NOBODY)
+        return DROP_CLAIMED;
+    if (is_no_home(flow->source, flow->family))
+        return DROP_UNREGISTERED;
+    if (!from->learns || *learnt)
+        return DROP_SPOOFED;
+    *learnt = addresses_add(&plane->addresses, flow->source, from->number);
+    return *learnt ? DROP_NOT : DROP_SPOOFED;
+}
+
+/** The port that a packet is for, or NOBODY. */
+static uint32_t
+receiver_of(const struct plane *plane, const struct port *from, const struct flow *flow)
+{
+    uint32_t to = addresses_owner(&plane->addresses, flow->destination);
+
+    if (to == NOBODY && from->number != 0)
+        to = 0;
+    if (to == NOBODY || to == from->number || plane->ports[to] == NULL)
+        return NOBODY;
+    return to;
+}
+
+/** What is known of a packet on its way. */
+struct way {
+    struct packet packet;
+    struct flow flow;
+    struct layout layout;
+    uint32_t counted_at; /* the port that a drop is counted at */
+    bool rejected;       /* the sender is to be told */
+};
+
+/** Ask the rules: of the way out of a jail, then of the way into one. */
+static enum drop
+ask_firewall(struct plane *plane, struct way *way)
+{
+    const struct flow *flow = &way->flow;
+    enum verdict verdict = ACCEPT;
+
+    if (plane->firewall == NULL)
+        return flow->from != 0 ? DROP_FIREWALL_OUT : DROP_FIREWALL_IN;
+    if (flow->from != 0)
+        verdict = firewall_check(plane->firewall, OUT, flow, plane->now);
+    way->rejected = verdict == REJECT;
+    if (verdict != ACCEPT)
+        return DROP_FIREWALL_OUT;
+    if (flow->to == 0)
+        return DROP_NOT;
+    way->counted_at = flow->to;
+    verdict = firewall_check(plane->firewall, IN, flow, plane->now);
+    way->rejected = verdict == REJECT;
+    return verdict == ACCEPT ? DROP_NOT : DROP_FIREWALL_IN;
+}
+
+static bool
+write_segment(void *context, const uint8_t *bytes, size_t size)
+{
+    struct cutting *cutting = context;
+
+    return frames_write(cutting->plane, cutting->port, bytes, size);
+}
+
+static void
+deliver(struct plane *plane, struct port *to, const struct virtio_net_hdr *header,
+        const struct flow *flow, const struct layout *layout, const uint8_t *bytes)
+{
+    if (to->gone) {
+        plane_drop(plane, to->number, DROP_REFUSED);
+    } else if (to->kind == PORT_TUN) {
+        tunnel_write(plane, to, header, bytes, flow->length);
+    } else if (offload_is_pending(header)) {
+        struct cutting cutting = {plane, to};
+
+        offload_finish(header, flow, layout, bytes, plane->scratch, write_segment, &cutting);
+    } else {
+        frames_write(plane, to, bytes, flow->length);
+    }
+}
+
+/** Find out where a packet goes. */
+static enum drop
+route(struct plane *plane, struct port *from, struct way *way)
+{
+    enum drop drop = from->number == 0 ? DROP_NOT : check_source(plane, from, &way->flow);
+
+    if (drop != DROP_NOT)
+        return drop;
+    uint32_t to = receiver_of(plane, from, &way->flow);
+    if (to == NOBODY)
+        return DROP_NO_RECEIVER;
+    way->flow.from = from->number;
+    way->flow.to = to;
+    return ask_firewall(plane, way);
+}
+
+/** Find out what a packet is, and where it goes. */
+static enum drop
+judge(struct plane *plane, struct port *from, struct virtio_net_hdr *header, struct way *way)
+{
+    enum drop drop = packet_parse(&way->packet, &way->flow, &way->layout);
+
+    if (drop != DROP_NOT)
+        return drop;
+    if (!offload_check(header, &way->flow, &way->layout, from->number == 0))
+        return DROP_OFFLOAD;
+    if (!plane->bridge)
+        return route(plane, from, way);
+    way->flow.to = from->number == 0;
+    return plane->ports[way->flow.to] == NULL ? DROP_NO_RECEIVER : DROP_NOT;
+}
+
+/** Tell the sender of a packet that a rule rejected it. */
+static void
+tell_rejected(struct plane *plane, struct port *from, const struct way *way)
+{
+    const struct virtio_net_hdr none = {0};
+    struct flow flow = {.length = 0};
+    uint8_t answer[REJECT_LARGEST];
+    size_t size = reject_answer(&way->packet, &way->flow, &way->layout, answer);
+
+    flow.length = (uint32_t)size;
+    if (size > 0)
+        deliver(plane, from, &none, &flow, &way->layout, answer);
+}
+
+/**
+ * forward() - pass a packet on, or drop and count it
+ * @plane:	the plane
+ * @from:	the port that it was read from
+ * @header:	its virtio header; changed
+ * @bytes:	the packet
+ * @size:	its bytes
+ */
+void
+forward(struct plane *plane, struct port *from, struct virtio_net_hdr *header,
+        const uint8_t *bytes, size_t size)
+{
+    struct way way = {.packet = {bytes, size}, .counted_at = from->number};
+    enum drop drop = judge(plane, from, header, &way);
+    if (drop != DROP_NOT) {
+        plane_drop(plane, way.counted_at, drop);
+        if (way.rejected)
+            tell_rejected(plane, from, &way);
+        return;
+    }
+    plane->counters[from->number].out_packets++;
+    plane->counters[from->number].out_bytes += size;
+    deliver(plane, plane->ports[way.flow.to], header, &way.flow, &way.layout, bytes);
+}

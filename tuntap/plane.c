@@ -1,0 +1,370 @@
+/* plane.c - ports come and go, turns, waiting. See plane.h. */
+#include "plane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FOREIGN (1ULL << 32) /* of epoll's data: a descriptor of the caller's */
+#define LOOKING 20000U       /* ns */
+#define SHORTEST_QUEUE (256U << 10)
+#define LONGEST_QUEUE (4U << 20)
+#define FRAME_QUEUE (512U << 10)
+
+/**
+ * plane_clock() - the time that buckets and connections go by
+ *
+ * Return: nanoseconds
+ */
+uint64_t
+plane_clock(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+/**
+ * plane_init() - make a plane without ports
+ * @plane:	the plane
+ * @counters:	PLANE_PORTS of them, lent
+ * @secret:	random
+ * @bridge:	join ports 0 and 1 and ask nothing
+ *
+ * Return: 0, or -1 with errno
+ */
+int
+plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool bridge)
+{
+    plane->bridge = bridge;
+    plane->counters = counters;
+    plane->firewall = NULL;
+    plane->waiting_count = plane->dirty_count = plane->event_count = 0;
+    plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
+    plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
+    plane->dirty = calloc(PLANE_PORTS, sizeof(uint32_t));
+    plane->epoll = epoll_create1(EPOLL_CLOEXEC);
+    plane->now = plane_clock();
+    if (addresses_init(&plane->addresses, secret) < 0 || plane->epoll < 0 ||
+        plane->ports == NULL || plane->waiting == NULL || plane->dirty == NULL)
+        return -1;
+    return 0;
+}
+
+/**
+ * plane_free() - free what the plane holds; descriptors are the caller's
+ * @plane:	the plane
+ */
+void
+plane_free(struct plane *plane)
+{
+    for (uint32_t i = 0; plane->ports != NULL && i < PLANE_PORTS; i++)
+        plane_remove(plane, i);
+    free(plane->ports);
+    free(plane->waiting);
+    free(plane->dirty);
+    addresses_free(&plane->addresses);
+    if (plane->firewall != NULL)
+        firewall_free(plane->firewall);
+    if (plane->epoll >= 0)
+        close(plane->epoll);
+}
+
+/**
+ * plane_watch() - return from plane_turn() when a descriptor of the caller's is readable
+ * @plane:	the plane
+ * @fd:		the descriptor
+ *
+ * Return: 0, or -1 with errno
+ */
+int
+plane_watch(struct plane *plane, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = FOREIGN | (uint32_t)fd};
+
+    return epoll_ctl(plane->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/**
+ * plane_unwatch() - do not, any more
+ * @plane:	the plane
+ * @fd:		the descriptor
+ *
+ * Return: 0, or -1 with errno
+ */
+int
+plane_unwatch(struct plane *plane, int fd)
+{
+    return epoll_ctl(plane->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void
+free_port(struct port *port)
+{
+    queue_free(&port->queue);
+    free(port->partial);
+    free(port);
+}
+
+/**
+ * plane_add() - add a port
+ * @plane:	the plane
+ * @number:	a free one
+ * @fd:		its descriptor, not blocking, lent until plane_remove()
+ * @kind:	what it is
+ *
+ * Return: the port, or NULL with errno
+ */
+struct port *
+plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = number};
+    struct port *port = NULL;
+
+    if (number >= PLANE_PORTS || plane->ports[number] != NULL) {
+        errno = EEXIST;
+        return NULL;
+    }
+    port = calloc(1, sizeof(*port));
+    if (port == NULL || addresses_reserve(&plane->addresses, 2) < 0)
+        goto fail;
+    *port = (struct port){.number = number, .fd = fd, .kind = kind};
+    if (kind == PORT_STREAM) {
+        port->partial = malloc(FRAME_HEADER + LARGEST_PACKET);
+        if (port->partial == NULL || queue_init(&port->queue, FRAME_QUEUE) < 0)
+            goto fail;
+    }
+    if (epoll_ctl(plane->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        goto fail;
+    plane->ports[number] = port;
+    return port;
+fail:
+    if (port != NULL)
+        free_port(port);
+    return NULL;
+}
+
+/**
+ * plane_limit() - limit the bandwidth of a tun device's port, before its first packet
+ * @port:	the port
+ * @limits:	bytes per second and burst, from it and to it; 0 is none
+ *
+ * Return: 0, or -1 without memory
+ */
+int
+plane_limit(struct port *port, const uint64_t limits[4])
+{
+    size_t room = (size_t)(limits[2] / 20); /* 50 ms */
+
+    bucket_init(&port->out, limits[0], limits[1], plane_clock());
+    bucket_init(&port->into, limits[2], limits[3], plane_clock());
+    if (limits[2] == 0)
+        return 0;
+    if (room < SHORTEST_QUEUE)
+        room = SHORTEST_QUEUE;
+    return queue_init(&port->queue, room > LONGEST_QUEUE ? LONGEST_QUEUE : room);
+}
+
+static void
+take_off(uint32_t *list, size_t *count, uint32_t number)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (list[i] == number) {
+            list[i] = list[--*count];
+            return;
+        }
+    }
+}
+
+/**
+ * plane_remove() - forget a port, its addresses and its connections
+ * @plane:	the plane
+ * @number:	the port's; nothing happens if there is none
+ *
+ * A descriptor that is duplicated elsewhere would stay in epoll, so it is taken out by hand.
+ */
+void
+plane_remove(struct plane *plane, uint32_t number)
+{
+    struct port *port = number < PLANE_PORTS ? plane->ports[number] : NULL;
+
+    if (port == NULL)
+        return;
+    if (!port->gone)
+        epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
+    take_off(plane->waiting, &plane->waiting_count, number);
+    take_off(plane->dirty, &plane->dirty_count, number);
+    addresses_forget(&plane->addresses, number);
+    if (plane->firewall != NULL)
+        firewall_forget(plane->firewall, number);
+    plane->ports[number] = NULL;
+    free_port(port);
+}
+
+/**
+ * plane_drop() - count a packet that ends here
+ * @plane:	the plane
+ * @number:	the port that it is counted at
+ * @cause:	why
+ */
+void
+plane_drop(struct plane *plane, uint32_t number, enum drop cause)
+{
+    plane->counters[number].drops[cause]++;
+}
+
+/**
+ * plane_gone() - tell the caller that a port is dead
+ * @plane:	the plane
+ * @port:	the port; it is silent from now on
+ */
+void
+plane_gone(struct plane *plane, struct port *port)
+{
+    if (port->gone || plane->event_count == MOST_EVENTS)
+        return; /* known, or there is no room to say it: the next turn sees it again */
+    port->gone = true;
+    epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
+    plane->events[plane->event_count++] = (struct plane_event){true, port->number};
+}
+
+/**
+ * plane_arm() - have epoll wait for what the port waits for
+ * @plane:	the plane
+ * @port:	the port
+ *
+ * Return: 0, or -1 with errno
+ */
+int
+plane_arm(struct plane *plane, struct port *port)
+{
+    struct epoll_event event = {.data.u64 = port->number};
+
+    if (!port->paused)
+        event.events |= EPOLLIN;
+    if (port->blocked)
+        event.events |= EPOLLOUT;
+    return port->gone ? 0 : epoll_ctl(plane->epoll, EPOLL_CTL_MOD, port->fd, &event);
+}
+
+/**
+ * plane_wait() - serve a port when its bandwidth allows
+ * @plane:	the plane
+ * @port:	the port
+ */
+void
+plane_wait(struct plane *plane, struct port *port)
+{
+    if (port->waiting)
+        return;
+    port->waiting = true;
+    plane->waiting[plane->waiting_count++] = port->number;
+}
+
+/** Serve all ports whose bandwidth allows; those that must go on waiting are listed again. */
+static void
+serve_waiting(struct plane *plane)
+{
+    size_t count = plane->waiting_count;
+
+    plane->waiting_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct port *port = plane->ports[plane->waiting[i]];
+
+        port->waiting = false;
+        tunnel_serve(plane, port);
+    }
+}
+
+/** How long to sleep, milliseconds; -1 for ever. */
+static int
+sleep_for(const struct plane *plane)
+{
+    return plane->waiting_count > 0 ? 1 : -1;
+}
+
+/** Send the frames that a turn made. */
+static void
+flush_dirty(struct plane *plane)
+{
+    for (size_t i = 0; i < plane->dirty_count; i++) {
+        struct port *port = plane->ports[plane->dirty[i]];
+
+        port->dirty = false;
+        frames_flush(plane, port);
+    }
+    plane->dirty_count = 0;
+}
+
+static void
+serve_event(struct plane *plane, const struct epoll_event *event)
+{
+    if ((event->data.u64 & FOREIGN) != 0) {
+        plane->events[plane->event_count++] =
+            (struct plane_event){false, (uint32_t)event->data.u64};
+        return;
+    }
+    struct port *port = plane->ports[event->data.u64];
+    if (port == NULL || port->gone)
+        return;
+    if (port->kind == PORT_TUN) {
+        if ((event->events & EPOLLERR) != 0)
+            plane_gone(plane, port); /* its network namespace ended: tun_chr_poll() */
+        else if (!port->paused)
+            tunnel_read(plane, port);
+        return;
+    }
+    if ((event->events & EPOLLOUT) != 0) {
+        port->blocked = false;
+        frames_flush(plane, port);
+        plane_arm(plane, port);
+    }
+    if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !port->gone)
+        frames_read(plane, port);
+}
+
+/**
+ * Wait for events. Who was busy a moment ago looks again for a while before it sleeps: to be woken
+ * costs more than that, and costs the sender too.
+ */
+static int
+await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
+{
+    int count = 0;
+
+    while (plane->busy_until != 0 && count == 0) {
+        count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
+        if (count == 0 && plane_clock() > plane->busy_until)
+            plane->busy_until = 0;
+    }
+    return count != 0 ? count : epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+}
+
+/**
+ * plane_turn() - wait for something and do it
+ * @plane:	the plane
+ *
+ * Return: 0; plane->events says what the caller must look at. -1 with errno, EINTR among others
+ */
+int
+plane_turn(struct plane *plane)
+{
+    struct epoll_event events[PLANE_EVENTS];
+    int count = await(plane, events);
+
+    plane->event_count = 0;
+    if (count < 0)
+        return -1;
+    plane->now = plane_clock();
+    plane->busy_until = plane->now + LOOKING;
+    for (int i = 0; i < count; i++)
+        serve_event(plane, &events[i]);
+    if (plane->waiting_count > 0)
+        serve_waiting(plane);
+    if (plane->dirty_count > 0)
+        flush_dirty(plane);
+    return 0;
+}

@@ -1,0 +1,238 @@
+"""The router process: isolates itself, then passes packets on and does what its supervisor asks.
+
+It is started by ``launch.start`` with a socket to its supervisor and nothing else, and ends with
+that socket. All it works with is handed to it in messages (``protocol``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from donjon import log
+from donjon.errors import DonjonError
+from donjon.fd import Fd
+from donjon.tuntap import device, isolation, protocol
+from donjon.tuntap._plane import Plane, seal
+from donjon.tuntap.client import MOST_ADDRESSES, MOST_BYTES
+from donjon.tuntap.counters import FIRST_PEER, Board
+from donjon.tuntap.hostaddresses import HostAddresses, packed, unpacked
+from donjon.tuntap.launch import CHANNEL
+from donjon.tuntap.peers import Peers
+from donjon.tuntap.protocol import Do, Message, RouterError
+
+Limits = tuple[int, int, int, int]
+"""As the fields of ``client.Bandwidth``."""
+
+OWN = 0
+"""The port of the router's own device."""
+
+
+class Router:
+    """The ports that a supervisor gave to this process."""
+
+    def __init__(self, channel: socket.socket, hosts: HostAddresses, board: Board) -> None:
+        """Begin without ports and rules: nothing passes."""
+        self._channel = channel
+        self._hosts = hosts
+        self._board = board
+        self._plane = Plane(board.memory, secrets.randbits(64))
+        self._peers = Peers(self._plane)
+        self._devices: dict[int, Fd] = {}
+        self._plane.watch(channel.fileno())
+        self._acts: dict[Do, Callable[[Message], dict[str, Any] | None]] = {
+            Do.DEVICE: self._own_device,
+            Do.LISTEN: self._listen,
+            Do.ATTACH: self._attach,
+            Do.DETACH: self._detach,
+            Do.RULES: self._rules,
+            Do.PEERS: self._tell_peers,
+            Do.RULE_COUNTS: self._tell_rules,
+        }
+
+    def run(self) -> None:
+        """Work until the supervisor closes its end."""
+        while True:
+            for gone, number in self._plane.run():
+                if gone:
+                    self._remove(number)
+                elif number != self._channel.fileno():
+                    self._note_own_addresses()
+                    self._peers.ready(number)
+                elif not self._hear():
+                    return
+
+    def _hear(self) -> bool:
+        """Answer one message; whether there will be more."""
+        try:
+            message = protocol.receive(self._channel)
+        except RouterError as error:
+            protocol.send(self._channel, {"error": str(error)})
+            return True
+        if message is None:
+            return False
+        try:
+            answer = self._acts[Do(message.text("do"))](message)
+        except (DonjonError, OSError, ValueError, KeyError) as error:
+            protocol.send(self._channel, {"error": str(error)})
+        else:
+            self._answer(answer)
+        finally:
+            message.close()
+        return True
+
+    def _answer(self, value: dict[str, Any] | None) -> None:
+        if value is None:
+            protocol.send(self._channel, {"ok": True})
+            return
+        with protocol.memory("answer", json.dumps(value).encode()) as answer:
+            protocol.send(self._channel, {"ok": True}, [answer.fileno()])
+
+    # -- ports
+
+    def _own_device(self, message: Message) -> None:
+        self._add_device(OWN, message, (0, 0, 0, 0))
+        self._note_own_addresses()
+
+    def _attach(self, message: Message) -> None:
+        number = message.number("port", FIRST_PEER - 1)
+        if number == OWN:
+            raise RouterError("port 0 is the router's own")
+        addresses = [
+            packed(ipaddress.ip_address(text))
+            for text in message.texts("addresses", MOST_ADDRESSES)
+        ]
+        self._note_own_addresses()
+        try:
+            for address in addresses:
+                self._own(number, address)
+            self._add_device(number, message, _limits(message))
+        except BaseException:
+            if number not in self._devices:
+                self._plane.disown(number)
+            raise
+
+    def _own(self, number: int, address: bytes) -> None:
+        if number in self._devices:
+            raise RouterError(f"port {number} is attached already")
+        if not self._plane.own(number, address):
+            raise RouterError(f"address {unpacked(address)} is another port's")
+
+    def _add_device(self, number: int, message: Message, limits: Limits) -> None:
+        if number in self._devices:
+            raise RouterError(f"port {number} is attached already")
+        descriptor = message.descriptor()
+        device.check(descriptor.fileno())
+        os.set_blocking(descriptor.fileno(), False)
+        device.set_offloads(descriptor.fileno())
+        self._plane.add_tun(number, descriptor.fileno(), limits)
+        self._devices[number] = Fd(descriptor.release())
+
+    def _detach(self, message: Message) -> None:
+        self._remove(message.number("port", FIRST_PEER - 1))
+
+    def _remove(self, number: int) -> None:
+        if self._peers.remove(number):
+            return
+        self._plane.remove(number)
+        descriptor = self._devices.pop(number, None)
+        if descriptor is not None:
+            descriptor.close()
+
+    def _note_own_addresses(self) -> None:
+        """Nobody may claim what is the host's own now."""
+        self._plane.disown(OWN)
+        for address in self._hosts.read():
+            self._plane.own(OWN, address)
+
+    def _listen(self, message: Message) -> None:
+        credentials = message.body.get("credentials") is True
+        stream = socket.socket(fileno=message.descriptor().release())
+        self._peers.listen(stream, credentials=credentials)
+
+    # -- rules and what is told
+
+    def _rules(self, message: Message) -> None:
+        if len(message.descriptors) != 2:
+            raise RouterError("rules come with what they counted")
+        table, counts = (protocol.read_memory(each) for each in message.descriptors)
+        self._plane.load(table)
+        for identity, packets, size in json.loads(counts):
+            self._plane.restore(identity, packets, size)
+
+    def _tell_rules(self, _message: Message) -> dict[str, Any]:
+        return {"rules": self._plane.rule_counts(), "totals": self._plane.totals()}
+
+    def _tell_peers(self, _message: Message) -> dict[str, Any]:
+        rows = []
+        for number, peer in self._peers.all().items():
+            counters = self._board.port(number)
+            addresses = [unpacked(one) for one in self._plane.addresses(number)]
+            rows.append(
+                {
+                    "port": number,
+                    "addresses": addresses,
+                    "credentials": peer.credentials,
+                    "out_packets": counters.out_packets,
+                    "out_bytes": counters.out_bytes,
+                    "in_packets": counters.in_packets,
+                    "in_bytes": counters.in_bytes,
+                    "drops": counters.drops,
+                }
+            )
+        return {"peers": rows}
+
+
+def _limits(message: Message) -> Limits:
+    value = message.body.get("bandwidth")
+    if not isinstance(value, list) or len(value) != 4:
+        raise RouterError("router message: bandwidth is not four numbers")
+    for number in value:
+        if not isinstance(number, int) or not 0 <= number <= MOST_BYTES:
+            raise RouterError(f"router message: {number} is no bandwidth")
+    return value[0], value[1], value[2], value[3]
+
+
+def isolate() -> HostAddresses:
+    """Become a process that has its socket alone, in phases. Raises OSError."""
+    isolation.close_all_but(CHANNEL)
+    hosts = HostAddresses()
+    isolation.leave_namespaces()
+    isolation.leave_files()
+    isolation.limit_resources()
+    isolation.leave_privileges()
+    isolation.seal(seal())
+    return hosts
+
+
+def main() -> int:
+    """Be a router until its supervisor ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the supervisor
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        hosts = isolate()
+    except OSError as error:
+        log.write(f"donjon: the tuntap router cannot isolate itself: {error}")
+        return 1
+    channel = socket.socket(fileno=CHANNEL)
+    first = protocol.receive(channel)
+    if first is None:
+        return 0
+    board = Board(first.descriptor())
+    protocol.send(channel, {"ok": True})
+    try:
+        Router(channel, hosts, board).run()
+    except BrokenPipeError:
+        return 0  # the supervisor ended while it was answered
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

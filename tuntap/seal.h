@@ -1,0 +1,12 @@
+/* seal.h - the system calls that a router is left with. */
+#ifndef DONJON_SEAL_H
+#define DONJON_SEAL_H
+
+#include <stddef.h>
+#include <linux/filter.h>
+
+#define SEAL_MOST 256
+
+size_t seal_program(struct sock_filter program[SEAL_MOST]);
+
+#endif
