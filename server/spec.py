@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from donjon.fork_pty.spec import RouterSpec
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
 
@@ -88,6 +89,7 @@ class ServerSpec:
     http_routers: tuple[
         Listener, ...
     ] = ()  # --http: a gateway; served as http listeners in the first cut
+    terminals: RouterSpec | None = None  # --forkpty-router and its kin
     listen: int = 100
     chmod_socket: int | None = None
     chown_socket: str | None = None
