@@ -39,6 +39,10 @@ DELAY = 2.0
 """Seconds between a failed login and the word that it failed."""
 
 WAITING_MAX = 64
+KEYS_MAX = 64 << 10
+"""Bytes that a client may send before it has a session."""
+
+SIZE = frozenset({What.ROWS, What.COLS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid: who has no name in our user namespace
@@ -168,25 +172,26 @@ class Router:
             self._refuse(one, "no login came", delay=0.0)
 
     def _hear(self, one: Waiting, packets: list[Packet]) -> None:
+        """Take the first packets of a client; what comes after a hello is for its session."""
+        hello: bytes | None = None
         for packet in packets:
             if packet.what is What.ROWS:
                 one.rows = packet.number
             elif packet.what is What.COLS:
                 one.cols = packet.number
-            elif packet.what is What.OURS and packet.number == Word.HELLO and not one.settled:
-                self._greet(one, packet.body)
-                continue
+            elif packet.what is What.OURS and packet.number == Word.HELLO:
+                hello = packet.body
             else:
                 one.keys.append(packet)
             one.sized.add(packet.what)
-        kept = sum(len(packet.body) + 1 for packet in one.keys)
-        if kept > 64 << 10:
-            one.peer.close()
+        if sum(len(packet.body) + 1 for packet in one.keys) > KEYS_MAX:
             self._drop(one)
-        elif not one.settled and self.spec.auth.kind == PEER and not one.peer.ours:
-            ready = one.sized >= {What.ROWS, What.COLS} or one.keys
-            if ready:
-                self._open(one)
+        elif one.settled:
+            return
+        elif hello is not None:
+            self._greet(one, hello)
+        elif self.spec.auth.kind == PEER and (one.sized >= SIZE or one.keys):
+            self._open(one)
 
     def _greet(self, one: Waiting, body: bytes) -> None:
         """Take a hello: JSON with what is wanted, and the login."""
@@ -261,6 +266,8 @@ class Router:
         found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
         if found is not None and not found.over:
             self._join(one, found)
+            if found.driver is peer:
+                found.fit(one.rows, one.cols)
             return
         why = self._limit(one)
         if why:
@@ -301,8 +308,6 @@ class Router:
         session.join(peer)
         if one.take:
             session.hand_over(peer)
-        if session.driver is peer and session.began + PATIENCE < time.monotonic():
-            session.fit(one.rows, one.cols)
         if one.keys:
             peer.takes(peer, one.keys)
 

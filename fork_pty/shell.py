@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import struct
 import termios
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h
 TIOCSPTLCK = 0x40045431
 TIOCSIG = 0x40045436  # linux/tty.h, ioctl_tty(2): only for the next three
 FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
+_TERMINAL = b"t"
 _ENDED = os.WEXITED | os.WNOHANG
 _WINSIZE = struct.Struct("HHHH")
 _EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
@@ -168,6 +170,35 @@ class Shell:
             _kill_member(pid, self.pid)
 
 
+class Leader:
+    """The first process of a session that is somebody else's child."""
+
+    def __init__(self, pid: int) -> None:
+        """Know it from a later one with its number. Raises OSError if it has ended."""
+        self._pid = pid
+        self._started = _started(pid)
+
+    def kill_session(self) -> None:
+        """Kill who is left of the session.
+
+        The number of a session is nobody else's while one of its processes is left (pids are
+        shared with sessions, kernel/pid.c): if it is a stranger's, there is none.
+        """
+        for pid in _members(self._pid):
+            try:
+                if _started(self._pid) != self._started:
+                    return
+            except FileNotFoundError:
+                pass  # the leader is gone, its session is not
+            _kill_member(pid, self._pid)
+
+
+def _started(pid: int) -> int:
+    """Return when it started, in clock ticks. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
 def _members(session: int) -> list[int]:
     """Return the processes of a session, as far as /proc shows them."""
     try:
@@ -223,3 +254,22 @@ def take_terminal(slave: int) -> None:
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for number in range(3):
         os.dup2(slave, number)
+
+
+def give_terminal(link: int, rows: int, cols: int) -> None:
+    """Make a terminal here, send its near end through ``link``, and live on its far end.
+
+    For a process that has just come into a jail: the terminal is the jail's, who looks at it is
+    outside. Raises OSError.
+    """
+    terminal = open_terminal(rows, cols)
+    with terminal.master, socket.socket(fileno=link) as sender:
+        rights = struct.pack("i", terminal.master.fileno())
+        sender.sendmsg([_TERMINAL], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    take_terminal(terminal.slave.fileno())
+
+
+def receive_terminal(link: socket.socket) -> Fd | None:
+    """Return the near end that ``give_terminal`` sent; None if its process ended before."""
+    data, found, _, _ = socket.recv_fds(link, len(_TERMINAL), 1, socket.MSG_CMSG_CLOEXEC)
+    return Fd(found[0]) if data == _TERMINAL and found else None

@@ -136,7 +136,7 @@ OURS = (
     ),
     _router.flag(
         "forkpty-insecure",
-        "Have what the original has: any user of the host may connect, and TCP without encryption.",
+        "Be as open as the original: any user of the host may connect, and TCP is plain.",
         field="insecure",
         ours=True,
     ),

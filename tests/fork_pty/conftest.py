@@ -89,20 +89,3 @@ def place(tmp_path):
     found = Place(tmp_path)
     yield found
     found.close()
-
-
-def descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *descendants(child)]
-    return found
-
-
-def router_of(master: int) -> int:
-    """The process of the router: the one that holds /dev/ptmx or an epoll and is no worker."""
-    for pid in descendants(master):
-        names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        if sum("socket:" in name for name in names) >= 2 and any("eventpoll" in n for n in names):
-            return pid
-    raise AssertionError("no router")
