@@ -34,6 +34,7 @@ bench: ## The benchmarks, with the peers in the same run
 	$(PYTHON) benchmarks/reload.py
 	$(PYTHON) benchmarks/jail_steps.py
 	$(PYTHON) benchmarks/jail.py
+	$(PYTHON) benchmarks/pty.py
 
 lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	@scripts/prepare lint

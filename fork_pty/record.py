@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Sequence
 
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
@@ -77,27 +78,30 @@ class Record:
     def _event(self, kind: str, text: str) -> None:
         if not text:
             return
-        if self._lost and self._put("m", f"a gap: {self._lost} characters were not written"):
+        events = [(kind, text)]
+        if self._lost:
+            events.insert(0, ("m", f"a gap: {self._lost} characters were not written"))
+        if self._put(events):
             self._lost = 0
-        if self._lost or not self._put(kind, text):
+        else:
             self._lost += len(text)
 
-    def _put(self, kind: str, text: str) -> bool:
-        """Write one line whole; return whether that could be done."""
+    def _put(self, events: Sequence[tuple[str, str]]) -> bool:
+        """Write these lines or none of them; return whether that could be done."""
         seconds = round(time.monotonic() - self._began, 6)
-        line = json.dumps([seconds, kind, text]).encode() + b"\n"
+        lines = b"".join(json.dumps([seconds, *one]).encode() + b"\n" for one in events)
         try:
-            if self._written + len(line) > FILE_MAX:
+            if self._written + len(lines) > FILE_MAX:
                 following = self._open_part()
                 self._file.close()
                 self._file = following
-            if os.write(self._file.fileno(), line) < len(line):
+            if os.write(self._file.fileno(), lines) < len(lines):
                 os.ftruncate(self._file.fileno(), self._written)
                 os.lseek(self._file.fileno(), self._written, os.SEEK_SET)
                 return False
         except OSError:
             return False
-        self._written += len(line)
+        self._written += len(lines)
         return True
 
     def close(self) -> None:

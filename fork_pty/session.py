@@ -23,6 +23,12 @@ from donjon.fork_pty.shell import Shell
 INPUT_MAX = 64 << 10
 """Bytes of keys that a program has not read yet; then its driver is not read either."""
 
+MUCH = 2048
+"""Bytes that came at once: there are probably more. A pseudoterminal gives at most 4 KiB."""
+
+PIECES = 16
+"""Reads for one packet at most."""
+
 MARK = b"\r\n[donjon: you were too far behind and are cut off]\r\n"
 
 SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15, 18, 20, 28})
@@ -166,6 +172,8 @@ class Session:
         if not data:
             self.end()
             return
+        if len(data) >= MUCH:
+            data = self._read_more(data)
         self.active = time.monotonic()
         self.sent += len(data)
         if self.scrollback:
@@ -174,6 +182,14 @@ class Session:
             peer.show(data)
             if peer.behind:
                 self._slow(peer)
+
+    def _read_more(self, data: bytes) -> bytes:
+        """Return what the program wrote so far: one packet instead of many."""
+        found = [data]
+        with contextlib.suppress(OSError):  # nothing more now, or the end, which is read again
+            while len(found) < PIECES:
+                found.append(os.read(self._fd, PIECE))
+        return b"".join(found)
 
     def _remember(self, data: bytes) -> None:
         self._past += data
