@@ -45,6 +45,8 @@ class Loop:
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._woken, READ, self._on_signals)
         self._running = False
+        self.now = time.monotonic()
+        """When what happens now was waited for."""
 
     def watch(self, fd: int, events: int, callback: Callback) -> None:
         """Call ``callback`` for ``events`` of ``fd``, and always for its end."""
@@ -83,12 +85,13 @@ class Loop:
         self._running = True
         poll, callbacks = self._epoll.poll, self._callbacks
         while self._running:
-            for fd, events in poll(self._patience(), self._events):
+            happened = poll(self._patience(), self._events)
+            self.now = time.monotonic()
+            for fd, events in happened:
                 callback = callbacks.get(fd)
                 if callback is not None:
                     callback(events)
-            if self._timers:
-                self._fire()
+            self._fire()
 
     def stop(self) -> None:
         """Leave ``run`` once everything that has happened is done."""
@@ -99,11 +102,10 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return -1.0
-        return max(0.0, self._timers[0][0] - time.monotonic())
+        return max(0.0, self._timers[0][0] - time.monotonic())  # callbacks take their time
 
     def _fire(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
+        while self._timers and self._timers[0][0] <= self.now:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
             if callback is not None:

@@ -43,6 +43,7 @@ class Peer:
         self.ours = False  # said hello: gets packets too
         self.behind = 0
         self.reading = True
+        self.types: Callable[[bytes], None] | None = None  # of who drives: its keys
         self.takes: Callable[[Peer, list[Packet]], None] = _ignore
         self.gone: Callable[[Peer], None] = _forget
         self.drained: Callable[[], None] = _nothing
@@ -61,10 +62,12 @@ class Peer:
             self._flush()
         if self.closed or not events & ~WRITE:
             return
-        if not self.reading:
-            if events & ~(READ | WRITE):
-                self._end()  # hung up while we do not read
-            return
+        if self.reading:
+            self._read()
+        elif events & ~(READ | WRITE):
+            self._end()  # hung up while we do not read
+
+    def _read(self) -> None:
         try:
             data = self.link.recv(PIECE)
         except BlockingIOError:
@@ -74,11 +77,17 @@ class Peer:
         if not data:
             self._end()
             return
-        if self._reader is None:
+        keys = data if self._reader is None else self._reader.only_keys(data)
+        if keys is not None and self.types is not None:
+            self.types(keys)
+        elif self._reader is None:
             self.takes(self, [Packet(What.INPUT, 0, data)])
-            return
+        else:
+            self._unpack(self._reader, data)
+
+    def _unpack(self, reader: Reader, data: bytes) -> None:
         try:
-            packets = self._reader.feed(data)
+            packets = reader.feed(data)
         except ProtocolError:
             self._end()
             return

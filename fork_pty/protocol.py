@@ -74,6 +74,18 @@ class Reader:
         self._kept = b""
         self._left = 0  # bytes of a packet for the terminal that are still to come
 
+    def only_keys(self, data: bytes) -> bytes | None:
+        """Return the body where ``data`` is one packet for the terminal, None where it is more.
+
+        That is nearly all that a client sends, and whoever types waits for it.
+        """
+        if self._left or self._kept or len(data) < HEADER.size:
+            return None
+        mark, size, kind = HEADER.unpack_from(data)
+        if kind != STDIN or mark == OURS or size != len(data) - HEADER.size:
+            return None
+        return data[HEADER.size :]
+
     def feed(self, data: bytes) -> list[Packet]:
         """Return the packets that ``data`` completes. Raises ProtocolError."""
         if self._kept:

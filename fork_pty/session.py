@@ -70,7 +70,8 @@ class Session:
         self.peers.append(peer)
         role = Role.WATCH
         if self.driver is None and peer.wants_to_drive:
-            self.driver, role = peer, Role.DRIVE
+            self._let_drive(peer)
+            role = Role.DRIVE
         peer.tell(news="welcome", role=role, session=self.name, number=self.number)
         if self._past:
             peer.show(bytes(self._past))
@@ -79,12 +80,17 @@ class Session:
         """Let one that watches drive; who drove watches from now on."""
         if peer is self.driver or Role.DRIVE not in peer.allowed:
             return
-        before, self.driver = self.driver, peer
+        before = self.driver
+        self._let_drive(peer)
         peer.tell(news="role", role=Role.DRIVE)
         if before is not None:
+            before.types = None
             before.tell(news="role", role=Role.WATCH)
             before.pause(reading=True)
         self._resume()
+
+    def _let_drive(self, peer: Peer) -> None:
+        self.driver, peer.types = peer, self._type
 
     def leave(self, peer: Peer) -> None:
         """Do without a client; the next one drives, or the session ends."""
@@ -102,7 +108,6 @@ class Session:
             self._resume()
 
     def _take(self, peer: Peer, packets: list[Packet]) -> None:
-        self.active = time.monotonic()
         drives = peer is self.driver
         for what, number, body in packets:
             if what is What.INPUT:
@@ -118,6 +123,7 @@ class Session:
                 self._resize(what, number)
 
     def _type(self, keys: bytes) -> None:
+        self.active = self.loop.now
         self.received += len(keys)
         if not self._keys:
             try:
@@ -174,11 +180,17 @@ class Session:
             return
         if len(data) >= MUCH:
             data = self._read_more(data)
-        self.active = time.monotonic()
+        self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        self.active = self.loop.now
         self.sent += len(data)
         if self.scrollback:
             self._remember(data)
-        for peer in tuple(self.peers):
+        peers = self.peers
+        if len(peers) > 1:
+            peers = peers.copy()  # who is too slow leaves
+        for peer in peers:
             peer.show(data)
             if peer.behind:
                 self._slow(peer)
