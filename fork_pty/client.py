@@ -37,6 +37,7 @@ class Wish:
     """How a session is looked at. ``hello`` is what is said first, None for nothing."""
 
     framed: bool = True
+    keep_signals: bool = False  # Ctrl-C ends the client
     filtered: bool = False
     hello: dict[str, object] | None = None
 
@@ -158,7 +159,7 @@ class _Screen:
         with Wakening(wanted) as woken:
             if self._wish.hello is not None:
                 self._greet(self._wish.hello)
-            with RawTerminal(0, keep_signals=self._wish.watches):
+            with RawTerminal(0, keep_signals=self._wish.keep_signals or self._wish.watches):
                 self._say_size()
                 status = self._serve(woken)
         if self._refused:

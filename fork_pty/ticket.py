@@ -12,7 +12,6 @@ import binascii
 import hmac
 import json
 import os
-import secrets
 
 from donjon.errors import DonjonError, reason_of
 from donjon.fork_pty.peer import Role
@@ -72,7 +71,7 @@ def issue(ticket: Ticket, key: bytes) -> str:
             "user": ticket.user,
             "roles": list(ticket.roles),
             "expires": ticket.expires,
-            "number": secrets.token_urlsafe(12),
+            "number": _encode(os.urandom(12)),
         },
         separators=(",", ":"),
     ).encode()

@@ -90,6 +90,9 @@ class ServerSpec:
         Listener, ...
     ] = ()  # --http: a gateway; served as http listeners in the first cut
     terminals: RouterSpec | None = None  # --forkpty-router and its kin
+    pty_connect: str | None = None  # no server but a client of one, and so are the next two
+    pty_uconnect: str | None = None
+    pty_no_isig: bool = False
     listen: int = 100
     chmod_socket: int | None = None
     chown_socket: str | None = None

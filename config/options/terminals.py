@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 AREA = "terminals"
 
 _router = Rows(AREA, "terminals")
+_server = Rows(AREA, "server")
 
 
 def _door(*, framed: bool) -> Apply:
@@ -158,13 +159,32 @@ OURS = (
     ),
 )  # fmt: skip
 
+CLIENT = (
+    _server.text(
+        "pty-connect",
+        "Serve nothing: show the terminal at this address on this one.",
+        metavar="ADDRESS",
+        example="/run/shell.sock",
+    ),
+    _server.text(
+        "pty-uconnect",
+        "The same in packets, for a forkptyurouter: the window's size is told.",
+        metavar="ADDRESS",
+        example="/run/shell.sock",
+    ),
+    _server.flag(
+        "pty-no-isig",
+        "Hand Ctrl-C, Ctrl-Z and Ctrl-\\ on too, not heeding them here.",
+    ),
+)
+
 OPTIONS = (
     *ROUTER,
+    *CLIENT,
     *OURS,
     *unbuilt(
         AREA,
-        required="forkptyrouter-zerg pam pam-user pty-socket pty-connect pty-uconnect pty-exec",
-        nothing="pty-no-isig",
+        required="forkptyrouter-zerg pam pam-user pty-socket pty-exec",
     ),
     *unbuilt(
         AREA,

@@ -59,6 +59,10 @@ class Place:
         """Our client on a terminal of its own."""
         return self._spawn([*CLIENT, *words], rows, cols)
 
+    def donjon(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
+        """The command itself."""
+        return self._spawn([*DONJON, *words], rows, cols)
+
     def connect_original(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
         command = ["uwsgi", "--plugins-dir", str(PLUGINS), "--plugin", "pty", *words]
         return self._spawn(command, rows, cols)

@@ -55,6 +55,24 @@ def size_inside(shell):
     return shell.match[1]
 
 
+@pytest.mark.parametrize("option", ["--pty-connect", "--pty-uconnect"])
+def test_the_options_of_the_original_are_a_client_too(place, option):
+    place.ours()
+    address = place.framed if option == "--pty-uconnect" else place.raw
+    shell = place.donjon(option, address, "--pty-no-isig", rows=29, cols=88)
+    shell.expect_exact(b"# ")
+    shell.sendline(b"stty size; exit")
+    shell.expect_exact(b"29 88" if option == "--pty-uconnect" else b"24 80")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 0
+    nobody = place.donjon(option, address + "-not")
+    nobody.expect(pexpect.EOF)
+    assert b"No such file" in nobody.before
+    nobody.close()
+    assert nobody.exitstatus == 1
+
+
 @pytest.mark.parametrize("framed", [False, True])
 @pytest.mark.parametrize("end", [0, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_clients_terminal_is_as_before(place, framed, end):
