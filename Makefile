@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
+C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] fork_pty/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
 .PHONY: help build run test bench lint format asan conformance package docs clean
 
@@ -43,7 +43,7 @@ lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	.venv/bin/mypy
 	PYTHONPATH=src .venv/bin/lint-imports
 	clang-format --dry-run --Werror $(C_SOURCES)
-	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c fork_pty/frames.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
 
 format: ## Rewrite sources in the house format
 	.venv/bin/ruff check --fix .

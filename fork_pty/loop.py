@@ -10,8 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 
+from donjon.fork_pty._pump import Pump
+
 Callback = Callable[[int], None]
 """Gets the events of epoll(7)."""
+
+Spilling = tuple[int, Callable[[bytes], None]]
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 EVENTS = 64
@@ -38,6 +42,8 @@ class Loop:
         """Take at most ``events`` events of the kernel at once. Raises OSError."""
         self._epoll = select.epoll()
         self._events = max(events, 1)
+        self._pump = Pump(self._epoll.fileno())
+        self._spills: dict[int, Callable[[bytes], None]] = {}
         self._callbacks: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -55,12 +61,32 @@ class Loop:
 
     def change(self, fd: int, events: int) -> None:
         """Wait for other events of ``fd``."""
+        self._pump.part(fd)
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
         """Stop; the owner closes the descriptor afterwards."""
+        self._pump.part(fd)
+        self._spills.pop(fd, None)
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def pair(self, terminal: Spilling, link: Spilling, *, framed: bool) -> None:
+        """Copy between two descriptors without a word, until something happens to one of them.
+
+        What was read and cannot be handed on whole is given to ``spill`` of where it came from.
+        """
+        self._spills[terminal[0]] = terminal[1]
+        self._spills[link[0]] = link[1]
+        self._pump.pair(terminal[0], link[0], framed)
+
+    def part(self, fd: int) -> None:
+        """Let every byte from and to it be thought about again."""
+        self._pump.part(fd)
+
+    def counts(self, terminal: int) -> tuple[int, int]:
+        """Return how many bytes were typed and shown so since that was last asked."""
+        return self._pump.counts(terminal)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``seconds`` from now."""
@@ -83,13 +109,15 @@ class Loop:
     def run(self) -> None:
         """Wait and call until ``stop``."""
         self._running = True
-        poll, callbacks = self._epoll.poll, self._callbacks
+        wait, callbacks = self._pump.wait, self._callbacks
         while self._running:
-            happened = poll(self._patience(), self._events)
+            happened = wait(self._patience(), self._events)
             self.now = time.monotonic()
-            for fd, events in happened:
-                callback = callbacks.get(fd)
-                if callback is not None:
+            for fd, _, data in happened:  # first: nothing was closed yet, and no number reused
+                if data is not None and (spill := self._spills.get(fd)) is not None:
+                    spill(data)
+            for fd, events, data in happened:
+                if data is None and (callback := callbacks.get(fd)) is not None:
                     callback(events)
             self._fire()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from donjon.fork_pty import protocol
-from donjon.fork_pty.loop import READ, WRITE, Loop
+from donjon.fork_pty.loop import READ, WRITE, Loop, Spilling
 from donjon.fork_pty.protocol import Packet, ProtocolError, Reader, What, Word
 
 PIECE = 16384
@@ -23,7 +23,9 @@ WATCHER_MAX = 256 << 10
 
 
 class Role(enum.StrEnum):
-    """What a client may do with a session; who drives may do all of it."""
+    """What a client may do with a session; who drives sends signals too, a watcher as its ticket
+    says.
+    """
 
     DRIVE = "drive"
     WATCH = "watch"
@@ -38,7 +40,7 @@ class Peer:
         self.loop = loop
         self.link = link
         self.who = who
-        self.allowed = frozenset({Role.DRIVE, Role.WATCH, Role.SIGNAL})
+        self.allowed = frozenset({Role.DRIVE, Role.WATCH})
         self.wants_to_drive = True
         self.ours = False  # said hello: gets packets too
         self.behind = 0
@@ -47,6 +49,7 @@ class Peer:
         self.takes: Callable[[Peer, list[Packet]], None] = _ignore
         self.gone: Callable[[Peer], None] = _forget
         self.drained: Callable[[], None] = _nothing
+        self.settled: Callable[[], None] = _nothing  # what came was taken
         self._fd = link.fileno()
         self._reader = Reader() if framed else None
         self._out = bytearray()
@@ -64,6 +67,7 @@ class Peer:
             return
         if self.reading:
             self._read()
+            self.settled()
         elif events & ~(READ | WRITE):
             self._end()  # hung up while we do not read
 
@@ -84,6 +88,25 @@ class Peer:
             self.takes(self, [Packet(What.INPUT, 0, data)])
         else:
             self._unpack(self._reader, data)
+
+    def pumped(self) -> Spilling | None:
+        """Return what the loop copies from, None where what comes or goes needs a thought."""
+        if self._out or not self.reading or self.closed or self.ours:
+            return None
+        if self._reader is None:
+            assert self.types is not None
+            return self._fd, self.types
+        return (self._fd, self._spill) if self._reader.is_between() else None
+
+    @property
+    def framed(self) -> bool:
+        """Whether it speaks in packets."""
+        return self._reader is not None
+
+    def _spill(self, data: bytes) -> None:
+        assert self._reader is not None
+        self._unpack(self._reader, data)
+        self.settled()
 
     def _unpack(self, reader: Reader, data: bytes) -> None:
         try:

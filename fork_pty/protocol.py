@@ -74,6 +74,10 @@ class Reader:
         self._kept = b""
         self._left = 0  # bytes of a packet for the terminal that are still to come
 
+    def is_between(self) -> bool:
+        """Whether a packet begins with the next byte."""
+        return not self._left and not self._kept
+
     def only_keys(self, data: bytes) -> bytes | None:
         """Return the body where ``data`` is one packet for the terminal, None where it is more.
 

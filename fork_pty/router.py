@@ -328,6 +328,7 @@ class Router:
         self.loop.after(1.0, self._look)
         now, spec = time.monotonic(), self.spec
         for session in tuple(self.sessions.values()):
+            session.sync()
             if spec.timeout and now - session.active >= spec.timeout:
                 session.end("silent for too long")
             elif spec.longest and now - session.began >= spec.longest:
@@ -335,6 +336,8 @@ class Router:
 
     def _tell_statistics(self, _events: int) -> None:
         assert self._stats is not None
+        for session in self.sessions.values():
+            session.sync()
         statistics.answer(self._stats, self)
 
 

@@ -75,6 +75,7 @@ class Session:
         peer.tell(news="welcome", role=role, session=self.name, number=self.number)
         if self._past:
             peer.show(bytes(self._past))
+        self._consider()
 
     def hand_over(self, peer: Peer) -> None:
         """Let one that watches drive; who drove watches from now on."""
@@ -85,19 +86,23 @@ class Session:
         peer.tell(news="role", role=Role.DRIVE)
         if before is not None:
             before.types = None
+            before.settled = _nobody
             before.tell(news="role", role=Role.WATCH)
             before.pause(reading=True)
         self._resume()
 
     def _let_drive(self, peer: Peer) -> None:
-        self.driver, peer.types = peer, self._type
+        self.driver, peer.types, peer.settled = peer, self._type, self._consider
 
     def leave(self, peer: Peer) -> None:
         """Do without a client; the next one drives, or the session ends."""
         if peer in self.peers:
             self.peers.remove(peer)
-        if peer is not self.driver:
-            return
+        if peer is self.driver:
+            self._replace_driver()
+        self._consider()
+
+    def _replace_driver(self) -> None:
         self.driver = None
         heirs = [one for one in self.peers if one.wants_to_drive]
         if heirs:
@@ -108,6 +113,8 @@ class Session:
             self._resume()
 
     def _take(self, peer: Peer, packets: list[Packet]) -> None:
+        if self.over:
+            return
         drives = peer is self.driver
         for what, number, body in packets:
             if what is What.INPUT:
@@ -123,6 +130,8 @@ class Session:
                 self._resize(what, number)
 
     def _type(self, keys: bytes) -> None:
+        if self.over:
+            return  # the terminal is closed, its number may be another's
         self.active = self.loop.now
         self.received += len(keys)
         if not self._keys:
@@ -164,6 +173,33 @@ class Session:
             events = (0 if self._held else READ) | (WRITE if self._keys else 0)
             self.loop.change(self._fd, events)
 
+    def _consider(self) -> None:
+        """Have the loop copy by itself where only one looks on and nothing waits."""
+        driver = self.driver
+        if self.over or driver is None:
+            return
+        alone = len(self.peers) == 1 and not (self.scrollback or self._keys or self._held)
+        link = driver.pumped() if alone else None
+        if link is not None:
+            self.loop.pair((self._fd, self._spill), link, framed=driver.framed)
+        else:
+            self.loop.part(self._fd)
+
+    def _spill(self, data: bytes) -> None:
+        """Keep what the driver did not take at once."""
+        self._show(data)
+        self._consider()
+
+    def sync(self) -> None:
+        """Know what the loop copied by itself."""
+        if self.over:
+            return
+        typed, shown = self.loop.counts(self._fd)
+        if typed or shown:
+            self.active = self.loop.now
+            self.received += typed
+            self.sent += shown
+
     def _on_terminal(self, events: int) -> None:
         if events & WRITE:
             self._write_keys()
@@ -181,6 +217,7 @@ class Session:
         if len(data) >= MUCH:
             data = self._read_more(data)
         self._show(data)
+        self._consider()
 
     def _show(self, data: bytes) -> None:
         self.active = self.loop.now
@@ -220,6 +257,7 @@ class Session:
         if self._held and (self.driver is None or not self.driver.behind):
             self._held = False
             self._listen()
+        self._consider()
 
     def _write_keys(self) -> None:
         try:
@@ -233,6 +271,7 @@ class Session:
             self._listen()
             if self.driver is not None:
                 self.driver.pause(reading=True)
+            self._consider()
 
     # -- the end
 
@@ -240,6 +279,7 @@ class Session:
         """Hang up the terminal, and wait for the program; ``why`` is told to the clients."""
         if self.over:
             return
+        self.sync()
         self.over = True
         self.loop.forget(self._fd)
         self.program.hang_up()

@@ -86,7 +86,7 @@ def test_one_drives_and_others_watch_until_he_leaves(place):
         with Client(place.framed, session="a", watch=True) as third:
             assert third.told("welcome")["role"] == "watch"
             second.type(b"echo intruder$((1+1))\n")
-            third.link.sendall(protocol.window(77, 77))
+            third.link.sendall(protocol.window(77, 77) + bytes((0, 0, 0, 9)))
             first.type(b"stty size; echo a$((1+1))\n")
             for each in (first, second, third):
                 each.until(b"24 80")
