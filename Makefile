@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
+C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] fork_pty/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
 PLANE := $(addprefix tuntap/,packet.c offload.c addresses.c bucket.c queue.c reject.c forward.c tunnel.c frames.c plane.c seal.c)
 
@@ -37,6 +37,7 @@ bench: ## The benchmarks, with the peers in the same run
 	$(PYTHON) benchmarks/jail_steps.py
 	$(PYTHON) benchmarks/jail.py
 	$(PYTHON) benchmarks/tuntap.py
+	$(PYTHON) benchmarks/pty.py
 
 lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	@scripts/prepare lint
@@ -45,7 +46,7 @@ lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	.venv/bin/mypy
 	PYTHONPATH=src .venv/bin/lint-imports
 	clang-format --dry-run --Werror $(C_SOURCES)
-	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c fork_pty/frames.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
 	clang-tidy --quiet tuntap/firewall.c tuntap/connections.c tuntap/tracking.c tuntap/ruletable.c tuntap/rulematch.c $(PLANE) -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/tuntap
 
 format: ## Rewrite sources in the house format

@@ -35,6 +35,7 @@ LINUX = [
         "_birth newborn acts listening sitter"
         " ../syscalls/cmdline ../syscalls/faults ../syscalls/fork",
     ),
+    extension("fork_pty._pump", "_pump frames"),
     extension(
         "server._wsgi",
         "_wsgi _loop _pool _accept _conn _exchange _environ _head _response _output _input"

@@ -8,9 +8,12 @@ from typing import Any
 from donjon.config.entry import Entry
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.errors import ConfigError, OptionError
+from donjon.fork_pty import check
+from donjon.fork_pty.spec import RouterSpec
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
 from donjon.origin import DEFAULT, Origin
+from donjon.records import replace
 from donjon.server.spec import Application, Listener, ServerSpec
 
 PORT_MAX = 65535
@@ -70,6 +73,7 @@ class Builder:
         "sockets",
         "spawn",
         "strict",
+        "terminals",
     )
 
     def __init__(self) -> None:
@@ -77,6 +81,7 @@ class Builder:
         self.jail = Part()
         self.server = Part()
         self.emperor = Part()
+        self.terminals = Part()
         self.hooks: list[Hook] = []
         self.sockets: list[tuple[str, str, Origin]] = []  # address, protocol ("": default), origin
         self.routers: list[tuple[str, Origin]] = []
@@ -92,7 +97,7 @@ class Builder:
         self.advice: list[Advice] = []
 
     def part(self, name: str) -> Part:
-        """Return a part by its name: ``jail``, ``server`` or ``emperor``."""
+        """Return a part by its name: ``jail``, ``server``, ``emperor`` or ``terminals``."""
         part: Part = getattr(self, name)
         return part
 
@@ -111,6 +116,7 @@ class Builder:
         self._settle_sockets()
         if under_emperor:
             self._settle_vassal()
+        self._settle_terminals()
         self._settle_services()
         self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
         jail = self.jail.values
@@ -152,12 +158,31 @@ class Builder:
     def _settle_services(self) -> None:
         """Say what nobody does where there is no master."""
         values = self.server.values
-        for field in ("setns_socket", "mountpoint_checks"):
+        for field in ("setns_socket", "mountpoint_checks", "terminals"):
             if values.get(field) and not (
                 values.get("master") or "sources" in self.emperor.values
             ):
-                origin = self.server.origins[field]
+                origin = self._asked_at(field)
                 self.warn(f"{origin.option or field} does nothing without a master", origin)
+
+    def _asked_at(self, field: str) -> Origin:
+        found = self.server.origins.get(field)
+        return found or self.terminals.origins["doors"]
+
+    def _settle_terminals(self) -> None:
+        """A router needs an address, and says what it cannot do before anything is started."""
+        doors = self.terminals.values.get("doors")
+        if not doors:
+            return
+        if self.abstract_sockets:
+            self.terminals.values["doors"] = [
+                replace(door, address=self._address(door.address)) for door in doors
+            ]
+        spec = RouterSpec(**self.terminals.fields())
+        for door in spec.doors:
+            _check_port(door.address, door.origin)
+        check.check(spec)
+        self.server.values["terminals"] = spec
 
     def _settle_vassal(self) -> None:
         """A vassal has a master, and never leaves its Emperor for the background."""

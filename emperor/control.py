@@ -75,6 +75,7 @@ class ControlServer:
             "logs": self._logs,
             "plans": lambda _request: self.emperor.resources.overview(),
             "enter": self._enter,
+            "left": self._left,
         }
 
     def open(self) -> None:
@@ -269,6 +270,15 @@ class ControlServer:
             raise RequestError(str(error)) from error
         log.write(f"[emperor] the operator enters the jail of {vassal.name}")
         return {"door": found}
+
+    def _left(self, request: JSON) -> JSON:
+        vassal = self._find(request)
+        seconds, status = float(request["seconds"]), int(request["status"])
+        log.write(
+            f"[emperor] the operator left the jail of {vassal.name} after {seconds} s,"
+            f" exit status {status}"
+        )
+        return {}
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

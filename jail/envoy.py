@@ -27,12 +27,24 @@ _TOLD_MAX = 4096  # bytes, what a pipe takes in one piece: pipe(7)
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """How the newcomer gets a terminal of the jail's instead of the caller's input and output.
+
+    ``take`` is called last before the command is executed; it needs the descriptor ``link``.
+    """
+
+    take: Callable[[], None]
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
 class Errand:
     """What is to be run inside, and the walls to raise before."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
     walls: tuple[Step, ...]
+    terminal: Terminal | None = None
 
 
 @dataclass(slots=True)
@@ -94,7 +106,11 @@ def go(caller: int, facts: Confinement, opened: Opened, errand: Errand) -> NoRet
     try:
         sys.meta_path.clear()
         sys.path_hooks.clear()
-        descriptors.seal(opened.numbers())
+        if errand.terminal is None:
+            descriptors.seal(opened.numbers())
+        else:
+            _leave_standard()
+            descriptors.seal((*opened.numbers(), errand.terminal.link))
         for words, act in _way(caller, facts, opened):
             _try(opened, words, act)
         with Fd(syscalls.pidfd_open(os.getpid())) as myself:
@@ -105,6 +121,13 @@ def go(caller: int, facts: Confinement, opened: Opened, errand: Errand) -> NoRet
     except BaseException as error:
         _tell(opened, FAILED, f"cannot join the jail: {type(error).__name__}: {error}")
     os._exit(FAILED)
+
+
+def _leave_standard() -> None:
+    """Hold nothing of the caller's terminal."""
+    with Fd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) as null:
+        for number in range(3):
+            os.dup2(null.fileno(), number)
 
 
 def _try(opened: Opened, words: str, act: Callable[[], object]) -> None:
@@ -218,6 +241,8 @@ def _newcomer(envoy: Fd, facts: Confinement, opened: Opened, errand: Errand) -> 
             ("have its filter of system calls", lambda: _check_filter(opened)),
         ):
             _try(opened, words, act)
+        if errand.terminal is not None:
+            _try(opened, "make a terminal there", errand.terminal.take)
         _execute(facts, opened, errand)
     except BaseException as error:
         _tell(opened, FAILED, f"cannot join the jail: {type(error).__name__}: {error}")

@@ -24,6 +24,7 @@ import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from donjon import syscalls
 from donjon.errors import JailError
@@ -57,30 +58,88 @@ class ExecError(JailError):
         self.exit_status = status
 
 
-def run(door: Door, command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run ``command`` inside and return its exit status. Raises JailError, OSError.
+class Joined:
+    """A command inside, and what was opened for it; its descriptor becomes readable at its end."""
 
-    It has our standard input, output and error. The caller is root and has one thread.
+    def __init__(self, pid: int, process: Fd, opened: envoy.Opened) -> None:
+        """Own what ``start`` made."""
+        self._pid = pid
+        self._process = process
+        self._opened = opened
+
+    def fileno(self) -> int:
+        """Lend the pidfd of who stands in for it."""
+        return self._process.fileno()
+
+    def leader(self) -> int:
+        """Return the pid of the command, as it is here. Raises OSError, JailError."""
+        return confined.only_child(self._pid)
+
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs. Raises ExecError if it did not begin."""
+        found = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED | os.WNOHANG)
+        if found is None:
+            return None
+        told = envoy.read_told(self._opened)
+        if told is not None:
+            raise ExecError(*told)
+        killed = found.si_code != os.CLD_EXITED
+        return 128 + found.si_status if killed else found.si_status
+
+    def close(self) -> None:
+        """Release the descriptors; the command goes on."""
+        self._process.close()
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def start(
+    door: Door,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    terminal: envoy.Terminal | None = None,
+) -> Joined:
+    """Begin ``command`` inside. Raises JailError, OSError.
+
+    It has our standard input, output and error, or a terminal. The caller is root and has one
+    thread; the command dies with it.
     """
-    _check_standard()
+    if terminal is None:
+        _check_standard()
     facts, opened = _open(door)
-    caller, errand = os.getpid(), envoy.Errand(tuple(command), dict(environment), door.walls)
+    errand = envoy.Errand(tuple(command), dict(environment), door.walls, terminal)
+    caller = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         sys.stdout.flush()
         pid, pidfd = syscalls.clone3(0)
         if pid == 0:
             envoy.go(caller, facts, opened, errand)
-        with Fd(pidfd) as process:
-            opened.close_all_but_reader()
-            status = _stand_by(process)
-        told = envoy.read_told(opened)
-    finally:
+    except BaseException:
         opened.close()
+        raise
+    finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if told is not None:
-        raise ExecError(*told)
-    return status
+    opened.close_all_but_reader()
+    return Joined(pid, Fd(pidfd), opened)
+
+
+def run(door: Door, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run ``command`` inside and return its exit status. Raises JailError, OSError.
+
+    It has our standard input, output and error. The caller is root and has one thread.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with start(door, command, environment) as joined:
+            return _stand_by(joined)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_standard() -> None:
@@ -128,14 +187,13 @@ def _pin(door: Door, pinned: list[Fd]) -> int:
     return pid
 
 
-def _stand_by(process: Fd) -> int:
+def _stand_by(joined: Joined) -> int:
     """Hand signals on to the envoy until it ends; all are blocked here."""
     wanted = signal.valid_signals()
     while True:
-        found = os.waitid(os.P_PIDFD, process.fileno(), os.WEXITED | os.WNOHANG)
-        if found is not None:
-            killed = found.si_code != os.CLD_EXITED
-            return 128 + found.si_status if killed else found.si_status
+        status = joined.poll()
+        if status is not None:
+            return status
         number = signal.sigwait(wanted)
         if number not in _KEPT:
-            syscalls.pidfd_send_signal(process.fileno(), number)
+            syscalls.pidfd_send_signal(joined.fileno(), number)

@@ -63,7 +63,7 @@ def run(
     phases.drop(DropPoint.INIT)
     if spec.no_server:
         return single.no_server(spec, phases)
-    if not (served or companions or spec.daemons or spec.mules):
+    if not (served or companions or spec.daemons or spec.mules or spec.terminals):
         raise DonjonError(NOTHING_TO_DO, hint="give socket, http-socket or http")
     if not (spec.master or emperor or companions):
         return single.run(spec, phases, sockets, served, on_ready)

@@ -23,6 +23,7 @@ from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
 from donjon.server.spec import FdWatch
 from donjon.server.stats import StatsServer
+from donjon.server.terminals import Terminals
 from donjon.server.touch import Touches
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Services:
         self.frost = Frost(master)
         self._giver: NamespaceGiver | None = None
         self._mounts: MountCheck | None = None
+        self._terminals: Terminals | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -85,6 +87,9 @@ class Services:
                 companion.start()
         self._listen(crew)
         self._renew_parts(crew)
+        if crew.spec.terminals or self._terminals:
+            self._terminals = self._terminals or Terminals(self._part)
+            self._terminals.set(crew, PATIENCE)
         if self._tick is not None:
             self._tick.cancel()
         self._schedule(crew)
@@ -229,6 +234,8 @@ class Services:
 
     def stop(self) -> None:
         """Ask every part to end."""
+        if self._terminals is not None:
+            self._terminals.stop(PATIENCE)
         for part in (*self._parts, *self._companions):
             patience = PATIENCE if part in self._parts else self._master.current.mercy() + 2
             part.stop(kill_after=patience)
@@ -237,7 +244,7 @@ class Services:
         """Release files and sockets."""
         services = (
             self._touches, self._fifo, self._stats, self._proxy, self._fds,
-            self._giver, self._mounts,
+            self._giver, self._mounts, self._terminals,
         )  # fmt: skip
         for service in services:
             if service is not None:

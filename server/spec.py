@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from donjon.fork_pty.spec import RouterSpec
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
 from donjon.tuntap.settings import DeviceSetting, RouterSetting
@@ -98,6 +99,10 @@ class ServerSpec:
     http_routers: tuple[
         Listener, ...
     ] = ()  # --http: a gateway; served as http listeners in the first cut
+    terminals: RouterSpec | None = None  # --forkpty-router and its kin
+    pty_connect: str | None = None  # no server but a client of one, and so are the next two
+    pty_uconnect: str | None = None
+    pty_no_isig: bool = False
     listen: int = 100
     chmod_socket: int | None = None
     chown_socket: str | None = None

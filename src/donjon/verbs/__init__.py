@@ -25,6 +25,8 @@ VERBS = {
     "start": ("orders", "Start vassals that were stopped"),
     "reset": ("reset", "Take away what a stopped jail wrote over its layers"),
     "logs": ("logs", "Show the last lines a vassal wrote"),
+    "attach": ("attach", "Show a shell in the jail of a vassal on this terminal"),
+    "ticket": ("ticket", "Sign a ticket that gives one terminal of an instance"),
     "enter": ("enter", "Run a command in the jail of a vassal"),
     "ids": ("ids", "List whose host ids are whose, or give some back"),
     "options": ("options", "Look options up"),

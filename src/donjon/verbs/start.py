@@ -16,6 +16,7 @@ from donjon.config.world import COMPATIBLE_VERSION, OpenWorld
 from donjon.errors import ConfigError, UsageError
 from donjon.instance.fallback import EMPEROR_FD, Fallback
 from donjon.records import dataclass, field
+from donjon.server.spec import ServerSpec
 
 USAGE = {
     "run": "usage: donjon run FILE [--OPTION [VALUE]]...",
@@ -68,7 +69,21 @@ def _start(flags: Sequence[str]) -> int:
         again = evaluate(flags, environ=environ, world=world, reload=True, log=log.write)
         return _launch(again)
 
+    if launch.server.pty_connect or launch.server.pty_uconnect:
+        return _connect(launch.server)
     return instance.run(launch, reread=read_again)
+
+
+def _connect(spec: ServerSpec) -> int:
+    """Be the client of a terminal, as the original's pty plugin is (uwsgi-facts 4.4).
+
+    The import is late: who serves has no use for it.
+    """
+    from donjon.fork_pty import client  # noqa: PLC0415
+
+    framed = spec.pty_uconnect is not None
+    wish = client.Wish(framed=framed, keep_signals=not spec.pty_no_isig)
+    return client.connect(spec.pty_uconnect or spec.pty_connect or "", wish)
 
 
 def _launch(evaluation: Evaluation) -> Launch:

@@ -1,0 +1,39 @@
+"""What cannot be served is refused while the configuration is read."""
+
+from __future__ import annotations
+
+from donjon.errors import OptionError
+from donjon.fork_pty.spec import TICKET, RouterSpec
+from donjon.origin import Origin
+
+
+def check(spec: RouterSpec) -> None:
+    """Refuse what cannot be served. Raises OptionError."""
+    for door in spec.doors:
+        if _is_inet(door.address) and not spec.insecure:
+            raise OptionError(
+                f"a terminal on {door.address} would be the network's",
+                origin=door.origin,
+                reason="TCP has neither a login of the kernel's nor encryption",
+                hint="use a unix socket, or forkpty-insecure = true as the original",
+            )
+    if spec.auth.kind == TICKET:
+        _check_tickets(spec, spec.origins.get("auth"))
+
+
+def _check_tickets(spec: RouterSpec, origin: Origin | None) -> None:
+    if spec.ticket_key is None:
+        raise OptionError(
+            "forkpty-auth = ticket needs a key", origin=origin, hint="forkpty-ticket-key = FILE"
+        )
+    if spec.processes > 1:
+        raise OptionError(
+            "forkpty-auth = ticket needs one router",
+            origin=origin,
+            reason="a ticket would be good once at each of them",
+            hint="forkptyrouter-processes = 1",
+        )
+
+
+def _is_inet(address: str) -> bool:
+    return ":" in address and not address.startswith(("@", "fd://", "\\0"))

@@ -1,0 +1,259 @@
+"""``uwsgi-pty-connect``: this terminal on a session of a forkpty router.
+
+Without options of ours it speaks what the original's router understands. With one it says hello
+first, and then knows its role, how the program ended, and why it was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from getpass import getpass
+
+from donjon import log
+from donjon.errors import DonjonError, reason_of
+from donjon.fork_pty import news, protocol, shell
+from donjon.fork_pty.answerback import Filter
+from donjon.fork_pty.protocol import Answers, ProtocolError, Word
+from donjon.fork_pty.terminal import RawTerminal
+from donjon.fork_pty.wakening import ENDING, Wakening
+from donjon.records import dataclass
+
+PIECE = 65536
+END_OF_INPUT = b"\x04"
+"""Ctrl-D: what a terminal has for it."""
+
+DETACH = b"\x1c"
+"""Ctrl-\\: leaves a session that is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a session is looked at. ``hello`` is what is said first, None for nothing."""
+
+    framed: bool = True
+    keep_signals: bool = False  # Ctrl-C ends the client
+    filtered: bool = False
+    hello: dict[str, object] | None = None
+
+    @property
+    def watches(self) -> bool:
+        """Whether nothing is typed; Ctrl-C ends the client then."""
+        return bool(self.hello and self.hello.get("watch"))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the session goes on without us."""
+        return bool(self.hello and self.hello.get("keep"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Be the command; return its exit status."""
+    chosen = _parser().parse_args(argv)
+    try:
+        return connect(chosen.address, _wish(chosen))
+    except DonjonError as error:
+        log.write(f"uwsgi-pty-connect: {error}")
+        return error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uwsgi-pty-connect",
+        description="This terminal on a shell of a forkpty router. Exit status: the program's, "
+        "where the router tells it.",
+    )
+    parser.add_argument("address", metavar="SOCKET", help="/path, @abstract or host:port")
+    parser.add_argument("--raw", action="store_true", help="the router is a forkpty-router")
+    parser.add_argument("--session", metavar="NAME", default="", help="join it, or begin it")
+    parser.add_argument(
+        "--keep", action="store_true", help="it outlives this client; Ctrl-\\ leaves it"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="look on, type nothing; Ctrl-C ends it"
+    )
+    parser.add_argument("--take", action="store_true", help="drive it, whoever drives now")
+    parser.add_argument("--ticket", metavar="FILE", help="the file of a ticket, - for input")
+    parser.add_argument("--user", metavar="NAME", default="", help="log in; asks for a password")
+    parser.add_argument("--no-answers", action="store_true",
+                        help="take questions to this terminal out of the output")  # fmt: skip
+    return parser
+
+
+def _wish(chosen: argparse.Namespace) -> Wish:
+    asked = (
+        chosen.session, chosen.keep, chosen.watch, chosen.take, chosen.ticket, chosen.user,
+    )  # fmt: skip
+    if not any(asked):
+        return Wish(framed=not chosen.raw, filtered=chosen.no_answers)
+    if chosen.raw and not (chosen.ticket or chosen.user):
+        raise DonjonError("a raw session has no name and no roles", hint="leave --raw out")
+    if chosen.keep and not chosen.session:
+        raise DonjonError("--keep needs a name to come back to", hint="--session NAME")
+    hello: dict[str, object] = {
+        "session": chosen.session, "keep": chosen.keep, "watch": chosen.watch,
+        "take": chosen.take, "term": os.environ.get("TERM", "")[:64],
+    }  # fmt: skip
+    if chosen.ticket:
+        hello["ticket"] = _read_ticket(chosen.ticket)
+    if chosen.user:
+        hello["user"], hello["password"] = chosen.user, getpass()
+    return Wish(filtered=chosen.no_answers, hello=hello)
+
+
+def _read_ticket(path: str) -> str:
+    try:
+        if path == "-":
+            return sys.stdin.readline().strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(PIECE).strip()
+    except OSError as error:
+        raise DonjonError(f"cannot read the ticket {path}", reason=reason_of(error)) from error
+
+
+def connect(address: str, wish: Wish) -> int:
+    """Show a session until it ends; return the program's status, 0 where nobody tells it."""
+    with dial(address) as link:
+        return _Screen(link, wish).run()
+
+
+def dial(address: str) -> socket.socket:
+    """Connect to a router. Raises DonjonError."""
+    family: socket.AddressFamily = socket.AF_UNIX
+    target: str | bytes | tuple[str, int] = address
+    if address.startswith("@"):
+        target = b"\0" + address[1:].encode() + b"\0"  # as the original binds it
+    elif ":" in address:
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        target = (host.strip("[]") or "127.0.0.1", int(port) if port.isdecimal() else -1)
+    link = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        link.connect(target)
+    except (OSError, OverflowError) as error:
+        link.close()
+        reason = reason_of(error) if isinstance(error, OSError) else "no such port"
+        raise DonjonError(f"cannot connect to {address}", reason=reason) from error
+    return link
+
+
+class _Screen:
+    """A connection on this terminal."""
+
+    def __init__(self, link: socket.socket, wish: Wish) -> None:
+        self._link = link
+        self._wish = wish
+        self._answers = Answers() if wish.hello is not None else None
+        self._filter = Filter() if wish.filtered else None
+        self._status = 0
+        self._refused = ""
+
+    def run(self) -> int:
+        """Show it. Raises DonjonError where the router refuses."""
+        wanted = (*ENDING, signal.SIGWINCH)
+        with Wakening(wanted) as woken:
+            if self._wish.hello is not None:
+                self._greet(self._wish.hello)
+            with RawTerminal(0, keep_signals=self._wish.keep_signals or self._wish.watches):
+                self._say_size()
+                status = self._serve(woken)
+        if self._refused:
+            raise DonjonError("the router refuses", reason=self._refused)
+        return status
+
+    def _greet(self, hello: dict[str, object]) -> None:
+        rows, cols = _own_size() or (0, 0)
+        self._link.sendall(protocol.said(Word.HELLO, **{**hello, "rows": rows, "cols": cols}))
+
+    def _say_size(self) -> None:
+        size = _own_size()
+        if self._wish.framed and size is not None:
+            self._link.sendall(protocol.window(*size))
+
+    def _serve(self, woken: Wakening) -> int:
+        waits = [self._link.fileno(), 0, woken.fileno()]
+        while True:
+            ready, _, _ = select.select(waits, [], [])
+            if woken.fileno() in ready:
+                for number in woken.read():
+                    if number in ENDING:
+                        return 0 if self._wish.watches else 128 + number
+                    self._say_size()
+            if self._link.fileno() in ready:
+                data = self._receive()
+                if not data:
+                    return self._status
+                self._show(data)
+            if 0 in ready:
+                keys = self._read_keys()
+                if DETACH in keys and self._wish.keeps:
+                    return 0
+                if not self._type(keys):
+                    waits.remove(0)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._link.recv(PIECE)
+        except OSError:
+            return b""
+
+    @staticmethod
+    def _read_keys() -> bytes:
+        try:
+            return os.read(0, PIECE)
+        except OSError:
+            return b""
+
+    def _type(self, keys: bytes) -> bool:
+        """Hand keys on; return whether more may come."""
+        if self._wish.watches:
+            return bool(keys)
+        sent = keys or END_OF_INPUT
+        try:
+            self._link.sendall(protocol.stdin(sent) if self._wish.framed else sent)
+        except OSError:
+            return False  # its end is read from the other side
+        return bool(keys)
+
+    def _show(self, data: bytes) -> None:
+        if self._answers is None:
+            self._write(data)
+            return
+        try:
+            packets = self._answers.feed(data)
+        except ProtocolError as error:
+            raise DonjonError(str(error), hint="leave options of donjon's out") from error
+        for word, body in packets:
+            if word == Word.OUTPUT:
+                self._write(body)
+            elif word == Word.NEWS:
+                self._hear(news.read(body))
+
+    def _hear(self, told: news.News) -> None:
+        if told.kind == "end":
+            self._status = told.status
+        elif told.kind == "refused":
+            self._refused, self._status = told.why, 1
+        elif told.kind == "role" or told.role == "watch":
+            self._write(f"\r\n[donjon: you {told.role}]\r\n".encode())
+
+    def _write(self, data: bytes) -> None:
+        if self._filter is not None:
+            data = self._filter.feed(data)
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def _own_size() -> tuple[int, int] | None:
+    """Return rows and columns of this terminal, None where there is none."""
+    for fd in (0, 1, 2):
+        try:
+            return shell.get_size(fd)
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,12 @@
+/* Packets of a framed client that only types (uwsgi-facts 4.2). */
+#ifndef DONJON_FRAMES_H
+#define DONJON_FRAMES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAMES_MORE SIZE_MAX
+
+size_t frames_keys(const uint8_t *data, size_t size, uint8_t *keys);
+
+#endif

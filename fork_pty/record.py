@@ -1,0 +1,137 @@
+"""Recordings of sessions, as asciicast v2: a header of JSON, then one event a line.
+
+A record is written by who is outside of the jail, to a directory of root's alone. A session goes
+on whatever happens to its record: what a full disk does not take is counted, and a marker says so
+once there is room again. A file has at most ``FILE_MAX`` bytes, then a next part begins; of all
+files of the directory the oldest go when they have more than ``ALL_MAX``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+import stat
+import time
+from collections.abc import Sequence
+
+from donjon.errors import DonjonError, reason_of
+from donjon.fd import Fd
+
+FILE_MAX = 64 << 20
+ALL_MAX = 1 << 30
+SUFFIX = ".cast"
+
+
+class Record:
+    """The record of one session."""
+
+    def __init__(
+        self, directory: str, name: str, rows: int, cols: int, *, with_keys: bool = False
+    ) -> None:
+        """Begin the first part. Raises DonjonError."""
+        self._name = name
+        self._size = (rows, cols)
+        self._with_keys = with_keys
+        self._began = time.monotonic()
+        self._part = 0
+        self._written = self._lost = 0
+        self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in "oi"}
+        self._stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            self._directory = Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            _check_owner(self._directory, directory)
+            self._file = self._open_part()
+        except OSError as error:
+            raise DonjonError(f"cannot record to {directory}", reason=reason_of(error)) from error
+
+    def _open_part(self) -> Fd:
+        self._part += 1
+        _prune(self._directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = f"{self._name}-{self._stamp}-{self._part}{SUFFIX}"
+        file = Fd(os.open(path, flags, 0o600, dir_fd=self._directory.fileno()))
+        rows, cols = self._size
+        head = {"version": 2, "width": cols, "height": rows, "timestamp": int(time.time()),
+                "title": self._name}  # fmt: skip
+        line = json.dumps(head).encode() + b"\n"
+        os.write(file.fileno(), line)
+        self._written = len(line)
+        return file
+
+    def output(self, data: bytes) -> None:
+        """Write what the program wrote."""
+        self._event("o", self._decoders["o"].decode(data))
+
+    def keys(self, data: bytes) -> None:
+        """Write what was typed, where that was asked for: passwords are typed."""
+        if self._with_keys:
+            self._event("i", self._decoders["i"].decode(data))
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Write that the window has another size."""
+        self._size = (rows, cols)
+        self._event("r", f"{cols}x{rows}")
+
+    def _event(self, kind: str, text: str) -> None:
+        if not text:
+            return
+        events = [(kind, text)]
+        if self._lost:
+            events.insert(0, ("m", f"a gap: {self._lost} characters were not written"))
+        if self._put(events):
+            self._lost = 0
+        else:
+            self._lost += len(text)
+
+    def _put(self, events: Sequence[tuple[str, str]]) -> bool:
+        """Write these lines or none of them; return whether that could be done."""
+        seconds = round(time.monotonic() - self._began, 6)
+        lines = b"".join(json.dumps([seconds, *one]).encode() + b"\n" for one in events)
+        try:
+            if self._written + len(lines) > FILE_MAX:
+                following = self._open_part()
+                self._file.close()
+                self._file = following
+            if os.write(self._file.fileno(), lines) < len(lines):
+                os.ftruncate(self._file.fileno(), self._written)
+                os.lseek(self._file.fileno(), self._written, os.SEEK_SET)
+                return False
+        except OSError:
+            return False
+        self._written += len(lines)
+        return True
+
+    def close(self) -> None:
+        """End the record."""
+        self._file.close()
+        self._directory.close()
+
+
+def _check_owner(directory: Fd, path: str) -> None:
+    found = os.fstat(directory.fileno())
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise DonjonError(
+            f"cannot record to {path}",
+            reason="others can write there",
+            hint=f"chown root {path}; chmod 700 {path}",
+        )
+
+
+def _prune(directory: Fd) -> None:
+    """Remove the oldest records while there are too many bytes of them."""
+    found = []
+    for name in os.listdir(directory.fileno()):
+        if name.endswith(SUFFIX):
+            with contextlib.suppress(FileNotFoundError):  # another recorder prunes as well
+                facts = os.stat(name, dir_fd=directory.fileno(), follow_symlinks=False)
+                found.append((facts.st_mtime, name, facts.st_size))
+    excess = sum(size for _, _, size in found) - ALL_MAX
+    for _, name, size in sorted(found):
+        if excess <= 0:
+            return
+        with contextlib.suppress(FileNotFoundError):  # as above
+            os.unlink(name, dir_fd=directory.fileno())
+        excess -= size

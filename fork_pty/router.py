@@ -1,0 +1,387 @@
+"""The forkpty router: who connects gets a terminal of his own (uwsgi-facts 4.1).
+
+A connection is *waiting* until it is known who it is and what it wants: for the first packets of
+a framed one (its window's size, or the hello of our client), at most ``PATIENCE`` seconds, so that
+the program's first look at its terminal finds the right size. Where a login is asked for, nothing
+happens before the hello that brings it. Then it opens a session, or joins one by its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+from donjon.errors import reason_of
+from donjon.fork_pty import audit, login, shell, statistics, ticket
+from donjon.fork_pty.limits import Rate
+from donjon.fork_pty.loop import READ, Loop, Timer
+from donjon.fork_pty.peer import Peer, Role
+from donjon.fork_pty.protocol import Packet, What, Word
+from donjon.fork_pty.session import Session
+from donjon.fork_pty.shell import Shell
+from donjon.fork_pty.spec import PAM, PEER, TICKET, RouterSpec
+from donjon.records import dataclass, field
+
+PATIENCE = 0.1
+"""Seconds for the first packets of a client that need not send any."""
+
+LOGIN_PATIENCE = 30.0
+"""Seconds for the hello of one that must."""
+
+DELAY = 2.0
+"""Seconds between a failed login and the word that it failed."""
+
+WAITING_MAX = 64
+KEYS_MAX = 64 << 10
+"""Bytes that a client may send before it has a session."""
+
+SIZE = frozenset({What.ROWS, What.COLS})
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+_OVERFLOW = 65534  # /proc/sys/kernel/overflowuid: who has no name in our user namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A listening socket and whether its clients speak in packets."""
+
+    listener: socket.socket
+    framed: bool
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A connection that has no session yet."""
+
+    peer: Peer
+    rows: int
+    cols: int
+    timer: Timer
+    sized: set[What] = field(default_factory=set)
+    keys: list[Packet] = field(default_factory=list)
+    name: str = ""
+    keep: bool = False
+    take: bool = False
+    term: str = ""
+    settled: bool = False  # admitted, or being refused: more of it changes nothing
+
+
+class Router:
+    """Serves until ``stop``; all of it in one thread."""
+
+    def __init__(
+        self, spec: RouterSpec, opened: Sequence[Opened], stats: socket.socket | None, name: str
+    ) -> None:
+        """Listen on what was opened. ``name`` is the instance's. Raises DonjonError, OSError."""
+        self.spec = spec
+        self.name = name
+        self.loop = Loop(spec.events)
+        self.sessions: dict[int, Session] = {}
+        self.waiting: set[Waiting] = set()
+        self.refused = 0
+        self._number = 0
+        self._opened = tuple(opened)
+        self._stats = stats
+        self._rate = Rate(spec.rate)
+        self._gate: ticket.Gate | None = None
+        if spec.auth.kind == PAM:
+            login.load()
+        if spec.auth.kind == TICKET:
+            assert spec.ticket_key is not None
+            self._gate = ticket.Gate(name, ticket.read_key(spec.ticket_key))
+
+    def run(self) -> None:
+        """Serve."""
+        for one in self._opened:
+            one.listener.setblocking(False)  # noqa: FBT003  (socket names it so)
+            accept = functools.partial(self._accept, one)
+            self.loop.watch(one.listener.fileno(), READ, accept)
+        if self._stats is not None:
+            self._stats.setblocking(False)  # noqa: FBT003  (socket names it so)
+            self.loop.watch(self._stats.fileno(), READ, self._tell_statistics)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.loop.on_signal(number, self.stop)
+        if self.spec.timeout or self.spec.longest:
+            self.loop.after(1.0, self._look)
+        self.loop.run()
+        self.loop.close()
+
+    def stop(self) -> None:
+        """Hang up on everybody."""
+        for one in tuple(self.waiting):
+            self._drop(one)
+        for session in tuple(self.sessions.values()):
+            session.end("the instance ends")
+        if self.sessions:
+            self.loop.after(shell.GRACE + 0.5, self.loop.stop)
+        else:
+            self.loop.stop()
+
+    # -- who comes
+
+    def _accept(self, door: Opened, _events: int) -> None:
+        try:
+            link, _address = door.listener.accept()
+        except OSError:
+            return  # gone before we came, or another process was faster
+        link.setblocking(False)  # noqa: FBT003  (socket names it so)
+        who, known = self._ask_kernel(link)
+        spec = self.spec
+        peer = Peer(self.loop, link, framed=door.framed or spec.auth.kind != PEER, who=who)
+        peer.listen()
+        waits = LOGIN_PATIENCE if spec.auth.kind != PEER else PATIENCE if door.framed else 0.0
+        timer = self.loop.after(waits, lambda: self._waited_enough(one))
+        one = Waiting(peer, spec.rows, spec.cols, timer)
+        self.waiting.add(one)
+        peer.takes = lambda _peer, packets: self._hear(one, packets)
+        peer.gone = lambda _peer: self._drop(one)
+        if not known:
+            self._refuse(one, "uid and gid are not of those that may", delay=0.0)
+        elif len(self.waiting) > WAITING_MAX:
+            self._refuse(one, "too many wait", delay=0.0)
+        elif spec.auth.kind == PEER and not door.framed:
+            self._open(one)
+
+    def _ask_kernel(self, link: socket.socket) -> tuple[str, bool]:
+        """Return who connected, and whether peer credentials let him in."""
+        spec = self.spec
+        if link.family != socket.AF_UNIX:
+            host, port = link.getpeername()[:2]
+            return f"{host}:{port}", spec.insecure or spec.auth.kind != PEER
+        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, uid, gid = _UCRED.unpack(raw)
+        who = f"uid={uid},gid={gid},pid={pid}"
+        if spec.insecure or spec.auth.kind != PEER:
+            return who, True  # the login decides, or nobody
+        known = uid != _OVERFLOW and (uid in (0, os.geteuid()) or uid in spec.uids)
+        return who, known or (gid != _OVERFLOW and gid in spec.gids)
+
+    def _waited_enough(self, one: Waiting) -> None:
+        if one.settled:
+            return
+        if self.spec.auth.kind == PEER:
+            self._open(one)
+        else:
+            self._refuse(one, "no login came", delay=0.0)
+
+    def _hear(self, one: Waiting, packets: list[Packet]) -> None:
+        """Take the first packets of a client; what comes after a hello is for its session."""
+        hello: bytes | None = None
+        for packet in packets:
+            if packet.what is What.ROWS:
+                one.rows = packet.number
+            elif packet.what is What.COLS:
+                one.cols = packet.number
+            elif packet.what is What.OURS and packet.number == Word.HELLO:
+                hello = packet.body
+            else:
+                one.keys.append(packet)
+            one.sized.add(packet.what)
+        if sum(len(packet.body) + 1 for packet in one.keys) > KEYS_MAX:
+            self._drop(one)
+        elif one.settled:
+            return
+        elif hello is not None:
+            self._greet(one, hello)
+        elif self.spec.auth.kind == PEER and (one.sized >= SIZE or one.keys):
+            self._open(one)
+
+    def _greet(self, one: Waiting, body: bytes) -> None:
+        """Take a hello: JSON with what is wanted, and the login."""
+        one.peer.ours = True
+        try:
+            hello = _read_hello(body)
+        except ValueError as error:
+            self._refuse(one, f"a hello that is none: {error}", delay=0.0)
+            return
+        one.name, one.keep, one.take = hello.session, hello.keep, hello.take
+        one.rows, one.cols, one.term = hello.rows or one.rows, hello.cols or one.cols, hello.term
+        one.peer.wants_to_drive = not hello.watch
+        if one.name and not NAME.fullmatch(one.name):
+            self._refuse(one, "not a name of a session", delay=0.0)
+        elif self.spec.auth.kind == TICKET:
+            self._check_ticket(one, hello.ticket)
+        elif self.spec.auth.kind == PAM:
+            one.settled = True
+            service = self.spec.auth.service
+            login.check(
+                self.loop, service, hello.user, hello.password,
+                lambda good: self._logged_in(one, hello.user, good=good),
+            )  # fmt: skip
+        else:
+            self._open(one)
+
+    def _check_ticket(self, one: Waiting, text: str) -> None:
+        assert self._gate is not None
+        try:
+            found = self._gate.admit(text, time.time())
+        except ticket.TicketError as error:
+            self._refuse(one, str(error))
+            return
+        one.peer.who += f",ticket={found.user}"
+        one.peer.allowed = frozenset(found.roles)
+        self._open(one)
+
+    def _logged_in(self, one: Waiting, user: str, *, good: bool) -> None:
+        if one not in self.waiting:
+            return
+        one.peer.who += f",user={user}"
+        if good:
+            self._open(one)
+        else:
+            self._refuse(one, "login failed")
+
+    # -- in or out
+
+    def _refuse(self, one: Waiting, why: str, *, delay: float = DELAY) -> None:
+        self.refused += 1
+        one.settled = True
+        one.timer.cancel()
+        audit.write("refuse", who=one.peer.who, why=why)
+        one.timer = self.loop.after(delay, lambda: self._turn_away(one, why))
+
+    def _turn_away(self, one: Waiting, why: str) -> None:
+        self.waiting.discard(one)
+        one.peer.gone = _nobody
+        one.peer.tell(news="refused", why=why)
+        one.peer.finish()
+
+    def _drop(self, one: Waiting) -> None:
+        one.timer.cancel()
+        one.settled = True
+        self.waiting.discard(one)
+        one.peer.close()
+
+    def _open(self, one: Waiting) -> None:
+        """Let a client in: to the session of its name, or to a new one."""
+        peer = one.peer
+        peer.wants_to_drive = peer.wants_to_drive and Role.DRIVE in peer.allowed
+        found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
+        if found is not None and not found.over:
+            self._join(one, found)
+            if found.driver is peer:
+                found.fit(one.rows, one.cols)
+            return
+        why = self._limit(one)
+        if why:
+            self._refuse(one, why, delay=0.0)
+            return
+        try:
+            program = Shell.start(
+                shell.words(self.spec.command), self._environment(one), one.rows, one.cols
+            )
+        except OSError as error:
+            self._refuse(one, f"no terminal: {reason_of(error)}", delay=0.0)
+            return
+        self._number += 1
+        session = Session(self.loop, self._number, one.name, program, self._ended)
+        session.kept = one.keep and bool(one.name)
+        session.scrollback = self.spec.scrollback if one.name else 0
+        self.sessions[session.number] = session
+        audit.write("open", session=session.number, name=one.name or "-", who=peer.who)
+        self._join(one, session)
+
+    def _limit(self, one: Waiting) -> str:
+        if not one.peer.wants_to_drive:
+            return "nothing to watch"
+        if len(self.sessions) >= self.spec.sessions:
+            return "too many sessions"
+        if not self._rate.take(time.monotonic()):
+            return "too many sessions within a second"
+        return ""
+
+    def _join(self, one: Waiting, session: Session) -> None:
+        self.waiting.discard(one)
+        one.settled = True
+        one.timer.cancel()
+        peer = one.peer
+        if session.peers:
+            role = "drive" if one.take else "watch"
+            audit.write("join", session=session.number, who=peer.who, role=role)
+        session.join(peer)
+        if one.take:
+            session.hand_over(peer)
+        if one.keys:
+            peer.takes(peer, one.keys)
+
+    def _environment(self, one: Waiting) -> dict[str, str]:
+        more = {"TERM": one.term} if one.term else {}
+        return shell.environment(os.environ, DONJON_SESSION=str(self._number + 1), **more)
+
+    def _ended(self, session: Session) -> None:
+        del self.sessions[session.number]
+        lasted = time.monotonic() - session.began
+        audit.write(
+            "close", session=session.number, seconds=f"{lasted:.1f}",
+            status=session.program.status, keys=session.received, output=session.sent,
+        )  # fmt: skip
+
+    def _look(self) -> None:
+        """End what is silent or lasts too long."""
+        self.loop.after(1.0, self._look)
+        now, spec = time.monotonic(), self.spec
+        for session in tuple(self.sessions.values()):
+            session.sync()
+            if spec.timeout and now - session.active >= spec.timeout:
+                session.end("silent for too long")
+            elif spec.longest and now - session.began >= spec.longest:
+                session.end("it lasted as long as it may")
+
+    def _tell_statistics(self, _events: int) -> None:
+        assert self._stats is not None
+        for session in self.sessions.values():
+            session.sync()
+        statistics.answer(self._stats, self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a client of ours asks for; ``session`` is a name, ``take`` to drive at once."""
+
+    session: str = ""
+    watch: bool = False
+    keep: bool = False
+    take: bool = False
+    rows: int = 0
+    cols: int = 0
+    term: str = ""
+    ticket: str = ""
+    user: str = ""
+    password: str = ""
+
+
+_TERM = re.compile(r"[A-Za-z0-9+._-]{0,64}")
+
+
+def _read_hello(body: bytes) -> Hello:
+    """Return a hello. Raises ValueError."""
+    try:
+        words = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if not isinstance(words, dict):
+        raise ValueError("no object")  # noqa: TRY004  (what came is text)
+    found: dict[str, object] = {}
+    plain = Hello()
+    for key, value in words.items():
+        wanted = type(getattr(plain, key, None))
+        if type(value) is not wanted:
+            raise ValueError("a key or value that is not known")
+        found[key] = value
+    hello: Hello = Hello(**found)  # type: ignore[arg-type]
+    if not 0 <= hello.rows <= 0xFFFF or not 0 <= hello.cols <= 0xFFFF:
+        raise ValueError("a window of no such size")
+    if not _TERM.fullmatch(hello.term):
+        raise ValueError("no name of a terminal")
+    return hello
+
+
+def _nobody(_peer: Peer) -> None:
+    """Nobody waits for the end of one that was turned away."""

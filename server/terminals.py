@@ -1,0 +1,98 @@
+"""The processes of the forkpty router: gateways of the instance, kept while nothing about them
+changes.
+
+The master opens their addresses, as it does all others; a reload that asks for the same router
+leaves its sessions alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from donjon import log, syscalls
+from donjon.fork_pty import router
+from donjon.fork_pty.router import Opened
+from donjon.fork_pty.spec import RouterSpec
+from donjon.jail.phase import Phase
+from donjon.origin import DEFAULT
+from donjon.server import procname
+from donjon.server.crew import Crew
+from donjon.server.parts import Part, Recipe
+from donjon.server.phases import DropPoint
+from donjon.server.sockets import Bound, Sockets
+from donjon.server.spec import Listener
+
+
+class Terminals:
+    """The router that the configuration asks for."""
+
+    def __init__(self, part: Callable[[Recipe], Part]) -> None:
+        """Serve nothing yet. ``part`` makes a part of the master."""
+        self._part = part
+        self._sockets = Sockets()
+        self._spec: RouterSpec | None = None
+        self.parts: list[Part] = []
+
+    def set(self, crew: Crew, patience: float) -> None:
+        """Serve what the generation asks for. Raises ListenError."""
+        spec = crew.spec.terminals
+        if spec == self._spec:
+            return
+        self.stop(patience)
+        self.parts.clear()
+        self._spec = spec
+        if spec is None:
+            self._sockets.keep(())
+            return
+        bound = [
+            self._sockets.open_one(Listener(door.address, "forkpty", door.origin), crew.spec)
+            for door in spec.doors
+        ]
+        stats = None
+        if spec.stats is not None:
+            origin = spec.origins.get("stats", DEFAULT)
+            stats = self._sockets.open_one(Listener(spec.stats, "stats", origin), crew.spec)
+        self._sockets.keep((*bound, *([stats] if stats else [])))
+        for number in range(1, spec.processes + 1):
+            part = self._part(_recipe(crew, spec, number, bound, stats))
+            self.parts.append(part)
+            part.start()
+        for each in bound:
+            log.write(f"forkpty router on {each.name()}")
+
+    def stop(self, patience: float) -> None:
+        """Ask the routers to hang up on everybody."""
+        for part in self.parts:
+            part.stop(kill_after=patience)
+
+    def close(self) -> None:
+        """Remove the sockets."""
+        self._sockets.close(vacuum=True)
+
+
+def _recipe(
+    crew: Crew, spec: RouterSpec, number: int, bound: Sequence[Bound], stats: Bound | None
+) -> Recipe:
+    def main() -> int:
+        procname.name_part(crew.spec, f"uWSGI forkptyrouter {number}")
+        crew.phases.drop(DropPoint.WORKER)
+        syscalls.set_pdeathsig(signal.SIGKILL)
+        crew.phases.run(Phase.AS_GATEWAY)
+        opened = [
+            Opened(socket.socket(fileno=one.fileno()), door.framed)
+            for one, door in zip(bound, spec.doors, strict=True)
+        ]
+        statistics = socket.socket(fileno=stats.fileno()) if stats else None
+        router.Router(spec, opened, statistics, _name()).run()
+        return 0
+
+    return Recipe(f"forkptyrouter {number}", main)
+
+
+def _name() -> str:
+    """Return what tickets call this instance: its vassal, else its host."""
+    vassal = os.environ.get("UWSGI_VASSAL_CONFIG", "").rpartition("/")[2]
+    return vassal.partition(".")[0] or os.uname().nodename

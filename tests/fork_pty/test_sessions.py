@@ -1,0 +1,379 @@
+"""Who may have a session, with whom it is shared, and how it ends."""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hosting import DONJON, alive, descendants, wait_for
+
+from donjon.fork_pty import protocol
+from donjon.fork_pty.protocol import Answers, Word
+
+pytestmark = pytest.mark.slow
+
+
+class Client:
+    """A client of ours without a terminal."""
+
+    def __init__(self, path, **hello):
+        self.link = socket.socket(socket.AF_UNIX)
+        self.link.settimeout(15)
+        self.link.connect(path)
+        self.link.sendall(protocol.said(Word.HELLO, **hello))
+        self.answers = Answers()
+        self.text = b""
+        self.news = []
+        self.open = True
+
+    def read(self):
+        try:
+            data = self.link.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.open = False
+        for word, body in self.answers.feed(data):
+            if word == Word.OUTPUT:
+                self.text += body
+            else:
+                self.news.append(json.loads(body))
+
+    def until(self, text):
+        while text not in self.text:
+            assert self.open, (self.text[-300:], self.news)
+            self.read()
+        self.text = self.text.partition(text)[2]
+
+    def told(self, kind):
+        while not any(one["news"] == kind for one in self.news):
+            assert self.open, self.news
+            self.read()
+        found = next(one for one in self.news if one["news"] == kind)
+        self.news.remove(found)
+        return found
+
+    def type(self, text):
+        self.link.sendall(protocol.stdin(text))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.link.close()
+
+
+def test_the_status_of_the_program_is_told(place):
+    place.ours("--forkptyrouter-command", "exit 9; true")
+    with Client(place.framed, rows=30, cols=99) as client:
+        assert client.told("welcome")["role"] == "drive"
+        assert client.told("end")["status"] == 9
+
+
+def test_one_drives_and_others_watch_until_he_leaves(place):
+    """Security case 61."""
+    place.ours()
+    with Client(place.framed, session="a") as first, Client(place.framed, session="a") as second:
+        assert first.told("welcome")["role"] == "drive"
+        assert second.told("welcome")["role"] == "watch"
+        with Client(place.framed, session="a", watch=True) as third:
+            assert third.told("welcome")["role"] == "watch"
+            second.type(b"echo intruder$((1+1))\n")
+            third.link.sendall(protocol.window(77, 77) + bytes((0, 0, 0, 9)))
+            first.type(b"stty size; echo a$((1+1))\n")
+            for each in (first, second, third):
+                each.until(b"24 80")
+                each.until(b"a2")
+                assert b"intruder" not in each.text
+            first.link.close()
+            assert second.told("role")["role"] == "drive"
+            second.type(b"echo b$((1+1))\n")
+            third.until(b"b2")
+            second.link.close()
+            assert "status" in third.told("end")
+
+
+def test_driving_is_taken_by_who_asks(place):
+    place.ours()
+    with Client(place.framed, session="a") as first:
+        first.told("welcome")
+        with Client(place.framed, session="a", take=True) as second:
+            assert second.told("role")["role"] == "drive"
+            assert first.told("role")["role"] == "watch"
+            first.type(b"echo c$((1+1))\n")
+            second.type(b"echo d$((1+1))\n")
+            first.until(b"d2")
+            assert b"c2" not in first.text
+
+
+def test_a_kept_session_is_found_again_with_what_it_showed(place):
+    """Security case 64."""
+    place.ours()
+    with Client(place.framed, session="k", keep=True) as client:
+        client.type(b"echo e$((1+1))\n")
+        client.until(b"e2")
+    with Client(place.framed, session="k", rows=44, cols=111) as client:
+        client.until(b"e2")
+        client.type(b"stty size; exit 3\n")
+        client.until(b"44 111")
+        assert client.told("end")["status"] == 3
+
+
+def test_what_is_kept_for_later_is_bounded(place):
+    place.ours("--forkpty-scrollback", "1k")
+    with Client(place.framed, session="k", keep=True) as client:
+        client.type(b"seq 5000; echo e$((1+1))\n")
+        client.until(b"e2")
+    with Client(place.framed, session="k") as client:
+        client.until(b"e2")
+        client.type(b"exit\n")
+        client.told("end")
+
+
+def test_a_watcher_that_does_not_read_delays_nobody(place):
+    """Security case 59."""
+    place.ours()
+    with Client(place.framed, session="w") as driver:
+        driver.told("welcome")
+        with Client(place.framed, session="w", watch=True):
+            began = time.monotonic()
+            driver.type(b"head -c 30000000 /dev/zero | tr '\\0' x; echo f$((1+1))\n")
+            count = 0
+            while b"f2" not in driver.text:
+                driver.text = driver.text[-100:]
+                driver.read()
+                count += 1
+            assert time.monotonic() - began < 30
+        driver.type(b"echo g$((1+1))\n")
+        driver.until(b"g2")
+
+
+def test_as_many_sessions_as_allowed_and_no_more(place):
+    """Security case 62."""
+    place.ours("--forkpty-sessions", "3", "--forkpty-rate", "100")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(place.framed)) for _ in range(3)]
+        for client in clients:
+            client.told("welcome")
+        with Client(place.framed) as late:
+            assert late.told("refused")["why"] == "too many sessions"
+        assert "[terminal] refuse" in place.text()
+
+
+def test_only_so_many_sessions_within_a_second(place):
+    place.ours("--forkpty-rate", "2", "--forkpty-sessions", "100")
+    found = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(Client(place.framed))
+            client.read()
+            found.append(client.news[0]["news"])
+    assert found.count("refused") >= 4
+    assert found[0] == "welcome"
+
+
+def test_a_session_lasts_as_long_as_it_may(place):
+    place.ours("--forkpty-longest", "1")
+    with Client(place.framed) as client:
+        assert client.told("end")["why"] == "it lasted as long as it may"
+
+
+@pytest.mark.root
+def test_strangers_are_refused_unless_named(place):
+    """Security case 57."""
+    place.path.chmod(0o755)
+    for parent in place.path.parents[:3]:
+        parent.chmod(0o755)
+    place.ours("--chmod-socket=666", "--forkpty-uid", "20001", "--forkpty-gid", "20009")
+    try_it = (
+        "import socket, sys\n"
+        f"s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({place.raw!r})\n"
+        "print(len(s.recv(100)) > 0)\n"
+    )
+
+    def asked(user, group):
+        return subprocess.run([sys.executable, "-c", try_it], user=user, group=group,
+                              extra_groups=[], capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
+
+    assert asked(20001, 20001) == "True"
+    assert asked(20002, 20009) == "True"
+    assert asked(20002, 20002) == "False"
+    line = next(one for one in place.text().splitlines() if "[terminal] refuse" in one)
+    assert "uid=20002,gid=20002" in line
+
+
+@pytest.mark.parametrize("hello", [
+    {"session": "../x"}, {"session": "a b"}, {"rows": -1}, {"cols": 1 << 20}, {"term": "a;b"},
+    {"session": 5}, {"other": 1}, {"watch": True}, {"watch": 1},
+])  # fmt: skip
+def test_hellos_that_are_none_are_refused(place, hello):
+    place.ours()
+    with Client(place.framed, **hello) as client:
+        assert client.told("refused")["why"]
+
+
+def test_a_bad_hello_ends_nothing_else(place):
+    place.ours()
+    with Client(place.framed) as good:
+        good.told("welcome")
+        for body in (b"", b"[", b"[" * 4000, b"5", b'"x"', b"\xff" * 10, b'{"a":' * 600):
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(10)
+                link.connect(place.framed)
+                link.sendall(protocol.ours(Word.HELLO, body))
+                assert b"refused" in link.recv(4096)
+        good.type(b"echo h$((1+1))\n")
+        good.until(b"h2")
+
+
+def test_sizes_of_all_kinds_and_in_masses_are_harmless(place):
+    """Security case 58."""
+    place.ours()
+    with Client(place.framed) as client:
+        client.told("welcome")
+        odd = protocol.window(0, 0) + protocol.window(65535, 65535)
+        client.link.sendall(odd + protocol.window(1, 1) * 100_000 + protocol.window(25, 81))
+        client.type(b"stty size\n")
+        client.until(b"25 81")
+
+
+def ticket(place, *words):
+    done = subprocess.run([*DONJON, "ticket", "--key", str(place.path / "key"), *words],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_a_ticket_lets_in_once_and_here_only(place):
+    """Security case 57."""
+    key = place.path / "key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+    here = os.uname().nodename
+    good = ticket(place, here, "--user", "anna")
+    with Client(place.framed, ticket=good) as client:
+        assert client.told("welcome")["role"] == "drive"
+    assert "ticket=anna" in place.text()
+    late = ticket(place, here, "--seconds", "0")
+    other = ticket(place, "other")
+    began = time.monotonic()
+    for text, why in (
+        (good, "a ticket that was used"),
+        (late, "an expired ticket"),
+        (other, "a ticket of another instance"),
+        (good[:-2] + "AA", "not a ticket of this instance's operator"),
+        ("", "not a ticket of this instance's operator"),
+        ("é.é", "not a ticket of this instance's operator"),
+    ):
+        with Client(place.framed, ticket=text) as client:
+            assert client.told("refused")["why"] == why
+    assert time.monotonic() - began > 6 * 1.5, "failures are delayed"
+    assert place.text().count("[terminal] refuse") == 6
+
+
+def test_who_only_may_watch_does_not_drive(place):
+    key = place.path / "key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+    here = os.uname().nodename
+    with Client(place.framed, session="t", ticket=ticket(place, here)) as driver:
+        driver.told("welcome")
+        watching = ticket(place, here, "--role", "watch")
+        with Client(place.framed, session="t", take=True, ticket=watching) as client:
+            assert client.told("welcome")["role"] == "watch"
+            client.link.sendall(bytes((0, 0, 0, 15)) + protocol.ours(Word.TAKE))
+            client.type(b"echo i$((1+1))\n")
+            driver.type(b"echo j$((1+1))\n")
+            driver.until(b"j2")
+            assert b"i2" not in driver.text
+
+
+def test_nothing_is_opened_before_the_login(place):
+    key = place.path / "key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    master = place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+    before = len(descendants(master))
+    for path in (place.raw, place.framed):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(0.5)
+            link.connect(path)
+            link.sendall(struct.pack("<BHB", 0, 5, 0) + b"exit\n")
+            with pytest.raises(TimeoutError):
+                link.recv(100)
+            assert len(descendants(master)) == before
+
+
+def test_a_login_by_pam_that_fails_is_delayed_and_told(place):
+    place.ours("--forkpty-auth", "pam:other")
+    began = time.monotonic()
+    with Client(place.framed, user="nobody-like-this", password="x") as client:
+        assert client.told("refused")["why"] == "login failed"
+    assert time.monotonic() - began > 1.5
+    assert "user=nobody-like-this" in place.text()
+    assert "password" not in place.text()
+
+
+def test_a_reload_that_changes_nothing_keeps_sessions(place):
+    master = place.ours()
+    with Client(place.framed) as client:
+        client.told("welcome")
+        os.kill(master, 1)
+        wait_for(lambda: "generation 2 serves" in place.text(), "reload")
+        client.type(b"echo l$((1+1))\n")
+        client.until(b"l2")
+
+
+def test_a_thousand_connections_leave_nothing(place):
+    master = place.ours("--forkpty-rate", "60000", "--forkpty-sessions", "60000")
+    with Client(place.framed) as client:
+        client.told("welcome")
+    router = wait_for(lambda: router_of(master), "router")
+    wait_for(lambda: "[terminal] close" in place.text(), "close")
+    before = state(master, router)
+    chance = random.Random(5)
+    for number in range(1000):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(10)
+            link.connect(chance.choice((place.raw, place.framed)))
+            if chance.random() < 0.5:
+                link.sendall(protocol.window(20, 70)[: chance.randrange(9)])
+            if chance.random() < 0.3:
+                link.sendall(protocol.stdin(b"sleep 600 &\n"))
+            if number % 10 == 0:
+                link.recv(10)
+    wait_for(lambda: state(master, router) == before, "state as before", 60)
+
+
+def router_of(master):
+    found = [pid for pid in descendants(master) if holds_doors(pid)]
+    return found[0]
+
+
+def holds_doors(pid):
+    names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return "anon_inode:[eventpoll]" in names and sum("socket:" in name for name in names) >= 2
+
+
+def state(master, router):
+    terminals = len([name for name in os.listdir("/dev/pts") if name.isdigit()])
+    return sorted(descendants(master)), len(os.listdir(f"/proc/{router}/fd")), terminals > 10
+
+
+def test_everything_ends_with_the_instance(place):
+    master = place.ours()
+    with Client(place.framed) as client:
+        client.type(b"sh -c 'trap \"\" HUP TERM; sleep 600' & echo m$((1+1))\n")
+        client.until(b"m2")
+        below = descendants(master)
+        place.close()
+        wait_for(lambda: not any(map(alive, below)), "end of all")
+    assert not Path(place.raw).exists()
