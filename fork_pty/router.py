@@ -128,11 +128,11 @@ class Router:
 
     def _accept(self, door: Opened, _events: int) -> None:
         try:
-            link, _address = door.listener.accept()
+            link, address = door.listener.accept()
         except OSError:
             return  # gone before we came, or another process was faster
         link.setblocking(False)  # noqa: FBT003  (socket names it so)
-        who, known = self._ask_kernel(link)
+        who, known = self._ask_kernel(link, address)
         spec = self.spec
         peer = Peer(self.loop, link, framed=door.framed or spec.auth.kind != PEER, who=who)
         peer.listen()
@@ -149,12 +149,11 @@ class Router:
         elif spec.auth.kind == PEER and not door.framed:
             self._open(one)
 
-    def _ask_kernel(self, link: socket.socket) -> tuple[str, bool]:
+    def _ask_kernel(self, link: socket.socket, address: tuple[str, int]) -> tuple[str, bool]:
         """Return who connected, and whether peer credentials let him in."""
         spec = self.spec
         if link.family != socket.AF_UNIX:
-            host, port = link.getpeername()[:2]
-            return f"{host}:{port}", spec.insecure or spec.auth.kind != PEER
+            return f"{address[0]}:{address[1]}", spec.insecure or spec.auth.kind != PEER
         raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid, uid, gid = _UCRED.unpack(raw)
         who = f"uid={uid},gid={gid},pid={pid}"
@@ -210,13 +209,18 @@ class Router:
             self._check_ticket(one, hello.ticket)
         elif self.spec.auth.kind == PAM:
             one.settled = True
-            service = self.spec.auth.service
-            login.check(
-                self.loop, service, hello.user, hello.password,
-                lambda good: self._logged_in(one, hello.user, good=good),
-            )  # fmt: skip
+            self._ask_pam(one, hello)
         else:
             self._open(one)
+
+    def _ask_pam(self, one: Waiting, hello: Hello) -> None:
+        try:
+            login.check(
+                self.loop, self.spec.auth.service, hello.user, hello.password,
+                lambda good: self._logged_in(one, hello.user, good=good),
+            )  # fmt: skip
+        except OSError as error:
+            self._refuse(one, f"no login: {reason_of(error)}", delay=0.0)
 
     def _check_ticket(self, one: Waiting, text: str) -> None:
         assert self._gate is not None

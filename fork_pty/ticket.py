@@ -113,11 +113,15 @@ def verify(text: str, key: bytes) -> Ticket:
         genuine = False
     if len(text) > TEXT_MAX or not genuine or not head.startswith(f"{VERSION}."):
         raise TicketError("not a ticket of this instance's operator")
-    body = json.loads(_decode(head.partition(".")[2]))
-    return Ticket(
-        body["instance"], body["user"], tuple(map(Role, body["roles"])),
-        float(body["expires"]), body["number"],
-    )  # fmt: skip
+    try:
+        body = json.loads(_decode(head.partition(".")[2]))
+        roles = tuple(map(Role, body["roles"]))
+        return Ticket(
+            str(body["instance"]), str(body["user"]), roles, float(body["expires"]),
+            str(body["number"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise TicketError("a ticket that its signer wrote wrongly") from error
 
 
 def _sign(head: str, key: bytes) -> bytes:

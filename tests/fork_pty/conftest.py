@@ -32,22 +32,25 @@ class Place:
 
     def ours(self, *words: str) -> int:
         """Start an instance of donjon with both routers; return its pid."""
-        return self._start([*DONJON, "--master", *self._doors(), *words])
+        return self._start(
+            [*DONJON, "--master", *self._doors(), *words], f"router on {self.framed}"
+        )
 
     def originals(self, *words: str) -> int:
         """The same of the original."""
         plugins = ["--plugins-dir", str(PLUGINS), "--plugin", "corerouter,forkptyrouter"]
-        return self._start(["uwsgi", *plugins, "--master", *self._doors(), *words])
+        command = ["uwsgi", *plugins, "--master", *self._doors(), *words]
+        return self._start(command, "spawned uWSGI forkptyrouter")
 
     def _doors(self) -> list[str]:
         return ["--forkpty-router", self.raw, "--forkpty-urouter", self.framed]
 
-    def _start(self, command: list[str]) -> int:
+    def _start(self, command: list[str], listening: str) -> int:
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._started.append(process)
         try:
-            wait_for(lambda: os.path.exists(self.raw) and os.path.exists(self.framed), "router")
+            wait_for(lambda: listening in self.text(), "router")
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.text()}") from None
         return process.pid

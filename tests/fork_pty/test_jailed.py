@@ -136,3 +136,11 @@ def test_a_rate_allows_its_count_within_a_second_and_more_later():
     assert [rate.take(100.0) for _ in range(5)] == [True, True, True, False, False]
     assert rate.take(100.4)
     assert not rate.take(100.4)
+
+
+def test_a_ticket_that_a_panel_wrote_wrongly_is_one_that_is_not_good():
+    key = b"k" * 40
+    for body in (b"[]", b"{}", b"x", b'{"roles": ["king"]}'):
+        head = "v1." + ticket._encode(body)
+        with pytest.raises(ticket.TicketError, match="wrote wrongly"):
+            ticket.verify(f"{head}.{ticket._encode(ticket._sign(head, key))}", key)
