@@ -20,14 +20,14 @@ class Firewall:
         Raises ValueError with the reason; then the old one stays in force.
         """
 
-    def check(self, out: bool, flow: Buffer, now_ns: int, /) -> int:  # noqa: FBT001
+    def check(self, out: bool, flow: Buffer, now_ns: int, /) -> int:
         """Return what becomes of a packed ``donjon.tuntap.flow.Flow``: 0 accept, 1 drop, 2 reject.
 
         ``now_ns`` is a clock that does not go back.
         """
 
-    def check_many(self, out: bool, flows: Buffer, checks: int, now_ns: int, /) -> int:  # noqa: FBT001
-        """Check packed flows, one after the other and over again; return how many were accepted."""
+    def check_many(self, out: bool, flows: Buffer, checks: int, now_ns: int, /) -> int:
+        """Check packed flows in turn, over and over; return how many were accepted."""
 
     def forget(self, jail: int, /) -> None:
         """Forget the connections of a jail that is gone."""
