@@ -24,15 +24,16 @@ from donjon.emperor import plans as plans_of
 from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.live import LIVE_LIMITS
 from donjon.emperor.plans import Plans, is_named
-from donjon.emperor.scanner import Found, format_of
-from donjon.errors import ConfigError
+from donjon.emperor.scanner import ZERG_SUFFIX, Found, format_of
+from donjon.errors import ConfigError, JailError
 from donjon.hooks.spec import Hook
-from donjon.jail import idgrant, userns, users
+from donjon.jail import idgrant, netgrant, userns, users
 from donjon.jail import plan as plans
 from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.confinement import needs_rights
 from donjon.jail.idmap import IdMap
 from donjon.jail.limits import Limit
+from donjon.jail.netgrant import Pool
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Step
@@ -132,6 +133,13 @@ def operator_sources(spec: EmperorSpec) -> frozenset[str]:
     return frozenset({"command line", "environment", *files, *whole}) - {""}
 
 
+def pool_of(spec: EmperorSpec) -> Pool | None:
+    """Return the addresses that vassals get, None without ``network-pool``."""
+    if not spec.network_pool:
+        return None
+    return Pool(networks=spec.network_pool, path=spec.network_ledger or netgrant.PATH)
+
+
 class Preparer:
     """Makes a Reading of the evaluated options of a vassal."""
 
@@ -143,6 +151,7 @@ class Preparer:
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
         self.plans = Plans.load(spec)
+        self.pool = pool_of(spec)
         self._before_file = _options(
             ("--inherit", spec.vassals_inherit_before),
             ("--include", spec.vassals_include_before),
@@ -211,7 +220,7 @@ class Preparer:
         self, name: str, found: Found, launch: Launch, bare: JailSpec, *, drops_at_birth: bool
     ) -> Reading:
         """Give the jail what its hosting plan says, and understand what follows."""
-        bare = self._with_ids(bare, found)
+        bare = self._with_network(self._with_ids(bare, found), name, found)
         plan = self.plans.plan_of(self.spec, name, launch)
         jail = plans_of.furnish(
             bare,
@@ -224,13 +233,15 @@ class Preparer:
         jail = replace(jail, merges=bool(server.ksm))
         launch = replace(launch, jail=jail, server=server)
         words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
+        if jail.network is not None:
+            words = words - {"net"} | ({"net"} if jail.own_network else set())
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
         return Reading(
             launch=launch,
             argv=self.argv(name, found),
             clone_words=words,
-            clone_flags=plans.clone_flags(words),
+            clone_flags=plans.clone_flags(words - {"net"} if jail.own_network else words),
             walls=_walls_of(understood),
             outline=understood,
             uid=found.uid if drops_at_birth else None,
@@ -248,6 +259,20 @@ class Preparer:
             path=self.spec.id_range_ledger,
             owner=(found.uid, found.gid) if self.spec.tyrant else None,
         )
+
+    def _with_network(self, jail: JailSpec, name: str, found: Found) -> JailSpec:
+        """Give out the addresses of ``network``: they belong to the file, and to each zerg."""
+        if not jail.own_network:
+            return jail
+        if os.geteuid() != 0:
+            raise JailError(
+                f"network = {jail.network} needs root",
+                origin=jail.origins.get("network"),
+                reason=f"this Emperor has uid {os.geteuid()}",
+            )
+        owner = os.path.abspath(found.path)
+        zerg = ZERG_SUFFIX if name.endswith(ZERG_SUFFIX) else ""
+        return netgrant.settle(jail, owner + zerg, self.pool)
 
     def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
         """Return the server without ``ksm``, unless the operator trusts this vassal with it."""

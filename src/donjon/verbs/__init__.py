@@ -26,6 +26,7 @@ VERBS = {
     "reset": ("reset", "Take away what a stopped jail wrote over its layers"),
     "logs": ("logs", "Show the last lines a vassal wrote"),
     "enter": ("enter", "Run a command in the jail of a vassal"),
+    "net": ("net", "Show the networks of vassals, and what passed through the router"),
     "ids": ("ids", "List whose host ids are whose, or give some back"),
     "options": ("options", "Look options up"),
     "audit": ("audit", "Show how tight a running jail is, and what weakens it"),
