@@ -33,7 +33,11 @@ class Space:
 
     def run(self, *words: str, check: bool = True) -> str:
         return subprocess.run(
-            self.command(*words), check=check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command(*words),
+            check=check,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ).stdout
 
     def open_tun(self, name: str) -> Fd:
@@ -53,7 +57,15 @@ class Space:
 
     def up(self, name: str, *addresses: str, mtu: int = 1500) -> None:
         for address in addresses:
-            self.run("ip", "address", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
+            self.run(
+                "ip",
+                "address",
+                "add",
+                address,
+                "dev",
+                name,
+                *(["nodad"] if ":" in address else []),
+            )
         self.run("ip", "link", "set", name, "mtu", str(mtu), "up")
 
     def jail(self, name: str, number: int, mtu: int = 1500) -> Fd:
