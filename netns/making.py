@@ -106,8 +106,8 @@ def _tun(interface: Interface) -> Fd:
         return tun.open_tun(interface.name)
     except OSError as error:
         hint = ""
-        if error.errno == errno.EBUSY:
-            hint = "another program has a device of this name: network-device names another"
+        if error.errno in (errno.EBUSY, errno.EINVAL):  # another's tun, or no tun at all
+            hint = "there is a device of this name already: network-device names another"
         elif error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             hint = "this kernel has no tun devices: modprobe tun"
         reason = reason_of(error)
