@@ -33,7 +33,6 @@ from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.confinement import needs_rights
 from donjon.jail.idmap import IdMap
 from donjon.jail.limits import Limit
-from donjon.jail.netgrant import Pool
 from donjon.jail.phase import ON_RELOAD, ORDER, Phase
 from donjon.jail.spec import JailSpec, WaitFor
 from donjon.jail.step import Step
@@ -133,13 +132,6 @@ def operator_sources(spec: EmperorSpec) -> frozenset[str]:
     return frozenset({"command line", "environment", *files, *whole}) - {""}
 
 
-def pool_of(spec: EmperorSpec) -> Pool | None:
-    """Return the addresses that vassals get, None without ``network-pool``."""
-    if not spec.network_pool:
-        return None
-    return Pool(networks=spec.network_pool, path=spec.network_ledger or netgrant.PATH)
-
-
 class Preparer:
     """Makes a Reading of the evaluated options of a vassal."""
 
@@ -151,7 +143,7 @@ class Preparer:
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
         self.plans = Plans.load(spec)
-        self.pool = pool_of(spec)
+        self.pool = netgrant.pool_of(spec.network_pool, spec.network_ledger)
         self._before_file = _options(
             ("--inherit", spec.vassals_inherit_before),
             ("--include", spec.vassals_include_before),

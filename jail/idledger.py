@@ -43,7 +43,8 @@ class Stock:
 
     first: int
     last: int
-    noun: str
+    nouns: str
+    book: str
     header: str
     hint: str
 
@@ -51,7 +52,8 @@ class Stock:
 IDS = Stock(
     first=POOL[0],
     last=POOL[1],
-    noun="id",
+    nouns="ids",
+    book="id ledger",
     header=HEADER,
     hint="donjon ids lists them, --release gives one back",
 )
@@ -106,7 +108,7 @@ class Ledger:
         return self._by_name().get(name)
 
     def _by_name(self) -> dict[str, Range]:
-        with _telling(f"cannot read the {self.stock.noun} ledger {self.path}"):
+        with _telling(f"cannot read the {self.stock.book} {self.path}"):
             identity = _identity(self.path)
             if identity is None:
                 return {}
@@ -139,7 +141,7 @@ class Ledger:
                 for one in self.ranges():
                     if one.overlaps(wanted):
                         raise JailError(
-                            f"{self.stock.noun}s {wanted} cannot be {name}'s",
+                            f"{self.stock.nouns} {wanted} cannot be {name}'s",
                             reason=f"{one} are {one.name}'s",
                         )
                 self._write((*self.ranges(), wanted))
@@ -176,7 +178,7 @@ class Ledger:
             base = -(-(one.last + 1 - first) // size) * size + first
         if base + size - 1 > last:
             raise JailError(
-                f"no {size} {self.stock.noun}s are left for {name}",
+                f"no {size} {self.stock.nouns} are left for {name}",
                 reason=f"all from {first} to {last} are given out",
                 hint=self.stock.hint,
             )
@@ -203,7 +205,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with _telling(f"cannot lock the {self.stock.noun} ledger {self.path}"):
+        with _telling(f"cannot lock the {self.stock.book} {self.path}"):
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             lock = Fd(os.open(f"{self.path}.lock", flags, 0o600))
@@ -218,7 +220,7 @@ class Ledger:
         text = self.stock.header.encode() + b"".join(map(_line, ordered))
         new = f"{self.path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with _telling(f"cannot write the {self.stock.noun} ledger {self.path}"):
+        with _telling(f"cannot write the {self.stock.book} {self.path}"):
             with Fd(os.open(new, flags, 0o644)) as file:
                 _write_all(file.fileno(), text)
                 syscalls.fault("fsync")

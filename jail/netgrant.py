@@ -37,11 +37,6 @@ class Pool:
     path: str = PATH
     mtu: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse two networks of one family."""
-        if len({one.version for one in self.parsed}) != len(self.networks):
-            raise JailError("network-pool takes one IPv4 and one IPv6 network")
-
     @property
     def parsed(self) -> tuple[Network, ...]:
         """The networks, in the order given."""
@@ -62,13 +57,26 @@ class Pool:
         return tuple(str(one[ROUTER]) for one in self.parsed)
 
 
+def pool_of(networks: Sequence[str], path: str | None) -> Pool | None:
+    """Return the pool of ``network-pool``, None without one. Raises JailError."""
+    if not networks:
+        return None
+    pool = Pool(networks=tuple(networks), path=path or PATH)
+    if len({one.version for one in pool.parsed}) != len(networks):
+        raise JailError(
+            f"network-pool = {' and '.join(networks)}", reason="one of each family is the most"
+        )
+    return pool
+
+
 @functools.cache
 def ledger_of(pool: Pool) -> Ledger:
     """Return the ledger of a pool; a process has one of each, and so reads it once."""
     stock = Stock(
         first=ROUTER + 1,
         last=pool.last,
-        noun="address",
+        nouns="addresses",
+        book="address ledger",
         header=_HEADER,
         hint=f"give network-pool more, or: donjon ids --ledger {pool.path} --release NAME",
     )
