@@ -21,7 +21,7 @@ class Plane:
         cls,
         counters: WriteableBuffer,
         secret: int,
-        bridge: bool = False,  # noqa: FBT001, FBT002
+        bridge: bool = False,
     ) -> Plane:
         """Make one that counts in ``counters`` (``counters.Board``).
 

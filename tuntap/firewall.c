@@ -160,13 +160,15 @@ is_mapped(const uint64_t words[2])
     return words[0] == 0 && words[1] >> 32 == 0xffff;
 }
 
-/** Whether there can be such a packet: an IPv4 address in IPv6 would pass for the other family. */
+/** Whether there can be such a packet. An IPv4 address in IPv6 would pass for the other family;
+ * what one sends to oneself is on no wire. */
 static bool
 is_possible(const struct seen *seen)
 {
     const struct flow *flow = seen->flow;
 
-    if (flow->from >= FLOW_JAILS || flow->to >= FLOW_JAILS)
+    if (flow->from >= FLOW_JAILS || flow->to >= FLOW_JAILS ||
+        memcmp(seen->source, seen->destination, sizeof seen->source) == 0)
         return false;
     if (flow->family == 4)
         return is_mapped(seen->source) && is_mapped(seen->destination);

@@ -45,7 +45,7 @@ struct firewall_totals {
     uint64_t accepted;
     uint64_t dropped; /* with those of the causes below */
     uint64_t rejected;
-    uint64_t impossible;       /* dropped: IPv4-mapped addresses in IPv6, numbers out of range */
+    uint64_t impossible; /* dropped: IPv4 in IPv6 addresses, to oneself, jails out of range */
     uint64_t orphan_fragments; /* dropped: later fragments whose first was not accepted */
     uint64_t no_room;          /* dropped: no place for another connection */
     uint64_t evicted;          /* connections forgotten early, for others */

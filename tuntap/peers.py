@@ -49,7 +49,7 @@ class Peers:
 
     def listen(self, stream: socket.socket, *, credentials: bool) -> None:
         """Accept peers on ``stream``, which is owned from now on."""
-        stream.setblocking(False)
+        stream.settimeout(0)
         self._listeners[stream.fileno()] = Listener(stream, credentials)
         self._plane.watch(stream.fileno())
 
@@ -78,7 +78,7 @@ class Peers:
             stream, _ = listener.stream.accept()
         except OSError:
             return  # it is gone already, or there are no descriptors left
-        stream.setblocking(False)
+        stream.settimeout(0)
         if not listener.credentials:
             self._add(stream, None)
         elif len(self._waiting) >= MOST_WAITING:

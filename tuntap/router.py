@@ -28,6 +28,9 @@ from donjon.tuntap.launch import CHANNEL
 from donjon.tuntap.peers import Peers
 from donjon.tuntap.protocol import Do, Message, RouterError
 
+Limits = tuple[int, int, int, int]
+"""As the fields of ``client.Bandwidth``."""
+
 OWN = 0
 """The port of the router's own device."""
 
@@ -122,12 +125,12 @@ class Router:
         if not self._plane.own(number, address):
             raise RouterError(f"address {unpacked(address)} is another port's")
 
-    def _add_device(self, number: int, message: Message, limits: tuple[int, int, int, int]) -> None:
+    def _add_device(self, number: int, message: Message, limits: Limits) -> None:
         if number in self._devices:
             raise RouterError(f"port {number} is attached already")
         descriptor = message.descriptor()
         device.check(descriptor.fileno())
-        os.set_blocking(descriptor.fileno(), False)  # noqa: FBT003  (os names it so)
+        os.set_blocking(descriptor.fileno(), False)
         device.set_offloads(descriptor.fileno())
         self._plane.add_tun(number, descriptor.fileno(), limits)
         self._devices[number] = Fd(descriptor.release())
@@ -187,7 +190,7 @@ class Router:
         return {"peers": rows}
 
 
-def _limits(message: Message) -> tuple[int, int, int, int]:
+def _limits(message: Message) -> Limits:
     value = message.body.get("bandwidth")
     if not isinstance(value, list) or len(value) != 4:
         raise RouterError("router message: bandwidth is not four numbers")
