@@ -17,6 +17,7 @@ from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.phase import Phase
 from donjon.jail.plan import Plan
 from donjon.jail.spec import JailSpec
+from donjon.jail.step import Step
 from donjon.records import dataclass, replace
 from donjon.server.phases import DropPoint
 
@@ -54,9 +55,10 @@ def outline(launch: Launch, *, root: bool, born_in: frozenset[str] = frozenset()
     root = root and jail.immediate_uid is None
     facts = facts_of(launch)
     hooks = _hook_steps(launch, facts, root=root)
+    tunnels = _tunnel_steps(launch, root=root)
     late = drop_point(jail) is DropPoint.APPS
     return Outline(
-        plan=jail_plan.build(jail, hooks, born_in=born_in, root=root),
+        plan=jail_plan.build(jail, (*tunnels, *hooks), born_in=born_in, root=root),
         plain=jail_plan.build(jail, (), born_in=born_in, root=root) if late else None,
         hooks=hooks,
         touch=touch_steps(launch, facts),
@@ -122,15 +124,27 @@ def steps_of(launch: Launch, *, root: bool) -> tuple[HookStep, ...]:
 
 def _hook_steps(launch: Launch, facts: Facts, *, root: bool) -> tuple[HookStep, ...]:
     jail = launch.jail
-    covers = jail.mask_paths or jail.readonly_paths
-    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs or covers
     absent: set[Phase] = set()
     if not root:
         absent = {Phase.POST_JAIL, Phase.AS_ROOT, Phase.AS_USER}
-    elif not (walls or jail.namespace or jail.in_freebsd_jail):
+    elif not _has_post_jail(jail):
         absent = {Phase.POST_JAIL}
     hooks = [hook for hook in launch.hooks if hook.phase not in absent]
     return tuple(runner.steps(hooks, facts))
+
+
+def _has_post_jail(jail: JailSpec) -> bool:
+    covers = jail.mask_paths or jail.readonly_paths
+    walls = jail.unshare or jail.jailed or jail.rootfs or jail.binds or jail.tmpfs or covers
+    return bool(walls or jail.namespace or jail.in_freebsd_jail)
+
+
+def _tunnel_steps(launch: Launch, *, root: bool) -> tuple[Step, ...]:
+    if not launch.server.tuntap_devices:
+        return ()
+    from donjon.config import tunnels  # noqa: PLC0415  (for who has a device alone)
+
+    return tunnels.steps_of(launch.server, jailed=root and _has_post_jail(launch.jail))
 
 
 def touch_steps(launch: Launch, facts: Facts) -> tuple[HookStep, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
+from donjon.tuntap.settings import DeviceSetting, RouterSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,15 @@ class TouchHook:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
     """Everything about serving; named as the options, times in seconds, sizes in bytes."""
+
+    # packets of jails
+    tuntap_routers: tuple[RouterSetting, ...] = ()
+    tuntap_rules_in: tuple[tuple[str, Origin], ...] = ()
+    tuntap_rules_out: tuple[tuple[str, Origin], ...] = ()
+    tuntap_stats: str = ""
+    tuntap_devices: tuple[DeviceSetting, ...] = ()
+    tuntap_device_rules: tuple[bytes, ...] = ()
+    tuntap_credentials: bool = False
 
     # sockets
     listeners: tuple[Listener, ...] = ()

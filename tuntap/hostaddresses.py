@@ -51,13 +51,13 @@ class HostAddresses:
     def _read_four(self) -> list[bytes]:
         room = array.array("B", bytes(MOST * _IFREQ))
         address, size = room.buffer_info()
-        answer = fcntl.ioctl(
-            self._four, syscalls.SIOCGIFCONF, struct.pack("iP", size, address)
-        )
+        answer = fcntl.ioctl(self._four, syscalls.SIOCGIFCONF, struct.pack("iP", size, address))
         length = struct.unpack("iP", answer)[0]
         found = room.tobytes()[:length]
-        return [packed(ipaddress.IPv4Address(found[at + 20 : at + 24]))
-                for at in range(0, length, _IFREQ)]
+        return [
+            packed(ipaddress.IPv4Address(found[at + 20 : at + 24]))
+            for at in range(0, length, _IFREQ)
+        ]
 
     def _read_six(self) -> list[bytes]:
         if self._six is None:

@@ -24,6 +24,7 @@ _BUILT = (
     "processes",
     "application",
     "logging",
+    "tuntap",
 )
 """Modules that hold rows of what donjon does, each in a tuple named OPTIONS."""
 
@@ -45,7 +46,6 @@ _UNBUILT = (
     "terminals",
     "timers",
     "tls",
-    "tuntap",
     "webdav",
     "zerg",
 )

@@ -87,4 +87,3 @@ class Space:
 def four(number: int) -> str:
     """The IPv4 address of jail ``number``; 1 is the router's."""
     return f"10.7.{number >> 8}.{number & 255}"
-

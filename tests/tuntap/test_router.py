@@ -29,15 +29,18 @@ def router():
 
 def pings(space, address, *words):
     words = ("ping", "-c", "1", "-W", "2", *words, address)
-    return subprocess.run(space.command(*words), stdout=subprocess.DEVNULL, check=False).returncode == 0
+    return (
+        subprocess.run(space.command(*words), stdout=subprocess.DEVNULL, check=False).returncode
+        == 0
+    )
 
 
-def send_as(space, source, target=four(1)):
+def send_as(space, source):
     """Send a datagram from any address, as a jail that may everything would."""
     space.run("ip", "address", "add", f"{source}/32", "dev", "lo", check=False)
     text = (
         "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
-        f"s.bind(('{source}', 0)); s.sendto(b'x', ('{target}', 9))"
+        f"s.bind(('{source}', 0)); s.sendto(b'x', ('{four(1)}', 9))"
     )
     space.run("/usr/bin/python3", "-c", text)
 

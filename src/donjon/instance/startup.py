@@ -23,7 +23,7 @@ from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor.birth import EMPEROR_FD as EMPEROR_NUMBER
 from donjon.emperor.birth import Birth
 from donjon.errors import DonjonError
-from donjon.instance import acts, envdir, output
+from donjon.instance import acts, envdir, output, tunnels
 from donjon.instance.fallback import EMPEROR_FD, FALLBACK_STATUS, Fallback
 from donjon.instance.phases import InstancePhases
 from donjon.jail import idgrant, setns, userns
@@ -199,6 +199,7 @@ class _Start:
         sockets.bind_shared(spec)
         context.inherit.extend(sockets.filenos())
         moments.enter(Phase.PRE_JAIL)
+        tunnels.begin(spec)
         if not distrusted:
             moments.enter(Phase.JAIL)
         moments.enter(Phase.IN_JAIL)

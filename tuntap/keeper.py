@@ -1,0 +1,177 @@
+"""The process that keeps the router of ``tuntap-router``: starts it, again when it ends.
+
+It holds the device, the listening socket and the rules, and answers whoever asks for statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from donjon import log, syscalls
+from donjon.tuntap import device, endpoint, launch
+from donjon.tuntap.client import RouterClient
+from donjon.tuntap.protocol import RouterError
+from donjon.tuntap.settings import RouterSetting
+
+QUICK = 1.0
+"""Seconds; who ends sooner is not started again at once."""
+
+VERSION = "donjon"
+
+
+def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
+    """Make device and socket, and leave them to a child, whose pid is returned.
+
+    Raises RouterError and DeviceError while the caller can still be told.
+    """
+    with ExitStack() as stack:
+        tun = stack.enter_context(device.open_tun(setting.device))
+        listener = stack.enter_context(endpoint.listen(setting.address, setting.origin))
+        stats = None
+        if setting.stats:
+            stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
+
+        def main() -> None:
+            keeper = Keeper(stats)
+            keeper.begin(tun.fileno(), listener, table, credentials=credentials)
+            keeper.run()
+
+        kept = {tun.fileno(), listener.fileno(), stats.fileno() if stats else -1}
+        return fork(main, kept)
+
+
+def fork(main: Callable[[], None], kept: set[int]) -> int:
+    """Run ``main`` in a child with no descriptor but ``kept`` and 0 to 2, that dies with us."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        syscalls.set_pdeathsig(signal.SIGKILL)
+        for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(ignored, signal.SIG_IGN)
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
+            try:
+                os.close(number)
+            except OSError:
+                continue  # that of the listing
+        main()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class Keeper:
+    """A router that is always there, and its statistics."""
+
+    def __init__(self, stats: socket.socket | None) -> None:
+        """Start a router; it has nothing yet."""
+        self._stats = stats
+        self._selector = selectors.DefaultSelector()
+        if stats is not None:
+            stats.settimeout(1)
+            self._selector.register(stats, selectors.EVENT_READ)
+        self._router = launch.start()
+        self._born = time.monotonic()
+        self._client = RouterClient(self._router.channel)
+        self._selector.register(self._router.pidfd, selectors.EVENT_READ)
+
+    def begin(self, tun: int, listener: socket.socket, table: bytes, *, credentials: bool) -> None:
+        """Give the router what it works with."""
+        self._client.rules(table)
+        self._client.device(tun)
+        self._client.listen(listener.fileno(), credentials=credentials)
+
+    def run(self) -> None:
+        """Work until killed, which is when the parent ends."""
+        while True:
+            for key, _ in self._selector.select():
+                if self._stats is not None and key.fileobj is self._stats:
+                    self._answer(self._stats)
+                else:
+                    self._renew()
+
+    def _renew(self) -> None:
+        """Put another router in the place of one that ended."""
+        self._selector.unregister(self._router.pidfd)
+        _, status = os.waitpid(self._router.pid, 0)
+        self._router.pidfd.close()
+        log.write(f"the tuntap router ended (status {status}), starting another one")
+        if time.monotonic() - self._born < QUICK:
+            time.sleep(QUICK)
+        self._born = time.monotonic()
+        self._router = launch.start()
+        self._selector.register(self._router.pidfd, selectors.EVENT_READ)
+        try:
+            self._client.resume(self._router.channel)
+        except RouterError as error:
+            log.write(f"donjon: {error}")  # its end comes next
+
+    def _answer(self, stats: socket.socket) -> None:
+        try:
+            stream, _ = stats.accept()
+            with stream:
+                stream.settimeout(1)
+                stream.sendall(json.dumps(self.document(), indent="\t").encode() + b"\n")
+        except (OSError, RouterError) as error:
+            log.write(f"donjon: no statistics of the tuntap router: {error}")
+
+    def document(self) -> dict[str, Any]:
+        """Return the statistics: those of the original first (uwsgi-facts 5.8)."""
+        counters = self._client.counters()
+        return {
+            "version": VERSION,
+            "pid": self._router.pid,
+            "uid": os.getuid(),
+            "gid": os.getgid(),
+            "cwd": os.getcwd(),
+            "peers": [_peer(row) for row in counters.peers],
+            "device": _port(counters.device),
+            "rules": [
+                {"identity": identity, "packets": packets, "bytes": size}
+                for identity, (packets, size) in counters.rules.items()
+            ],
+            "firewall": dict(counters.totals),
+        }
+
+
+def _port(counters: Any) -> dict[str, Any]:
+    return {
+        "out_packets": counters.out_packets,
+        "out_bytes": counters.out_bytes,
+        "in_packets": counters.in_packets,
+        "in_bytes": counters.in_bytes,
+        "drops": {cause: count for cause, count in counters.drops.items() if count},
+    }
+
+
+def _peer(row: Any) -> dict[str, Any]:
+    """Return a row as the original has it (tx and rx count the headers too), and ours after it."""
+    addresses = list(row["addresses"])
+    four = next((one for one in addresses if ":" not in one), "0.0.0.0")
+    pid, uid, gid = row["credentials"] or (0, 0, 0)
+    return {
+        "addr": four,
+        "addr_32": int.from_bytes(socket.inet_aton(four), "little"),
+        "uid": uid,
+        "gid": gid,
+        "pid": pid,
+        "tx": row["in_bytes"] + 4 * row["in_packets"],
+        "rx": row["out_bytes"] + 4 * row["out_packets"],
+        "dropped": sum(row["drops"].values()),
+        "addresses": addresses,
+        "out_packets": row["out_packets"],
+        "in_packets": row["in_packets"],
+        "drops": {cause: count for cause, count in row["drops"].items() if count},
+    }
