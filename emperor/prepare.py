@@ -254,6 +254,7 @@ class Preparer:
 
     def _with_network(self, jail: JailSpec, name: str, found: Found) -> JailSpec:
         """Give out the addresses of ``network``: they belong to the file, and to each zerg."""
+        self._check_network(jail)
         if not jail.own_network:
             return jail
         if os.geteuid() != 0:
@@ -265,6 +266,20 @@ class Preparer:
         owner = os.path.abspath(found.path)
         zerg = ZERG_SUFFIX if name.endswith(ZERG_SUFFIX) else ""
         return netgrant.settle(jail, owner + zerg, self.pool)
+
+    def _check_network(self, jail: JailSpec) -> None:
+        """Refuse what only a vassal of the router can have, and what is not understood."""
+        for name, asked in (("publish", jail.publish), ("network-allow", jail.network_allow)):
+            if asked and jail.network != "tap":
+                raise JailError(f"{name} needs network = tap", origin=asked[0].origin)
+        if jail.publish and not self.spec.network_nat:
+            origin, hint = jail.publish[0].origin, "network-nat = true in the Emperor's file"
+            raise JailError("publish needs network-nat", origin=origin, hint=hint)
+        if jail.network_allow:
+            from donjon.tuntap.rules import policy  # noqa: PLC0415  (few vassals ask)
+
+            for one in jail.network_allow:
+                policy.allowance("", one.text, one.origin)
 
     def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
         """Return the server without ``ksm``, unless the operator trusts this vassal with it."""

@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from empire import Emperor, alive, wait_for
-from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, server
+from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, enter, server, sink
 
 pytestmark = pytest.mark.root
 
@@ -340,6 +341,55 @@ def test_without_a_pool_a_tap_has_no_address(emperor):
     start(emperor, network_pool=[])
     emperor.vassal("a.ini", network="tap")
     emperor.said("network = tap needs addresses (network-pool = 192.168.0.0/24")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"publish": "80:80"}, "a.ini:2: publish: publish needs network = tap"),
+        ({"network": "none", "network-allow": "b.ini"}, "network-allow needs network = tap"),
+        ({"network": "tap", "publish": "80:80"}, "publish needs network-nat"),
+        ({"network": "tap", "network-allow": "10.0.0.0/8:x"}, "expected a vassal's name, a network"),
+        ({"network": "tap", "unshare": "net"}, "contradict each other"),
+        ({"network": "tap", "network-address": "10.9.9.9"}, "is not a vassal's address of network-pool"),
+        ({"network": "taps"}, "not one of none, host, tap, veth:BRIDGE"),
+        ({"network": "tap", "network-mtu": "9"}, "not between 68 and 65521"),
+    ],
+)
+def test_what_cannot_be_is_one_line(emperor, words, reason):
+    start(emperor, network_nat=False)
+    emperor.vassal("a.ini", **words)
+    emperor.said(reason)
+
+
+def test_rules_that_mean_nothing_end_the_start(emperor):
+    rules = emperor.place / "rules"
+    rules.write_text("out accept\nin nonsense\n")
+    start(emperor, network_rules=str(rules), wait=False)
+    assert emperor.process.wait(20) == 1
+    assert f"{rules}:2" in emperor.log()
+
+
+def test_bandwidth_of_a_plan_is_kept(emperor):
+    plans = emperor.place / "plans.ini"
+    plans.write_text("[plan:slow]\nbandwidth = 200K\n")
+    start(emperor, plan_file=str(plans))
+    emperor.vassal("a.ini", network="tap", plan="slow")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with sink(lab.world, OUTSIDE, 7009) as received:
+        pour = "import socket, sys; socket.create_connection((sys.argv[1], 7009)).sendall(bytes(400000))"
+        words = [*enter(a), sys.executable, "-c", pour, OUTSIDE]
+        begun = time.monotonic()
+        subprocess.run(words, check=True)
+        assert received() == 400000
+        assert time.monotonic() - begun > 1.4  # 2 s at 200 KiB/s, but for the burst
+
+
+def test_a_customers_file_may_not_choose_its_network(emperor):
+    start(emperor, tyrant=True)
+    file = emperor.vassal("a.ini", network="host")
+    os.chown(file, 65534, 65534)
+    emperor.said("a.ini:2: network is for the operator only")
 
 
 def test_a_device_that_is_somebody_elses_is_said(emperor):

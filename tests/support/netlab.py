@@ -81,6 +81,32 @@ def server(pid, address, port):
         process.stdout.close()
 
 
+_SINK = """
+import socket, sys
+with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
+    print('listening', flush=True)
+    link, _ = server.accept()
+    total = 0
+    while block := link.recv(65536):
+        total += len(block)
+    print(total, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def sink(pid, address, port):
+    """A server that takes all of one connection; what is yielded returns how many bytes that were, at its end."""
+    words = [*enter(pid), sys.executable, "-c", _SINK, address, str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"listening\n"
+        yield lambda: int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 class Lab:
     """The host, the outside, and the cable between them."""
 
