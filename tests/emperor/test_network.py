@@ -85,7 +85,11 @@ def test_a_tap_reaches_the_outside_and_neither_host_nor_neighbour(emperor):
     emperor.vassal("b.ini", network="tap")
     a, b = pid(emperor, "a.ini"), pid(emperor, "b.ini")
     lab, theirs = emperor.lab, address(emperor, "b.ini")
-    with server(lab.world, OUTSIDE, 7000), server(lab.home, "0.0.0.0", 7001), server(b, theirs, 80):
+    with (
+        server(lab.world, OUTSIDE, 7000),
+        server(lab.home, "0.0.0.0", 7001),
+        server(b, theirs, 80),
+    ):
         assert ask(a, OUTSIDE, 7000) == HOST  # behind the host's address
         assert ask(b, OUTSIDE, 7000) == HOST
         assert ask(a, theirs, 80, 0.3) != address(emperor, "a.ini")
@@ -324,7 +328,9 @@ def test_the_mtu_is_the_files(emperor):
     emperor.vassal("a.ini", network="tap", **{"network-mtu": "1400"})
     a = pid(emperor, "a.ini")
     words = ["nsenter", f"--net=/proc/{a}/ns/net", "ip", "-json", "link", "show", "tun0"]
-    assert json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["mtu"] == 1400
+    assert (
+        json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["mtu"] == 1400
+    )
 
 
 def test_another_device_changes_the_jail(emperor):
@@ -349,9 +355,15 @@ def test_without_a_pool_a_tap_has_no_address(emperor):
         ({"publish": "80:80"}, "a.ini:2: publish: publish needs network = tap"),
         ({"network": "none", "network-allow": "b.ini"}, "network-allow needs network = tap"),
         ({"network": "tap", "publish": "80:80"}, "publish needs network-nat"),
-        ({"network": "tap", "network-allow": "10.0.0.0/8:x"}, "expected a vassal's name, a network"),
+        (
+            {"network": "tap", "network-allow": "10.0.0.0/8:x"},
+            "expected a vassal's name, a network",
+        ),
         ({"network": "tap", "unshare": "net"}, "contradict each other"),
-        ({"network": "tap", "network-address": "10.9.9.9"}, "is not a vassal's address of network-pool"),
+        (
+            {"network": "tap", "network-address": "10.9.9.9"},
+            "is not a vassal's address of network-pool",
+        ),
         ({"network": "taps"}, "not one of none, host, tap, veth:BRIDGE"),
         ({"network": "tap", "network-mtu": "9"}, "not between 68 and 65521"),
     ],
@@ -410,10 +422,14 @@ def test_show_and_net_tell_it(emperor):
     pid(emperor, "a.ini")
     control = ["--control", str(emperor.place / "control")]
     run = [sys.executable, "-m", "donjon"]
-    shown = subprocess.run([*run, "show", "a.ini", *control], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [*run, "show", "a.ini", *control], check=True, capture_output=True, text=True
+    )
     assert "network:  tap 192.168.77.2/24" in shown.stdout
     assert "enter a network namespace made for it: tap, 192.168.77.2/24" in shown.stdout
     listed = subprocess.run([*run, "net", *control], check=True, capture_output=True, text=True)
     assert "192.168.77.2/24 fd00:77::2/64" in listed.stdout
-    whole = subprocess.run([*run, "net", "--json", *control], check=True, capture_output=True, text=True)
+    whole = subprocess.run(
+        [*run, "net", "--json", *control], check=True, capture_output=True, text=True
+    )
     assert json.loads(whole.stdout)["vassals"][0]["counters"]["drops"] is not None

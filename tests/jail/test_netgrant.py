@@ -13,7 +13,9 @@ from donjon.jail.netgrant import Pool, settle
 from donjon.jail.spec import JailSpec, NetworkGrant
 
 TAP = JailSpec(network="tap")
-NAMES = some.text(some.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12)
+NAMES = some.text(
+    some.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12
+)
 
 
 @pytest.fixture

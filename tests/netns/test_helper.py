@@ -43,7 +43,9 @@ def ask(helper, wanted, number=1):
 def inside(namespace, *words):
     number = namespace.fileno()
     prefix = ["nsenter", f"--net=/proc/self/fd/{number}"]
-    done = subprocess.run([*prefix, *words], check=True, capture_output=True, text=True, pass_fds=[number])
+    done = subprocess.run(
+        [*prefix, *words], check=True, capture_output=True, text=True, pass_fds=[number]
+    )
     return done.stdout
 
 
@@ -54,7 +56,9 @@ def test_a_namespace_has_what_was_wanted(helper):
         assert "mtu 1400" in inside(namespace, "ip", "link", "show", "tun0")
         assert "default via 192.0.2.1 dev tun0" in inside(namespace, "ip", "route")
         assert "default via 2001:db8::1 dev tun0" in inside(namespace, "ip", "-6", "route")
-        assert "fe80" not in inside(namespace, "ip", "address", "show", "tun0")  # nobody asked for it
+        assert "fe80" not in inside(
+            namespace, "ip", "address", "show", "tun0"
+        )  # nobody asked for it
         details = inside(namespace, "ip", "-d", "link", "show", "tun0")
         assert "vnet_hdr on" in details
         assert "pi off" in details
