@@ -30,8 +30,9 @@ do_tunsetiff(PyObject *module, PyObject *args, PyObject *kwargs)
     return PyUnicode_DecodeFSDefault(request.ifr_name);
 }
 
-PyDoc_STRVAR(tungetiff_doc, "TUNGETIFF: (name, flags) of the device; flags are IFF_TUN, IFF_NO_PI, "
-                            "IFF_VNET_HDR and the like");
+PyDoc_STRVAR(tungetiff_doc,
+             "TUNGETIFF: (name, flags) of the device; flags are IFF_TUN, IFF_NO_PI, "
+             "IFF_VNET_HDR and the like");
 
 static PyObject *
 do_tungetiff(PyObject *module, PyObject *arg)
@@ -49,7 +50,8 @@ do_tungetiff(PyObject *module, PyObject *arg)
                          (unsigned short)request.ifr_flags);
 }
 
-PyDoc_STRVAR(tunsetoffload_doc, "TUNSETOFFLOAD: what the reader of the device accepts, of TUN_F_*");
+PyDoc_STRVAR(tunsetoffload_doc,
+             "TUNSETOFFLOAD: what the reader of the device accepts, of TUN_F_*");
 
 static PyObject *
 do_tunsetoffload(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -60,9 +62,8 @@ do_tunsetoffload(PyObject *module, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iI:tunsetoffload", names, &fd, &flags)) {
         return NULL;
     }
-    return none_or_errno(tripped(module, "tunsetoffload")
-                             ? -1
-                             : ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags));
+    return none_or_errno(
+        tripped(module, "tunsetoffload") ? -1 : ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags));
 }
 
 PyDoc_STRVAR(tunsetvnethdrsz_doc, "TUNSETVNETHDRSZ: bytes of the virtio header before a packet");
@@ -81,9 +82,6 @@ do_tunsetvnethdrsz(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 PyMethodDef tun_methods[] = {
-    KEYWORDS(tunsetiff),
-    ONE(tungetiff),
-    KEYWORDS(tunsetoffload),
-    KEYWORDS(tunsetvnethdrsz),
-    {NULL, NULL, 0, NULL},
+    KEYWORDS(tunsetiff),       ONE(tungetiff),        KEYWORDS(tunsetoffload),
+    KEYWORDS(tunsetvnethdrsz), {NULL, NULL, 0, NULL},
 };

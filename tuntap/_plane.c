@@ -19,8 +19,7 @@ struct module {
 };
 
 typedef struct {
-    PyObject_HEAD
-    Py_buffer memory;
+    PyObject_HEAD Py_buffer memory;
     struct plane *plane;
 } Plane;
 
@@ -206,7 +205,8 @@ Plane_unwatch(Plane *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(load_doc, "Put a table of rules in force, or raise ValueError and leave all as it is");
+PyDoc_STRVAR(load_doc,
+             "Put a table of rules in force, or raise ValueError and leave all as it is");
 
 static PyObject *
 Plane_load(Plane *self, PyObject *arg)
@@ -312,13 +312,11 @@ Plane_run(Plane *self, PyObject *Py_UNUSED(unused))
 
     plane->event_count = 0;
     while (plane->event_count == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        do
-            failed = plane_turn(plane);
-        while (failed == 0 && plane->event_count == 0);
-        Py_END_ALLOW_THREADS
-        if (failed < 0 && errno != EINTR)
-            return PyErr_SetFromErrno(PyExc_OSError);
+        Py_BEGIN_ALLOW_THREADS do failed = plane_turn(plane);
+        while (failed == 0 && plane->event_count == 0)
+            ;
+        Py_END_ALLOW_THREADS if (failed < 0 &&
+                                 errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
         if (failed < 0 && PyErr_CheckSignals() < 0)
             return NULL;
     }
@@ -357,7 +355,8 @@ static PyType_Spec plane_spec = {
     .slots = plane_slots,
 };
 
-PyDoc_STRVAR(seal_doc, "The filter of system calls that is left to a router: struct sock_filter[]");
+PyDoc_STRVAR(seal_doc,
+             "The filter of system calls that is left to a router: struct sock_filter[]");
 
 static PyObject *
 seal(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))

@@ -1,4 +1,5 @@
-/* bucket.h - a token bucket: bytes per second, with a burst, in nanoseconds of a monotonic clock. */
+/* bucket.h - a token bucket: bytes per second, with a burst, in nanoseconds of a monotonic clock.
+ */
 #ifndef DONJON_BUCKET_H
 #define DONJON_BUCKET_H
 

@@ -125,8 +125,8 @@ finish_transport(const struct cut *cut, uint8_t *bytes, size_t size)
 {
     size_t length = size - cut->transport;
     uint8_t pseudo[8] = {[7] = cut->protocol};
-    uint8_t *place = bytes + cut->transport + (cut->protocol == IPPROTO_TCP ? TCP_CHECK
-                                                                           : UDP_CHECK);
+    uint8_t *place =
+        bytes + cut->transport + (cut->protocol == IPPROTO_TCP ? TCP_CHECK : UDP_CHECK);
 
     memset(place, 0, 2);
     store32(pseudo, (uint32_t)length);

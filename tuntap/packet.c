@@ -130,7 +130,8 @@ skip_options(const struct packet *packet, struct cursor *cursor)
     return cursor->at - V6_HEADER > LONGEST_CHAIN ? DROP_EXTENSION : DROP_NOT;
 }
 
-/** Step over the fragment header of IPv6, after which nothing but the transport header may come. */
+/** Step over the fragment header of IPv6, after which nothing but the transport header may come.
+ */
 static enum drop
 skip_fragment(const struct packet *packet, struct cursor *cursor)
 {
@@ -164,8 +165,7 @@ walk_extensions(const struct packet *packet, struct cursor *cursor)
 
         if (is_refused_extension(cursor->protocol))
             return DROP_EXTENSION;
-        bool options = cursor->protocol == IPPROTO_DSTOPTS ||
-                       cursor->protocol == IPPROTO_HOPOPTS;
+        bool options = cursor->protocol == IPPROTO_DSTOPTS || cursor->protocol == IPPROTO_HOPOPTS;
         if (!options && cursor->protocol != IPPROTO_FRAGMENT)
             return DROP_NOT;
         if (fragment || (cursor->protocol == IPPROTO_HOPOPTS && count > 0))

@@ -29,8 +29,8 @@
 
 static const int ALLOWED[] = {
     /* the loop of the plane */
-    SYS_epoll_create1, SYS_epoll_pwait, SYS_epoll_ctl, SYS_read, SYS_write, SYS_writev, SYS_recvfrom, SYS_sendto,
-    SYS_clock_gettime,
+    SYS_epoll_create1, SYS_epoll_pwait, SYS_epoll_ctl, SYS_read, SYS_write, SYS_writev,
+    SYS_recvfrom, SYS_sendto, SYS_clock_gettime,
 #ifdef SYS_epoll_wait
     SYS_epoll_wait,
 #endif
@@ -48,7 +48,7 @@ static const int ALLOWED[] = {
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall, SYS_getpid,
     SYS_gettid, SYS_exit, SYS_exit_group, SYS_sched_yield};
 
-static const uint32_t REQUESTS[] = {TUNGETIFF,   TUNSETOFFLOAD, TUNSETVNETHDRSZ, SIOCGIFCONF,
+static const uint32_t REQUESTS[] = {TUNGETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, SIOCGIFCONF,
                                     FIONBIO};
 
 static const int MAPPING[] = {SYS_mmap, SYS_mprotect};

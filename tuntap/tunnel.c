@@ -56,8 +56,7 @@ write_now(struct plane *plane, struct port *port, const struct virtio_net_hdr *h
 {
     struct virtio_net_hdr sent = *header;
     struct iovec parts[2] = {
-        {&sent, HEADER},
-        {(void *)(uintptr_t)bytes, size}, /* writev(2) changes nothing of it */
+        {&sent, HEADER}, {(void *)(uintptr_t)bytes, size}, /* writev(2) changes nothing of it */
     };
 
     if (writev(port->fd, parts, 2) >= 0)

@@ -1,4 +1,5 @@
-/* fuzz_frames.c - a stream of frames through a bridge: what comes out is frames, whatever came in. */
+/* fuzz_frames.c - a stream of frames through a bridge: what comes out is frames, whatever came in.
+ */
 #include "plane.h"
 
 #include <stdlib.h>

@@ -33,7 +33,19 @@ def spaces(stack):
     host, jail = Space(), Space()
     stack.callback(jail.close)
     stack.callback(host.close)
-    host.run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(jail.pid))
+    host.run(
+        "ip",
+        "link",
+        "add",
+        "cable",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "cable",
+        "netns",
+        str(jail.pid),
+    )
     host.up("cable", "10.8.0.1/24")
     jail.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", check=False)
     jail.up("cable", "10.8.0.2/24")
@@ -42,7 +54,7 @@ def spaces(stack):
 
 def begin(stack, space, program, place, *words):
     """Start an instance that serves nothing but what ``words`` say."""
-    log = stack.enter_context(open(place / f"log{len(list(place.iterdir()))}", "w+"))
+    log = stack.enter_context((place / f"log{len(list(place.iterdir()))}").open("w+"))
     common = ["--master", "--socket", "127.0.0.1:0", "--uid", "65534", "--gid", "65534"]
     child = subprocess.Popen(
         space.command(*program, *common, *words), stdout=log, stderr=log, start_new_session=True
@@ -63,7 +75,15 @@ def begin(stack, space, program, place, *words):
 def begin_router(stack, space, program, place, address, *words):
     up = f"ip address add {HOST}/16 dev emperor0 && ip link set emperor0 up"
     return begin(
-        stack, space, program, place, "--tuntap-router", f"emperor0 {address}", "--exec-as-root", up, *words
+        stack,
+        space,
+        program,
+        place,
+        "--tuntap-router",
+        f"emperor0 {address}",
+        "--exec-as-root",
+        up,
+        *words,
     )
 
 
@@ -77,7 +97,12 @@ def pings(space, address, *, within=8.0):
     end = time.monotonic() + within
     while time.monotonic() < end:
         words = space.command("ping", "-c", "1", "-W", "1", address)
-        if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+        if (
+            subprocess.run(
+                words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+            ).returncode
+            == 0
+        ):
             return True
         select.select([], [], [], 0.05)
     return False
@@ -90,18 +115,29 @@ def address_of(kind, place):
 def there(space, place, kind):
     """Wait until the router listens."""
     end = time.monotonic() + 10
-    look = ("test", "-S", str(place / "tuntap.socket")) if kind == "unix" else ("sh", "-c", "ss -tln | grep -q 3017")
+    look = (
+        ("test", "-S", str(place / "tuntap.socket"))
+        if kind == "unix"
+        else ("sh", "-c", "ss -tln | grep -q 3017")
+    )
     while time.monotonic() < end and subprocess.run(space.command(*look), check=False).returncode:
         select.select([], [], [], 0.05)
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
 @pytest.mark.parametrize(
-    ("router", "peer"),
-    [(DONJON, UWSGI), (UWSGI, DONJON), (DONJON, DONJON)],
-    ids=["original peer", "original router", "both ours"],
+    ("router", "peer", "kind"),
+    [
+        (DONJON, UWSGI, "unix"),
+        (UWSGI, DONJON, "unix"),
+        (DONJON, DONJON, "unix"),
+        (DONJON, UWSGI, "tcp"),  # an original router makes a file of this name and does not listen
+        (DONJON, DONJON, "tcp"),
+    ],
+    ids=["original peer", "original router", "both ours", "original peer, tcp", "both ours, tcp"],
 )
-def test_peers_and_routers_of_both_kinds_understand_each_other(stack, spaces, tmp_path, router, peer, kind):
+def test_peers_and_routers_of_both_kinds_understand_each_other(
+    stack, spaces, tmp_path, router, peer, kind
+):
     host, jail = spaces
     address = address_of(kind, tmp_path)
     _, log = begin_router(stack, host, router, tmp_path, address)
@@ -134,7 +170,12 @@ def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
 def test_the_chains_of_the_specification_hold(stack, spaces, tmp_path):
     host, jail = spaces
     address = address_of("unix", tmp_path)
-    rules = ("--tuntap-router-firewall-out", f"allow 10.7.0.0/16 {HOST}", "--tuntap-router-firewall-out", "deny")
+    rules = (
+        "--tuntap-router-firewall-out",
+        f"allow 10.7.0.0/16 {HOST}",
+        "--tuntap-router-firewall-out",
+        "deny",
+    )
     begin_router(stack, host, DONJON, tmp_path, address, *rules)
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, DONJON, tmp_path, address)

@@ -187,7 +187,7 @@ def test_the_router_has_no_privilege_left(router):
 
 def test_the_router_has_no_files_and_no_network(router):
     pid = router.started.pid
-    assert os.listdir(f"/proc/{pid}/root/") == []
+    assert os.listdir(Path("/proc", str(pid), "root")) == []
     for name in ("net", "mnt", "ipc", "uts", "cgroup"):
         assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
     held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
