@@ -36,14 +36,23 @@ class Router:
         self._since = reactor.clock()
         self._started = self._start()
         self._again: Timer | None = None
-        self.client = RouterClient(self._started.channel)
-        self.restarts = 0
         self._due: bytes | None = None  # rules that nobody took yet
+        self.restarts = 0
+        try:
+            self.client = RouterClient(self._started.channel)
+            self._furnish(device, rules)
+        except DonjonError:
+            self._started.channel.close()
+            self._kill()
+            self._reap()
+            raise
+
+    def _furnish(self, device: Fd, rules: bytes) -> None:
         try:
             self.client.rules(rules)
             self.client.device(device.fileno())
         except DonjonError:
-            self.close()
+            self.client.close()
             raise
 
     @property

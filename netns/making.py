@@ -28,6 +28,7 @@ from donjon.netns import tun
 from donjon.netns.wanted import HostDevice, Interface, Namespace, Nat, Wanted
 
 OWN = "/proc/self/ns/net"
+LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 _LOOPBACK = 1  # the first link of every namespace: net/core/dev.c
 
 
@@ -51,6 +52,7 @@ def _namespace(wanted: Namespace) -> list[Fd]:
             found.append(namespace)
             if wanted.tun is not None:
                 found.append(_tun(wanted.tun))
+            _write(LOW_PORTS, "0")  # they are nobody's but the jail's, whatever its user
             asyncio.run(_raise_loopback())
             if wanted.tun is not None:
                 asyncio.run(_configure(wanted.tun))

@@ -63,6 +63,8 @@ def test_a_namespace_has_what_was_wanted(helper):
         assert "vnet_hdr on" in details
         assert "pi off" in details
         assert "UP" in inside(namespace, "ip", "link", "show", "lo")
+        assert inside(namespace, "cat", making.LOW_PORTS) == "0\n"
+    assert Path(making.LOW_PORTS).read_text() != "0\n"
 
 
 def test_the_one_who_asks_stays_where_it_is(helper):
