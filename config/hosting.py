@@ -51,6 +51,7 @@ class HostingPlan:
     io_device: str | None = None
     open_files: int | None = None
     processes: int | None = None
+    bandwidth: int | None = None  # bytes a second in each direction, network = tap
     pressure: int | None = None  # percent of a time in which work had to wait
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -126,6 +127,12 @@ VOCABULARY: dict[str, Word] = {
     ),
     "open-files": Word("open_files", _COUNT, "1024", "descriptors of each process"),
     "processes": Word("processes", _COUNT, "64", "processes of its user, in all of the host"),
+    "bandwidth": Word(
+        "bandwidth",
+        _SIZE,
+        "10M",
+        "bytes a second, to and from a vassal with network = tap each",
+    ),
     "pressure": Word(
         "pressure",
         _percent(1, 100),

@@ -56,6 +56,11 @@ class EmperorSpec:
     spawner_preload: tuple[str, ...] = ()  # modules the zygote imports (ours)
     log_directory: str | None = None  # vassals' logs, one file each (ours)
     id_range_ledger: str | None = None  # of vassals; default idledger.PATH (ours)
+    network_pool: tuple[str, ...] = ()  # networks of vassals' addresses (ours)
+    network_ledger: str | None = None  # default netgrant.PATH (ours)
+    network_device: str = "donjon0"  # the router's on the host (ours)
+    network_nat: bool = False
+    network_rules: str | None = None  # of the firewall (ours)
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
     plan_file: str | None = None  # hosting plans (ours)
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan

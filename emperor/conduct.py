@@ -17,10 +17,11 @@ from donjon.emperor.plans import UnknownPlanError
 from donjon.emperor.prepare import Reading
 from donjon.emperor.protocol import ToVassal
 from donjon.emperor.reading import NotYetError
-from donjon.emperor.roster import ZERG_SUFFIX, Vassal
-from donjon.emperor.scanner import under_name
+from donjon.emperor.roster import Vassal
+from donjon.emperor.scanner import ZERG_SUFFIX, under_name
 from donjon.emperor.vassal import Action, Event, State
 from donjon.errors import DonjonError, reason_of
+from donjon.fd import Fd
 
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
@@ -120,19 +121,40 @@ class Conduct:
         reading = vassal.reading
         if reading is None:
             return
+        if reading.launch.jail.network_grant is None:
+            self._order(vassal, reading, None)
+            return
+
+        def prepared(network: Fd | DonjonError) -> None:
+            if isinstance(network, DonjonError):
+                self._not_born(vassal, network)
+            else:
+                self._order(vassal, reading, network)
+
+        self.emperor.networks.prepare(vassal, reading, prepared)
+
+    def _order(self, vassal: Vassal, reading: Reading, network: Fd | None) -> None:
+        """``network`` is the namespace to be born in, given away with the order."""
         try:
             self.emperor.nursery.order_vassal(
-                vassal, reading, lambda cradle, answer: self._born(vassal, cradle, answer)
+                vassal,
+                reading,
+                lambda cradle, answer: self._born(vassal, cradle, answer),
+                network=network,
             )
         except DonjonError as error:
-            self._complain(vassal, error)
-            self.happen(vassal, Event.BIRTH_FAILED)
+            self._not_born(vassal, error)
         except OSError as error:
-            self._complain(vassal, DonjonError("cannot spawn", reason=reason_of(error)))
-            self.happen(vassal, Event.BIRTH_FAILED)
+            self._not_born(vassal, DonjonError("cannot spawn", reason=reason_of(error)))
+
+    def _not_born(self, vassal: Vassal, error: DonjonError) -> None:
+        self._complain(vassal, error)
+        self.emperor.networks.died(vassal)
+        self.happen(vassal, Event.BIRTH_FAILED)
 
     def _born(self, vassal: Vassal, cradle: Cradle, answer: Answer) -> None:
         if not self.emperor.keeper.adopt(vassal, cradle, answer):
+            self.emperor.networks.died(vassal)
             self.happen(vassal, Event.BIRTH_FAILED)
             return
         now = int(time.time())
@@ -233,6 +255,7 @@ class Conduct:
         had_process = vassal.process is not None
         self.emperor.resources.frost.died(vassal)
         self.emperor.keeper.clean(vassal)
+        self.emperor.networks.died(vassal)
         for timer in (vassal.curse, vassal.pulse):
             if timer is not None:
                 timer.cancel()

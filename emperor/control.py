@@ -74,6 +74,7 @@ class ControlServer:
             "start": self._start,
             "logs": self._logs,
             "plans": lambda _request: self.emperor.resources.overview(),
+            "net": lambda _request: self.emperor.networks.overview(),
             "enter": self._enter,
             "left": self._left,
         }
@@ -246,6 +247,7 @@ class ControlServer:
                 for one in (*server.listeners, *server.http_routers)
             ]
         row["resources"] = self.emperor.resources.row(vassal)
+        row["network"] = self.emperor.networks.row(vassal.name)
         row["log"] = vassal.log.tail(20)
         return {"vassal": row}
 

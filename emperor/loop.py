@@ -23,6 +23,7 @@ from donjon.emperor.court import Court
 from donjon.emperor.errands import Errands
 from donjon.emperor.keeper import Keeper
 from donjon.emperor.logs import usable_directory
+from donjon.emperor.networks import Networks
 from donjon.emperor.newborn import Entry
 from donjon.emperor.notify import Notifier
 from donjon.emperor.nursery import Nursery
@@ -99,6 +100,7 @@ class Emperor:
         self.keeper = Keeper(self.reactor, self.nursery, self.happen)
         self.reader = Reader(self.reactor, self.nursery, Preparer(spec, argv0, hooks))
         self.resources = Resources(self)
+        self.networks = Networks(self)
         self.conduct = Conduct(self)
         self.survey = Survey(spec, self.reactor, self.court, self.happen)
         self.survey.met = self.conduct.meet
@@ -147,6 +149,7 @@ class Emperor:
         self.stats.open()
         self.control.open()
         self.resources.begin()
+        self.networks.begin()
         self.survey.begin()
         if self.upper is not None:
             self.upper.greet()
@@ -253,6 +256,7 @@ class Emperor:
             pid == self.spawner.pid
             or self.errands.owns(pid)
             or self.nursery.owns(pid)
+            or self.networks.owns(pid)
             or any(pid == vassal.pid for vassal in self.court.vassals.values())
         )
 
@@ -290,6 +294,7 @@ class Emperor:
         self.stats.close()
         self.survey.close()
         self.resources.close()
+        self.networks.close()
         self.spawner.close()
         self.nursery.groups.remove_all()
         self.court.close()

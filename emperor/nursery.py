@@ -119,11 +119,18 @@ class Nursery:
             spawner.send(Leftover(path=path, identity=identity))
 
     def order_vassal(
-        self, vassal: Vassal, reading: Reading, arrived: Callable[[Cradle, Answer], None]
+        self,
+        vassal: Vassal,
+        reading: Reading,
+        arrived: Callable[[Cradle, Answer], None],
+        *,
+        network: Fd | None = None,
     ) -> None:
-        """Order the birth of ``vassal``. Raises DonjonError or OSError when it cannot be
-        ordered."""
+        """Order the birth of ``vassal``, in the namespace ``network`` if there is one, which is
+        taken over. Raises DonjonError or OSError when it cannot be ordered."""
         cradle = self._cradle(vassal, reading)
+        if network is not None:
+            cradle.lend("network", network.release())
         order = self._order(cradle)
         self._send(Waiting(order, cradle.lent, lambda answer: arrived(cradle, answer)))
 

@@ -35,8 +35,9 @@ class Order:
     """Give birth to a vassal, or (``evaluate``) to a process that reads a configuration.
 
     ``roles`` names the descriptors that come with the order: ``control launch error log stdin
-    cgroup tasks go answer``; ``tasks`` may repeat. ``uid`` and ``gid`` are those to take before
-    anything of the vassal's runs, None to stay. ``command`` makes it an exec instead of a fork.
+    cgroup tasks go answer network``; ``tasks`` may repeat, ``network`` is the namespace to be
+    born in. ``uid`` and ``gid`` are those to take before anything of the vassal's runs, None to
+    stay. ``command`` makes it an exec instead of a fork.
     """
 
     number: int

@@ -24,10 +24,10 @@ from donjon.emperor import plans as plans_of
 from donjon.emperor.birth import EMPEROR_FD
 from donjon.emperor.live import LIVE_LIMITS
 from donjon.emperor.plans import Plans, is_named
-from donjon.emperor.scanner import Found, format_of
-from donjon.errors import ConfigError
+from donjon.emperor.scanner import ZERG_SUFFIX, Found, format_of
+from donjon.errors import ConfigError, JailError
 from donjon.hooks.spec import Hook
-from donjon.jail import idgrant, userns, users
+from donjon.jail import idgrant, netgrant, userns, users
 from donjon.jail import plan as plans
 from donjon.jail.cgroups import EnterCgroup
 from donjon.jail.confinement import needs_rights
@@ -144,6 +144,7 @@ class Preparer:
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
         self.plans = Plans.load(spec)
+        self.pool = netgrant.pool_of(spec.network_pool, spec.network_ledger)
         self._before_file = _options(
             ("--inherit", spec.vassals_inherit_before),
             ("--include", spec.vassals_include_before),
@@ -212,7 +213,7 @@ class Preparer:
         self, name: str, found: Found, launch: Launch, bare: JailSpec, *, drops_at_birth: bool
     ) -> Reading:
         """Give the jail what its hosting plan says, and understand what follows."""
-        bare = self._with_ids(bare, found)
+        bare = self._with_network(self._with_ids(bare, found), name, found)
         plan = self.plans.plan_of(self.spec, name, launch)
         jail = plans_of.furnish(
             bare,
@@ -225,13 +226,15 @@ class Preparer:
         jail = replace(jail, merges=bool(server.ksm))
         launch = replace(launch, jail=jail, server=server)
         words = (jail.clone_flags | plans.implied_words(jail)) - plans.late_words(jail)
+        if jail.network is not None:
+            words = words - {"net"} | ({"net"} if jail.own_network else set())
         root = os.geteuid() == 0 and not drops_at_birth
         understood = outline(launch, root=root, born_in=words)
         return Reading(
             launch=launch,
             argv=self.argv(name, found),
             clone_words=words,
-            clone_flags=plans.clone_flags(words),
+            clone_flags=plans.clone_flags(words - {"net"} if jail.own_network else words),
             walls=_walls_of(understood),
             outline=understood,
             uid=found.uid if drops_at_birth else None,
@@ -250,6 +253,35 @@ class Preparer:
             path=self.spec.id_range_ledger,
             owner=(found.uid, found.gid) if self.spec.tyrant else None,
         )
+
+    def _with_network(self, jail: JailSpec, name: str, found: Found) -> JailSpec:
+        """Give out the addresses of ``network``: they belong to the file, and to each zerg."""
+        self._check_network(jail)
+        if not jail.own_network:
+            return jail
+        if os.geteuid() != 0:
+            raise JailError(
+                f"network = {jail.network} needs root",
+                origin=jail.origins.get("network"),
+                reason=f"this Emperor has uid {os.geteuid()}",
+            )
+        owner = os.path.abspath(found.path)
+        zerg = ZERG_SUFFIX if name.endswith(ZERG_SUFFIX) else ""
+        return netgrant.settle(jail, owner + zerg, self.pool)
+
+    def _check_network(self, jail: JailSpec) -> None:
+        """Refuse what only a vassal of the router can have, and what is not understood."""
+        for name, asked in (("publish", jail.publish), ("network-allow", jail.network_allow)):
+            if asked and jail.network != "tap":
+                raise JailError(f"{name} needs network = tap", origin=asked[0].origin)
+        if jail.publish and not self.spec.network_nat:
+            origin, hint = jail.publish[0].origin, "network-nat = true in the Emperor's file"
+            raise JailError("publish needs network-nat", origin=origin, hint=hint)
+        if jail.network_allow:
+            from donjon.tuntap.rules import policy  # noqa: PLC0415  (few vassals ask)
+
+            for one in jail.network_allow:
+                policy.allowance("", one.text, one.origin)
 
     def _merging(self, name: str, server: ServerSpec) -> ServerSpec:
         """Return the server without ``ksm``, unless the operator trusts this vassal with it."""

@@ -29,7 +29,8 @@ from donjon.emperor.reading import (
     read_config,
     tyrant_refusal,
 )
-from donjon.emperor.roster import ZERG_SUFFIX, Vassal
+from donjon.emperor.roster import Vassal
+from donjon.emperor.scanner import ZERG_SUFFIX
 from donjon.errors import ConfigError, DonjonError
 from donjon.records import dataclass
 

@@ -73,6 +73,8 @@ class Resources:
     def reload_plans(self) -> None:
         """Read the plans again and give every running vassal what its own says now."""
         self._due = False
+        if self.emperor.networks.tap is not None:
+            self.emperor.networks.tap.reload_rules()
         if self.preparer.plans.path is None:
             return
         try:
@@ -107,6 +109,7 @@ class Resources:
             return
         old, new = process.reading.launch.jail, reading.launch.jail
         process.reading = reading
+        self.emperor.networks.change(vassal, reading)
         if old == new:
             self.faults.watch(vassal)  # its pressure may be another
             return

@@ -13,8 +13,6 @@ from donjon.emperor.vassal import State
 from donjon.fd import Fd
 from donjon.records import dataclass, field
 
-ZERG_SUFFIX = ":zerg"
-
 
 @dataclass(slots=True)
 class Process:

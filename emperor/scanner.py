@@ -22,6 +22,9 @@ from donjon.records import dataclass, replace
 
 EXTENSIONS = (".xml", ".ini", ".yml", ".yaml", ".js", ".json", ".toml")
 NAME_MAX = 255
+ZERG_SUFFIX = ":zerg"
+"""What stands behind the name of a reinforcement of a vassal."""
+
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """What no name of a vassal holds: it would write lines of its own into logs."""
 

@@ -31,6 +31,7 @@ from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import vassal_environment
 from donjon.errors import DonjonError, reason_of
+from donjon.fd import Fd
 from donjon.jail import lending, mountmaps, plan, template, zygote
 from donjon.records import replace
 
@@ -47,6 +48,8 @@ FRESH = "from donjon.emperor.spawner import main; main()"
 
 OUT_OF_THE_WAY = 60
 """Descriptors of the spawner's own that newborns inherit lie from here on."""
+
+OWN_NETWORK = "/proc/self/ns/net"
 
 FINAL_PATIENCE = 5.0
 """Seconds that a buried Emperor waits for its spawner."""
@@ -188,6 +191,13 @@ def _become_zygote(
         os._exit(1)
 
 
+def _return_to(home: Fd) -> None:
+    try:
+        syscalls.setns(home.fileno(), syscalls.CLONE_NEWNET)
+    except OSError as error:
+        raise RuntimeError(f"cannot return to the host's network: {error.strerror}") from error
+
+
 def main() -> NoReturn:
     """Be a zygote that was executed: its arguments are those of ``start_afresh``."""
     emperor_pid, module, name, words = sys.argv[1:]
@@ -271,7 +281,7 @@ class Zygote:
             if order.birth is not None and order.clone_flags & syscalls.CLONE_NEWUSER:
                 lending.lend(order.birth.launch.jail)
             played = direct.bear(order, fds, self.entry)
-            pid, pidfd = played or syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+            pid, pidfd = played or self._clone(order, fds, flags, cgroup)
         except (OSError, DonjonError) as error:
             mountmaps.forget()
             reason = f"cannot clone: {error.strerror}" if isinstance(error, OSError) else error
@@ -285,6 +295,24 @@ class Zygote:
         mountmaps.forget()
         orders.send(self.link, Answer(number=order.number, pid=pid), (pidfd,))
         self._keep(pidfd, order)
+
+    def _clone(self, order: Order, fds: list[int], flags: int, cgroup: int) -> tuple[int, int]:
+        """Clone a vassal, in the network namespace that was made for it if there is one.
+
+        We are there for that moment alone: a vassal in a user namespace of its own has no right
+        to enter. Who cannot come back must not bear anybody else there.
+        """
+        if "network" not in order.roles:
+            return syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+        with Fd(os.open(OWN_NETWORK, os.O_RDONLY | os.O_CLOEXEC)) as home:
+            syscalls.setns(fds[order.roles.index("network")], syscalls.CLONE_NEWNET)
+            pid = -1
+            try:
+                pid, pidfd = syscalls.clone3(flags, exit_signal=0, cgroup=cgroup)
+            finally:
+                if pid != 0:
+                    _return_to(home)
+        return pid, pidfd
 
     def _keep(self, pidfd: int, order: Order | Adopted) -> None:
         self.janitor.born(pidfd, order)

@@ -17,9 +17,10 @@ from donjon import log, syscalls
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.court import Court
 from donjon.emperor.reactor import Reactor, Timer
-from donjon.emperor.roster import ZERG_SUFFIX, Vassal
+from donjon.emperor.roster import Vassal
 from donjon.emperor.scanner import (
     EXTENSIONS,
+    ZERG_SUFFIX,
     DirectorySource,
     Found,
     Rules,

@@ -168,6 +168,7 @@ def understand(
     born = namespaces.canonical(born_in)
     namespaces.canonical(spec.unshare2)
     _check_hostname(spec)
+    _check_network(spec, born)
     if not root:
         return _without_root(spec, hooks, born)
     identity = users.resolve(spec)
@@ -241,6 +242,31 @@ def _without_root(spec: JailSpec, hooks: Sequence[Step], born: frozenset[str]) -
         identity=users.Identity(),
         ids=None,
     )
+
+
+def _check_network(spec: JailSpec, born: frozenset[str]) -> None:
+    origin = spec.origins.get("network")
+    if spec.own_network and spec.network_grant is None:
+        raise JailError(
+            f"network = {spec.network} is made by an Emperor",
+            origin=origin,
+            reason="this instance has none",
+            hint="unshare = net gives it an empty network of its own",
+        )
+    if spec.network is not None and "net" in spec.unshare | spec.unshare2:
+        raise JailError(
+            f"network = {spec.network} and unshare = net contradict each other", origin=origin
+        )
+    if spec.own_network and spec.rootfs_sys != "none" and "user" in born:
+        raise JailError(
+            f"rootfs-sys = {spec.rootfs_sys} does not go with network = {spec.network}",
+            origin=spec.origins.get("rootfs_sys"),
+            reason="a user namespace has no power over a network that was made before it",
+        )
+    if spec.network is not None and (spec.namespace_net or spec.setns):
+        raise JailError(
+            f"network = {spec.network} does not go with namespace-net or setns", origin=origin
+        )
 
 
 def _check_hostname(spec: JailSpec) -> None:

@@ -35,6 +35,28 @@ POOL = (1 << 30, 2147352575)
 shadow gives to users, above are the ids that systemd and signed numbers claim."""
 
 LAST = 0xFFFFFFFE  # -1 is no id: setresuid(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """What a ledger gives out: ``first`` to ``last``, and the words for it in messages."""
+
+    first: int
+    last: int
+    nouns: str
+    book: str
+    header: str
+    hint: str
+
+
+IDS = Stock(
+    first=POOL[0],
+    last=POOL[1],
+    nouns="ids",
+    book="id ledger",
+    header=HEADER,
+    hint="donjon ids lists them, --release gives one back",
+)
 ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _UNSAFE = re.compile(rb"[\x00-\x20\\\x7f]")
@@ -68,8 +90,11 @@ class Range:
 class Ledger:
     """One ledger. It remembers what it read as long as the file is the same."""
 
-    def __init__(self, path: str = PATH, accounts: Sequence[str] = ACCOUNTS) -> None:
+    def __init__(
+        self, path: str = PATH, accounts: Sequence[str] = ACCOUNTS, stock: Stock = IDS
+    ) -> None:
         self.path = path
+        self.stock = stock
         self._accounts = tuple(accounts)
         self._known: tuple[object, dict[str, Range]] = (None, {})
         self._taken: tuple[object, tuple[Range, ...]] = (None, ())
@@ -83,7 +108,7 @@ class Ledger:
         return self._by_name().get(name)
 
     def _by_name(self) -> dict[str, Range]:
-        with _telling(f"cannot read the id ledger {self.path}"):
+        with _telling(f"cannot read the {self.stock.book} {self.path}"):
             identity = _identity(self.path)
             if identity is None:
                 return {}
@@ -122,7 +147,8 @@ class Ledger:
             for one in self.ranges():
                 if one.overlaps(wanted):
                     raise JailError(
-                        f"ids {wanted} cannot be {name}'s", reason=f"{one} are {one.name}'s"
+                        f"{self.stock.nouns} {wanted} cannot be {name}'s",
+                        reason=f"{one} are {one.name}'s",
                     )
         return wanted
 
@@ -147,18 +173,19 @@ class Ledger:
 
     def next(self, name: str, size: int) -> Range:
         """Return the range that ``name`` would get now. Raises JailError when there is none."""
-        base = POOL[0]
+        first, last = self.stock.first, self.stock.last
+        base = first
         for one in sorted((*self.ranges(), *self._accounts_ranges())):
             if one.last < base:
                 continue
             if one.base > base + size - 1:
                 break
-            base = -(-(one.last + 1 - POOL[0]) // size) * size + POOL[0]
-        if base + size - 1 > POOL[1]:
+            base = -(-(one.last + 1 - first) // size) * size + first
+        if base + size - 1 > last:
             raise JailError(
-                f"no {size} ids are left for {name}",
-                reason=f"all from {POOL[0]} to {POOL[1]} are given out",
-                hint="donjon ids lists them, --release gives one back",
+                f"no {size} {self.stock.nouns} are left for {name}",
+                reason=f"all from {first} to {last} are given out",
+                hint=self.stock.hint,
             )
         return Range(base, size, name)
 
@@ -183,7 +210,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with _telling(f"cannot lock the id ledger {self.path}"):
+        with _telling(f"cannot lock the {self.stock.book} {self.path}"):
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             lock = Fd(os.open(f"{self.path}.lock", flags, 0o600))
@@ -195,10 +222,10 @@ class Ledger:
     def _write(self, ranges: Iterable[Range]) -> None:
         """Replace the ledger, all of it or nothing. The lock is held."""
         ordered = sorted(ranges)
-        text = HEADER.encode() + b"".join(map(_line, ordered))
+        text = self.stock.header.encode() + b"".join(map(_line, ordered))
         new = f"{self.path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with _telling(f"cannot write the id ledger {self.path}"):
+        with _telling(f"cannot write the {self.stock.book} {self.path}"):
             with Fd(os.open(new, flags, 0o644)) as file:
                 _write_all(file.fileno(), text)
                 syscalls.fault("fsync")

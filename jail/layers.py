@@ -75,6 +75,10 @@ def _refork(wish: Wish, phase: Phase, field: str) -> Step:
 def _as_vassal(wish: Wish) -> list[Step]:
     phase = Phase.AS_VASSAL
     steps: list[Step] = []
+    if wish.spec.network_grant is not None:
+        origin = wish.origin("network")
+        grant = wish.spec.network_grant
+        steps.append(namespaces.EnterNetwork(phase=phase, origin=origin, grant=grant))
     if wish.root and "user" in wish.born_in:
         origin = wish.origin("id_range", "uid")
         steps.append(userns.BecomeRootInside(phase=phase, origin=origin, ids=wish.ids))

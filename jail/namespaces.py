@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from donjon import syscalls
 from donjon.errors import JailError
 from donjon.jail import timens
-from donjon.jail.spec import JailSpec
+from donjon.jail.spec import JailSpec, NetworkGrant
 from donjon.jail.step import Builtin, Context
 from donjon.netns import naming
 from donjon.records import dataclass
@@ -106,6 +106,24 @@ class Unshare(Builtin):
         syscalls.unshare(clone_flags(self.words))
         if "time" in self.words:
             timens.settle(self.offsets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterNetwork(Builtin):
+    """Be in the network namespace that was made for this vassal.
+
+    Who clones it is in there already: a user namespace of the vassal's own has no power over it,
+    and could not enter it any more.
+    """
+
+    grant: NetworkGrant
+
+    def describe(self) -> str:
+        return f"enter a network namespace made for it: {self.grant.describe()}"
+
+    def execute(self, context: Context) -> None:
+        if "net" not in context.born_in:
+            raise JailError("only an Emperor makes the network of a vassal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

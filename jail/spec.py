@@ -119,6 +119,52 @@ class ResourceLimit:
     origin: Origin = DEFAULT
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """``publish = [ADDRESS:]PORT:INNER[/udp]``: a port of the host that leads to the jail."""
+
+    port: int
+    inner: int
+    protocol: str = "tcp"
+    address: str | None = None
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """``network-allow = VASSAL | NETWORK[:PORTS]``: what it reaches besides the outside."""
+
+    text: str
+    origin: Origin = DEFAULT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkGrant:
+    """What ``network`` came to: the namespace that is made before the birth.
+
+    ``addresses`` are written with their prefix, ``routers`` without. None are known where nobody
+    gave them out yet (``donjon plan``).
+    """
+
+    kind: str  # none, veth or tap
+    bridge: str = ""
+    addresses: tuple[str, ...] = ()
+    routers: tuple[str, ...] = ()
+    mtu: int = 0  # 0: the kernel's
+
+    def describe(self) -> str:
+        """Say what it is, in a few words."""
+        if self.kind == "none":
+            return "nothing but a loopback device"
+        words = [f"veth in the bridge {self.bridge}" if self.kind == "veth" else "tap"]
+        words += self.addresses or ["an address of the pool"]
+        if self.routers:
+            words.append(f"router {' '.join(self.routers)}")
+        if self.mtu:
+            words.append(f"MTU {self.mtu}")
+        return ", ".join(words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailSpec:
     """Everything about isolation and privileges. Names of fields follow the options.
@@ -148,6 +194,14 @@ class JailSpec:
     id_range_size: int = SIZE
     id_range_ledger: str | None = None
     id_map: IdMap | None = None  # what id_range came to: given out before the plan is made
+
+    # network
+    network: str | None = None  # none, host, tap or veth:BRIDGE
+    network_addresses: tuple[str, ...] = ()  # as written; none: of the Emperor's pool
+    network_mtu: int | None = None
+    network_allow: tuple[Allowed, ...] = ()
+    publish: tuple[Published, ...] = ()
+    network_grant: NetworkGrant | None = None  # what network came to, made before the birth
 
     # root file system
     rootfs: str | None = None  # as written; rootspec reads it
@@ -249,5 +303,11 @@ class JailSpec:
             or self.jailed
             or self.id_range
             or self.time_offsets
+            or self.own_network
             or self.in_freebsd_jail
         )
+
+    @property
+    def own_network(self) -> bool:
+        """Whether a network namespace is made for it ahead of its birth."""
+        return self.network not in (None, "host")

@@ -17,6 +17,7 @@ _BUILT = (
     "freebsd",
     "privileges",
     "confinement",
+    "network",
     "resources",
     "hooks",
     "sockets",

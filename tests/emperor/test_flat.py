@@ -254,3 +254,9 @@ def test_bytes_that_are_no_text_go_through():
     name = os.fsdecode(b"/srv/\xff")
     acts = {name: data for name, _, data in kinds({"server": {"chdir": name}})}
     assert acts["directory"] == b"/srv/\xff\0"
+
+
+def test_a_vassal_with_a_network_is_not_written_flat():
+    """The plain path in C does not enter the network; it must not bear the vassal elsewhere."""
+    assert flat.write(order()) is not None
+    assert flat.write(order(roles=(*ROLES, "network"))) is None

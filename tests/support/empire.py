@@ -55,7 +55,7 @@ class Emperor:
         self.process = None
         self.upper = None
 
-    def start(self, *, environ=None, pass_fds=(), wait=True, **spec):
+    def start(self, *, environ=None, pass_fds=(), wait=True, prefix=(), **spec):
         fields = {
             "sources": [str(self.vassals)],
             "stats": str(self.place / "stats"),
@@ -64,7 +64,7 @@ class Emperor:
         }
         with (self.place / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), json.dumps(fields)],
+                [*prefix, sys.executable, str(PROGRAM), json.dumps(fields)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

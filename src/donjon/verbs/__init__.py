@@ -28,6 +28,7 @@ VERBS = {
     "attach": ("attach", "Show a shell in the jail of a vassal on this terminal"),
     "ticket": ("ticket", "Sign a ticket that gives one terminal of an instance"),
     "enter": ("enter", "Run a command in the jail of a vassal"),
+    "net": ("net", "Show the networks of vassals, and what passed through the router"),
     "ids": ("ids", "List whose host ids are whose, or give some back"),
     "options": ("options", "Look options up"),
     "audit": ("audit", "Show how tight a running jail is, and what weakens it"),

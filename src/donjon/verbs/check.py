@@ -16,7 +16,7 @@ from donjon.emperor.plans import Plans, options_of
 from donjon.errors import ConfigError, DonjonError, HookError, reason_of
 from donjon.hooks import runner
 from donjon.hooks.runner import HookStep
-from donjon.jail import idgrant
+from donjon.jail import idgrant, netgrant
 from donjon.jail import plan as jail_plan
 from donjon.origin import Origin
 from donjon.records import dataclass
@@ -153,7 +153,9 @@ def _jail_problems(file: str, entries: Sequence[Entry]) -> list[Problem]:
                 steps += runner.steps([hook], facts)
             except HookError as error:
                 found.append(Problem(file, "error", error))
-        jail = idgrant.settle(launch.jail, os.path.abspath(file), preview=True)
+        name = os.path.abspath(file)
+        jail = idgrant.settle(launch.jail, name, preview=True)
+        jail = netgrant.settle(jail, name, None, preview=True)
         if launch.emperor is not None:
             for plan in Plans.load(launch.emperor).plans.values():
                 options_of(plan)

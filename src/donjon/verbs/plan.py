@@ -10,7 +10,7 @@ from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.emperor import client, plans
-from donjon.jail import idgrant
+from donjon.jail import idgrant, netgrant
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
 from donjon.records import replace
@@ -39,7 +39,8 @@ def main(verb: str, words: Sequence[str]) -> int:
     if chosen.plans:
         launch = _furnished(launch, chosen.file, chosen.plans)
     name = os.path.abspath(chosen.file.partition(":")[0])
-    launch = replace(launch, jail=idgrant.settle(launch.jail, name, preview=True))
+    jail = idgrant.settle(launch.jail, name, preview=True)
+    launch = replace(launch, jail=netgrant.settle(jail, name, None, preview=True))
     if chosen.diff:
         return _diff(chosen.diff, chosen.control, launch)
     plan = plan_of(launch, frozenset(filter(None, chosen.clone.split(","))))
@@ -54,6 +55,8 @@ def plan_of(launch: Launch, born_in: frozenset[str]) -> Plan:
     """Return the plan as root would carry it out. Raises JailError and HookError."""
     jail_plan.clone_flags(born_in)
     hooks = steps_of(launch, root=True)
+    if launch.jail.own_network:
+        born_in |= {"net"}
     return jail_plan.build(launch.jail, hooks, born_in=born_in, root=True)
 
 

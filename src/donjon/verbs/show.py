@@ -9,6 +9,7 @@ from typing import Any
 from donjon.emperor import client
 from donjon.verbs import arguments, text
 from donjon.verbs.ls import condition
+from donjon.verbs.net import kind
 
 FACTS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "file": lambda row: row.get("path"),
@@ -23,6 +24,7 @@ FACTS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "plan": lambda row: row.get("resources", {}).get("plan"),
     "faults": lambda row: _faults(row.get("resources", {})),
     "born in": lambda row: " ".join(row.get("clone", ())),
+    "network": lambda row: _network(row.get("network") or {}),
     "sockets": lambda row: "; ".join(row.get("sockets", ())),
     "command": lambda row: " ".join(row.get("argv", ())),
 }
@@ -61,6 +63,10 @@ def _section(name: str, lines: Sequence[str]) -> None:
         print(text.paint(name, text.BOLD))
     for each in lines:
         text.line(f"  {each}")
+
+
+def _network(row: Mapping[str, Any]) -> str:
+    return " ".join((kind(row), *row["addresses"])) if row else ""
 
 
 def _faults(resources: Mapping[str, Any]) -> str:

@@ -1,0 +1,85 @@
+"""The Emperor's use of the helper that makes network namespaces: questions out, answers in.
+
+The helper is started at the first question, and again when it died; what it had not answered then
+has failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from donjon import log
+from donjon.emperor.reactor import Reactor
+from donjon.errors import DonjonError, reason_of
+from donjon.fd import Fd
+from donjon.netns.wanted import Wanted
+
+if TYPE_CHECKING:
+    from donjon.netns.helper import Helper
+
+Made = Callable[[list[Fd] | DonjonError], None]
+"""What follows: the descriptors, which are the callee's now, or why there are none."""
+
+
+class Makers:
+    """Asks, and calls back."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.lost: Callable[[], None] = lambda: None
+        self._helper: Helper | None = None
+        self._numbers = 0
+        self._open: dict[int, Made] = {}
+
+    @property
+    def pid(self) -> int:
+        """The helper's pid, -1 while there is none."""
+        return self._helper.pid if self._helper else -1
+
+    def make(self, wanted: Wanted, made: Made) -> None:
+        """Have it made; ``made`` is called later, in any case."""
+        self._numbers += 1
+        number = self._numbers
+        self._open[number] = made
+        from donjon.netns.helper import Request  # noqa: PLC0415  (as Helper below)
+
+        try:
+            self._at_work().ask(Request(number, wanted))
+        except OSError as error:
+            reason = reason_of(error)
+            problem = DonjonError("cannot ask for a network namespace", reason=reason)
+            del self._open[number]
+            self.reactor.after(0.0, lambda: made(problem))
+
+    def close(self) -> None:
+        """Let the helper clean up, and wait for it."""
+        if self._helper is not None:
+            self.reactor.forget(self._helper.link.fileno())
+            self._helper.close()
+            self._helper = None
+
+    def _at_work(self) -> Helper:
+        if self._helper is None:
+            from donjon.netns.helper import Helper  # noqa: PLC0415  (most Emperors never ask)
+
+            self._helper = Helper()
+            self.reactor.watch(self._helper.link.fileno(), lambda _events: self._hear())
+        return self._helper
+
+    def _hear(self) -> None:
+        found = self._helper.answer() if self._helper else None
+        if found is None:
+            self._lose()
+            return
+        answer, fds = found
+        made = self._open.pop(answer.number)
+        made(DonjonError(answer.error) if answer.error else fds)
+
+    def _lose(self) -> None:
+        log.write("[emperor] the helper that makes network namespaces died")
+        self.close()
+        waiting, self._open = list(self._open.values()), {}
+        for made in waiting:
+            made(DonjonError("the helper that makes network namespaces died"))
+        self.lost()

@@ -1,0 +1,140 @@
+"""The process that makes network namespaces, and who speaks to it.
+
+One thread, started by execution, so that entering namespaces never changes the one who asks. One
+request is one packet of a private pair; the answer carries the descriptors (SCM_RIGHTS). It ends
+at the end of file of the pair, and only after it removed the tables it made: also when who asked
+was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+
+from donjon.errors import DonjonError
+from donjon.fd import Fd
+from donjon.netns.wanted import Nat, Wanted
+from donjon.records import dataclass, replace
+
+MOST = 4
+"""Descriptors of one answer at most."""
+
+PACKET = 128 << 10
+_QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PROGRAM = "from donjon.netns.helper import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``number`` comes back with the answer."""
+
+    number: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``error`` is one line, "" where it was made."""
+
+    number: int
+    error: str = ""
+
+
+class Helper:
+    """The side that asks. ``link`` is readable when an answer is there, or the helper ended."""
+
+    def __init__(self) -> None:
+        """Start the process. Raises OSError."""
+        self.link, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * PACKET)
+        words = [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(far.fileno())]
+        with far:
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, pass_fds=(far.fileno(),), start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self._process.pid
+
+    def ask(self, request: Request) -> None:
+        """Send a request. Raises OSError."""
+        data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+        self.link.send(data)
+
+    def answer(self) -> tuple[Answer, list[Fd]] | None:
+        """Return the next answer, or None when the helper is gone."""
+        try:
+            data, numbers, _flags, _address = socket.recv_fds(self.link, PACKET, MOST)
+        except OSError:
+            return None
+        fds = [Fd(number) for number in numbers]
+        for one in fds:
+            fcntl.fcntl(one.fileno(), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        if not data:
+            return None
+        found = pickle.loads(data)
+        assert isinstance(found, Answer)
+        return found, fds
+
+    def close(self) -> None:
+        """Let it remove what it made, and wait until it ended."""
+        self.link.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Be the helper: ``sys.argv`` has the module path and the number of the link."""
+    sys.path[:] = json.loads(sys.argv[1])
+    for number in _QUIET:
+        signal.signal(number, signal.SIG_IGN)  # it ends when its Emperor does
+    link = socket.socket(fileno=int(sys.argv[2]))
+    from donjon import syscalls  # noqa: PLC0415  (the path is known only now)
+    from donjon.netns import making  # noqa: PLC0415  (slow, and nobody else's)
+
+    syscalls.set_name("donjon netns")
+    made: dict[str, Nat] = {}
+    while data := _received(link):
+        request = pickle.loads(data)
+        fds: list[Fd] = []
+        answer = Answer(request.number)
+        try:
+            fds = making.make(request.wanted)
+        except Exception as error:
+            answer = Answer(request.number, _words(error))
+        if isinstance(request.wanted, Nat):
+            made[request.wanted.table] = request.wanted
+        _send(link, answer, fds)
+        for one in fds:
+            one.close()
+    for nat in made.values():
+        if nat.script:
+            making.make(replace(nat, script=""))
+
+
+def _received(link: socket.socket) -> bytes:
+    """Return a request, nothing when who asked is gone, be it with an answer unread."""
+    try:
+        return link.recv(PACKET)
+    except ConnectionResetError:
+        return b""
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, DonjonError):
+        return str(error)
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def _send(link: socket.socket, answer: Answer, fds: list[Fd]) -> None:
+    data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+    try:
+        socket.send_fds(link, [data], [one.fileno() for one in fds])
+    except BrokenPipeError:
+        return  # who asked is gone; the end of file comes next

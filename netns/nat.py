@@ -1,0 +1,118 @@
+"""The host's table of nftables for one router's device, as a script for nft(8).
+
+It is one table of its own, named after the device, and says nothing about other devices:
+
+- what jails begin towards the host itself is dropped (``guard``), whatever address it is aimed at:
+  only the kernel knows all addresses of the host;
+- jails begin connections to the outside and are answered; from the outside only what was
+  published is let in;
+- with ``masquerade`` packets of the jails' networks leave with the address of the host;
+- a ``Port`` of the host leads to a jail; the address of who connects stays as it is.
+
+Another table that drops still drops: nftables asks all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from donjon.netns.wanted import table_name
+from donjon.records import dataclass
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """``publish``: ``port`` of the host (of ``address`` alone, or of each) is ``inner`` of
+    ``jail``."""
+
+    protocol: str  # tcp or udp
+    address: Address | None
+    port: int
+    jail: Address
+    inner: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A jail may reach the host itself on ``network``; ``ports`` "" is everything there."""
+
+    jail: Address
+    network: str
+    ports: str = ""
+
+
+def script(
+    device: str,
+    networks: Sequence[str],
+    ports: Iterable[Port] = (),
+    openings: Iterable[Opening] = (),
+    *,
+    masquerade: bool,
+) -> str:
+    """Return the whole table. Values are typed: no text of a user's gets here."""
+    ports = tuple(ports)
+    lines = [
+        f"table inet {table_name(device)} {{",
+        *_chain(
+            "guard",
+            "filter hook input priority filter",
+            f'iifname "{device}" ct state established,related accept',
+            f'iifname "{device}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept',
+            *(f'iifname "{device}" {_opening(one)} accept' for one in openings),
+            f'iifname "{device}" drop',
+        ),
+        *_chain(
+            "passage",
+            "filter hook forward priority filter",
+            f'iifname "{device}" oifname "{device}" drop',
+            f'iifname "{device}" ct state new,established,related accept',
+            f'oifname "{device}" ct state established,related accept',
+            f'oifname "{device}" ct status dnat accept',
+            f'iifname "{device}" drop',
+            f'oifname "{device}" drop',
+        ),
+    ]
+    if masquerade:
+        hidden = (
+            f'{_family(one)} saddr {one} oifname != "{device}" masquerade' for one in networks
+        )
+        lines += _chain("leaving", "nat hook postrouting priority srcnat", *hidden)
+    if ports:
+        arriving = (f'iifname != "{device}" {_redirection(one)}' for one in ports)
+        lines += _chain("arriving", "nat hook prerouting priority dstnat", *arriving)
+        here = (f"{_not_loopback(one)} {_redirection(one)}" for one in ports)
+        lines += _chain("here", "nat hook output priority -100", *here)
+    return "\n".join((*lines, "}", ""))
+
+
+def _chain(name: str, hook: str, *rules: str) -> list[str]:
+    body = (f"    {rule}" for rule in (f"type {hook}", *rules))
+    return [f"  chain {name} {{", *body, "  }"]
+
+
+def _family(network: str) -> str:
+    return "ip" if ip_network(network).version == 4 else "ip6"
+
+
+def _opening(one: Opening) -> str:
+    family = "ip" if one.jail.version == 4 else "ip6"
+    ports = f" meta l4proto {{ tcp, udp }} th dport {one.ports}" if one.ports else ""
+    return f"{family} saddr {one.jail} {family} daddr {one.network}{ports}"
+
+
+def _not_loopback(one: Port) -> str:
+    """What comes from 127.0.0.1 could not be answered: a jail's 127.0.0.1 is its own."""
+    return "ip daddr != 127.0.0.0/8" if one.jail.version == 4 else "ip6 daddr != ::1"
+
+
+def _redirection(one: Port) -> str:
+    family = "ip" if one.jail.version == 4 else "ip6"
+    where = f"{family} daddr {one.address}" if one.address else "fib daddr type local"
+    target = f"{one.jail}:{one.inner}" if one.jail.version == 4 else f"[{one.jail}]:{one.inner}"
+    return (
+        f"meta nfproto {'ipv4' if one.jail.version == 4 else 'ipv6'} {where} "
+        f"{one.protocol} dport {one.port} dnat {family} to {target}"
+    )

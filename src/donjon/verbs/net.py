@@ -1,0 +1,48 @@
+"""``donjon net``: the networks of vassals, and what passed through the router."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from donjon.emperor import client
+from donjon.verbs import arguments, text
+
+HEAD = ("NAME", "NETWORK", "ADDRESS", "DEVICE", "OUT", "PACKETS", "IN", "PACKETS", "DROPPED")
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Print one line a vassal that has a network of its own."""
+    more = "OUT is from the vassal, IN towards it. A large packet of an offload counts as one."
+    parser = arguments.parser(verb, more=more)
+    arguments.add_control(parser)
+    arguments.add_json(parser)
+    chosen = parser.parse_args(words)
+    found = client.ask("net", socket=chosen.control)
+    if chosen.json:
+        text.as_json({key: value for key, value in found.items() if key != "ok"})
+        return 0
+    text.table(HEAD, [_row(one) for one in found["vassals"]])
+    return 0
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    counters = row["counters"]
+    passed: tuple[str, ...] = ("-",) * 5
+    if counters is not None:
+        out, into = counters["out"], counters["in"]
+        drops = ", ".join(f"{count} {cause}" for cause, count in counters["drops"].items())
+        passed = (
+            text.size(out["bytes"]), str(out["packets"]),
+            text.size(into["bytes"]), str(into["packets"]), drops or "0",
+        )  # fmt: skip
+    return (
+        str(row["name"]), kind(row), " ".join(row["addresses"]) or "-", row["device"] or "-",
+        *passed,
+    )  # fmt: skip
+
+
+def kind(row: Mapping[str, Any]) -> str:
+    """Return ``network`` as a file has it."""
+    bridge = row["bridge"]
+    return f"{row['network']}:{bridge}" if bridge else str(row["network"])

@@ -1,0 +1,435 @@
+"""Vassals with networks of their own, on a host that is a namespace of the test's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from empire import Emperor, alive, wait_for
+from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, enter, server, sink
+
+pytestmark = pytest.mark.root
+
+POOL = ["192.168.77.0/24", "fd00:77::/64"]
+FORWARD = "/proc/sys/net/ipv4/ip_forward"
+
+
+@pytest.fixture(scope="module")
+def lab():
+    found = Lab()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def emperor(tmp_path, lab):
+    found = Emperor(tmp_path)
+    found.lab = lab
+    yield found
+    if found.process is not None and found.process.poll() is None:
+        found.process.terminate()
+        assert found.process.wait(20) == 0, found.log()
+
+
+def start(emperor, **spec):
+    spec = {"network_pool": POOL, "network_nat": True, **spec}
+    ledger = str(emperor.place / "ledger")
+    return emperor.start(prefix=emperor.lab.host.prefix, network_ledger=ledger, **spec)
+
+
+def net(emperor):
+    return emperor.ask({"verb": "net"})
+
+
+def network(emperor, name):
+    return next(one for one in net(emperor)["vassals"] if one["name"] == name)
+
+
+def address(emperor, name, family=0):
+    return network(emperor, name)["addresses"][family].partition("/")[0]
+
+
+def pid(emperor, name, count=1):
+    return emperor.started(name, count)["pid"]
+
+
+def table(lab):
+    return lab.host.run("nft", "list", "ruleset")
+
+
+def test_none_is_a_loopback_that_is_up_and_nothing_else(emperor):
+    start(emperor, network_pool=[])
+    emperor.vassal("a.ini", network="none")
+    inside = pid(emperor, "a.ini")
+    assert emperor.lab.addresses(inside) == {"lo": ["127.0.0.1/8", "::1/128"]}
+    with server(inside, "127.0.0.1", 80):
+        assert ask(inside, "127.0.0.1", 80) == "127.0.0.1"
+
+
+def test_host_is_the_hosts_also_where_vassals_are_born_without_one(emperor):
+    start(emperor, network_pool=[], use_clone=["net", "uts"])
+    emperor.vassal("h.ini", network="host")
+    emperor.vassal("o.ini")
+    assert emperor.lab.namespace(pid(emperor, "h.ini")) == emperor.lab.namespace(emperor.lab.home)
+    assert emperor.lab.namespace(pid(emperor, "o.ini")) != emperor.lab.namespace(emperor.lab.home)
+    assert "net" not in emperor.started("h.ini")["born_in"]
+
+
+def test_a_tap_reaches_the_outside_and_neither_host_nor_neighbour(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    emperor.vassal("b.ini", network="tap")
+    a, b = pid(emperor, "a.ini"), pid(emperor, "b.ini")
+    lab, theirs = emperor.lab, address(emperor, "b.ini")
+    with (
+        server(lab.world, OUTSIDE, 7000),
+        server(lab.home, "0.0.0.0", 7001),
+        server(b, theirs, 80),
+    ):
+        assert ask(a, OUTSIDE, 7000) == HOST  # behind the host's address
+        assert ask(b, OUTSIDE, 7000) == HOST
+        assert ask(a, theirs, 80, 0.3) != address(emperor, "a.ini")
+        for host in (HOST, "192.168.77.1"):
+            assert ask(a, host, 7001, 0.3) in ("TimeoutError", "ConnectionRefusedError", "OSError")
+        assert ask(b, theirs, 80) == theirs
+    with server(lab.world, OUTSIDE6, 7000):
+        assert ask(a, OUTSIDE6, 7000) == HOST6
+
+
+def test_the_spoofed_source_of_a_neighbour_gets_nowhere(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    emperor.vassal("b.ini", network="tap")
+    a, theirs = pid(emperor, "a.ini"), address(emperor, "b.ini") if pid(emperor, "b.ini") else ""
+    enter = ["nsenter", f"--net=/proc/{a}/ns/net"]
+    subprocess.run([*enter, "ip", "address", "add", f"{theirs}/32", "dev", "tun0"], check=True)
+    send = (
+        "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "s.bind((sys.argv[1], 0)); s.sendto(b'x', (sys.argv[2], 9))"
+    )
+    subprocess.run([*enter, sys.executable, "-c", send, theirs, OUTSIDE], check=True)
+    drops = wait_for(lambda: network(emperor, "a.ini")["counters"]["drops"], "a drop")
+    assert "claimed" in drops or "spoofed" in drops
+
+
+def test_a_published_port_shows_who_connects_and_is_the_only_one(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", publish="8080:80")
+    emperor.vassal("b.ini", network="tap")
+    a, b, lab = pid(emperor, "a.ini"), pid(emperor, "b.ini"), emperor.lab
+    lab.outside.run("ip", "route", "replace", "192.168.77.0/24", "via", HOST)
+    with server(a, "0.0.0.0", 80), server(b, "0.0.0.0", 80), server(a, "0.0.0.0", 81):
+        assert ask(lab.world, HOST, 8080) == OUTSIDE
+        assert ask(lab.home, HOST, 8080) == HOST
+        for name, port in (("a.ini", 81), ("b.ini", 80)):
+            assert ask(lab.world, address(emperor, name), port, 0.3) == "TimeoutError"
+    with server(a, "::", 80):
+        assert ask(lab.world, HOST6, 8080) == OUTSIDE6
+
+
+def test_a_port_is_published_once(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", publish="8080:80")
+    pid(emperor, "a.ini")
+    emperor.vassal("b.ini", network="tap", publish="8080:81")
+    emperor.said("cannot publish port 8080/tcp: a.ini publishes it")
+
+
+def test_a_change_of_what_is_published_needs_no_restart(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    emperor.vassal("a.ini", network="tap", publish="8090:80", marker="changed")
+    wait_for(lambda: "8090" in table(lab), "the port in the table")
+    with server(a, "0.0.0.0", 80):
+        wait_for(lambda: ask(lab.world, HOST, 8090, 0.3) == OUTSIDE, "an answer")
+    assert len(emperor.record("a.ini")) == 1
+
+
+def test_network_allow_opens_a_neighbour_in_one_direction(emperor):
+    start(emperor)
+    emperor.vassal("db.ini", network="tap")
+    db = pid(emperor, "db.ini")
+    emperor.vassal("a.ini", network="tap", **{"network-allow": "db.ini"})
+    a = pid(emperor, "a.ini")
+    with server(db, "0.0.0.0", 5432), server(a, "0.0.0.0", 80):
+        assert ask(a, address(emperor, "db.ini"), 5432) == address(emperor, "a.ini")
+        assert ask(db, address(emperor, "a.ini"), 80, 0.3) != address(emperor, "db.ini")
+
+
+def test_network_allow_opens_a_port_of_the_host(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", **{"network-allow": f"{HOST}:7001"})
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with server(lab.home, "0.0.0.0", 7001), server(lab.home, "0.0.0.0", 7002):
+        assert ask(a, HOST, 7001) == address(emperor, "a.ini")
+        assert ask(a, HOST, 7002, 0.3) == "TimeoutError"
+
+
+def test_network_rules_are_asked_first_and_read_again(emperor):
+    rules = emperor.place / "rules"
+    rules.write_text(f"out daddr {OUTSIDE} tcp dport 7000 drop\n")
+    start(emperor, network_rules=str(rules))
+    emperor.vassal("a.ini", network="tap")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with server(lab.world, OUTSIDE, 7000), server(lab.world, OUTSIDE, 7003):
+        assert ask(a, OUTSIDE, 7003) == HOST
+        assert ask(a, OUTSIDE, 7000, 0.3) == "TimeoutError"
+        rules.write_text("nonsense\n")
+        emperor.process.send_signal(signal.SIGHUP)
+        emperor.said("network-rules stay as they were")
+        assert ask(a, OUTSIDE, 7000, 0.3) == "TimeoutError"
+        rules.write_text("")
+        emperor.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: ask(a, OUTSIDE, 7000, 0.3) == HOST, "the new rules")
+
+
+def test_a_killed_router_is_replaced_and_vassals_notice_a_pause(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    emperor.vassal("b.ini", network="tap")
+    a, b, lab = pid(emperor, "a.ini"), pid(emperor, "b.ini"), emperor.lab
+    with server(lab.world, OUTSIDE, 7000), server(b, "0.0.0.0", 80):
+        assert ask(a, OUTSIDE, 7000) == HOST
+        before = network(emperor, "a.ini")["counters"]["out"]["packets"]
+        os.kill(net(emperor)["router"]["pid"], signal.SIGKILL)
+        wait_for(lambda: ask(a, OUTSIDE, 7000, 0.3) == HOST, "the next router", 3.0)
+        assert net(emperor)["router"]["restarts"] == 1
+        assert ask(a, address(emperor, "b.ini"), 80, 0.3) != address(emperor, "a.ini")
+        assert network(emperor, "a.ini")["counters"]["out"]["packets"] > before > 0
+    assert emperor.record("a.ini")[-1]["pid"] == a
+
+
+def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    pid(emperor, "a.ini")
+    comm = lambda one: Path(f"/proc/{one}/comm").read_text().strip()  # noqa: E731
+    (helper,) = [one for one in emperor_children(emperor) if comm(one) == "donjon netns"]
+    os.kill(helper, signal.SIGKILL)
+    emperor.vassal("b.ini", network="tap")
+    pid(emperor, "b.ini")
+    emperor.process.terminate()
+    assert emperor.process.wait(20) == 0
+    assert table(emperor.lab) == ""
+    assert emperor.lab.host.run("cat", FORWARD) == "0\n"
+
+
+def emperor_children(emperor):
+    path = f"/proc/{emperor.process.pid}/task/{emperor.process.pid}/children"
+    return [int(one) for one in Path(path).read_text().split()]
+
+
+def test_the_host_is_as_before_when_the_emperor_ends(emperor):
+    lab = emperor.lab
+    assert lab.host.run("cat", FORWARD) == "0\n"
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", publish="8080:80")
+    pid(emperor, "a.ini")
+    assert lab.host.run("cat", FORWARD) == "1\n"
+    assert "donjon0" in lab.addresses(lab.home)
+    emperor.process.terminate()
+    assert emperor.process.wait(20) == 0
+    assert lab.host.run("cat", FORWARD) == "0\n"
+    assert table(lab) == ""
+    assert "donjon0" not in lab.addresses(lab.home)
+
+
+def test_nothing_is_left_of_a_killed_emperor(emperor):
+    lab = emperor.lab
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a = pid(emperor, "a.ini")
+    router = net(emperor)["router"]["pid"]
+    emperor.process.kill()
+    emperor.process.wait()
+    wait_for(lambda: not alive(a) and not alive(router), "end of vassal and router")
+    wait_for(lambda: table(lab) == "", "end of the table")
+    wait_for(lambda: lab.host.run("cat", FORWARD) == "0\n", "the switch as it was")
+    wait_for(lambda: "donjon0" not in lab.addresses(lab.home), "end of the device")
+
+
+def test_what_even_the_helper_left_is_removed_at_the_next_start(emperor):
+    lab = emperor.lab
+    record = emperor.place / "network-donjon0.json"
+    record.write_text(json.dumps({FORWARD: "0"}))
+    lab.host.run("nft", "add", "table", "inet", "donjon_donjon0")
+    lab.host.run("sh", "-c", f"echo 1 > {FORWARD}")
+    start(emperor, network_pool=[])
+    wait_for(lambda: table(lab) == "", "end of the table")
+    wait_for(lambda: lab.host.run("cat", FORWARD) == "0\n", "the switch as it was")
+    assert not record.exists()
+
+
+def test_addresses_stay_over_restarts_and_no_two_have_the_same(emperor):
+    start(emperor)
+    for name in ("a.ini", "b.ini"):
+        emperor.vassal(name, network="tap")
+        pid(emperor, name)
+    before = {name: address(emperor, name) for name in ("a.ini", "b.ini")}
+    assert len(set(before.values())) == 2
+    os.kill(pid(emperor, "a.ini"), signal.SIGKILL)
+    pid(emperor, "a.ini", 2)
+    assert {name: address(emperor, name) for name in before} == before
+
+
+def test_an_address_of_the_operators_choice(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", **{"network-address": "192.168.77.50"})
+    a = pid(emperor, "a.ini")
+    found = emperor.lab.addresses(a)["tun0"]
+    assert found == ["192.168.77.50/24", "fd00:77::32/64"]
+
+
+def test_veth_is_an_end_in_a_bridge(emperor):
+    lab = emperor.lab
+    lab.host.run("ip", "link", "add", "br0", "type", "bridge")
+    try:
+        lab.host.run("ip", "address", "add", "10.9.0.1/24", "dev", "br0")
+        lab.host.run("ip", "link", "set", "br0", "up")
+        start(emperor, network_pool=[])
+        emperor.vassal("v.ini", network="veth:br0", **{"network-address": "10.9.0.7/24"})
+        v = pid(emperor, "v.ini")
+        assert lab.addresses(v)["eth0"] == ["10.9.0.7/24"]
+        with server(v, "10.9.0.7", 80):
+            wait_for(lambda: ask(lab.home, "10.9.0.7", 80, 0.5) == "10.9.0.1", "an answer")
+        emperor.vassal("w.ini", network="veth:nobridge", **{"network-address": "10.9.0.8/24"})
+        emperor.said("cannot join the bridge nobridge")
+        os.kill(v, signal.SIGKILL)
+        pid(emperor, "v.ini", 2)
+        assert len(json.loads(lab.host.run("ip", "-json", "link", "show", "master", "br0"))) == 1
+    finally:
+        lab.host.run("ip", "link", "del", "br0")
+
+
+def test_in_a_user_namespace_it_cannot_change_its_network(emperor):
+    ids = str(emperor.place / "ids")
+    start(emperor, use_clone=["user", "pid", "net"], id_range_ledger=ids)
+    words = {"id-range": "1500000000:65536", "record": "/dev/null"}
+    emperor.vassal("a.ini", network="tap", **words)
+    a = wait_for(lambda: max(emperor.row("a.ini")["pid"], 0), "its process")
+    wait_for(lambda: network(emperor, "a.ini"), "its network")
+    assert "tun0" in emperor.lab.addresses(a)
+    change = ["nsenter", f"--user=/proc/{a}/ns/user", f"--net=/proc/{a}/ns/net"]
+    done = subprocess.run(
+        [*change, "ip", "address", "add", "192.168.77.99/24", "dev", "tun0"],
+        capture_output=True,
+        check=False,
+    )
+    assert b"not permitted" in done.stderr
+
+
+def test_the_mtu_is_the_files(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", **{"network-mtu": "1400"})
+    a = pid(emperor, "a.ini")
+    words = ["nsenter", f"--net=/proc/{a}/ns/net", "ip", "-json", "link", "show", "tun0"]
+    assert (
+        json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["mtu"] == 1400
+    )
+
+
+def test_another_device_changes_the_jail(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    first = pid(emperor, "a.ini")
+    emperor.vassal("a.ini", network="none")
+    second = pid(emperor, "a.ini", 2)
+    assert second != first
+    assert list(emperor.lab.addresses(second)) == ["lo"]
+
+
+def test_without_a_pool_a_tap_has_no_address(emperor):
+    start(emperor, network_pool=[])
+    emperor.vassal("a.ini", network="tap")
+    emperor.said("network = tap needs addresses (network-pool = 192.168.0.0/24")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"publish": "80:80"}, "a.ini:2: publish: publish needs network = tap"),
+        ({"network": "none", "network-allow": "b.ini"}, "network-allow needs network = tap"),
+        ({"network": "tap", "publish": "80:80"}, "publish needs network-nat"),
+        (
+            {"network": "tap", "network-allow": "10.0.0.0/8:x"},
+            "expected a vassal's name, a network",
+        ),
+        ({"network": "tap", "unshare": "net"}, "contradict each other"),
+        (
+            {"network": "tap", "network-address": "10.9.9.9"},
+            "is not a vassal's address of network-pool",
+        ),
+        ({"network": "taps"}, "not one of none, host, tap, veth:BRIDGE"),
+        ({"network": "tap", "network-mtu": "9"}, "not between 68 and 65521"),
+    ],
+)
+def test_what_cannot_be_is_one_line(emperor, words, reason):
+    start(emperor, network_nat=False)
+    emperor.vassal("a.ini", **words)
+    emperor.said(reason)
+
+
+def test_rules_that_mean_nothing_end_the_start(emperor):
+    rules = emperor.place / "rules"
+    rules.write_text("out accept\nin nonsense\n")
+    start(emperor, network_rules=str(rules), wait=False)
+    assert emperor.process.wait(20) == 1
+    assert f"{rules}:2" in emperor.log()
+
+
+def test_bandwidth_of_a_plan_is_kept(emperor):
+    plans = emperor.place / "plans.ini"
+    plans.write_text("[plan:slow]\nbandwidth = 200K\n")
+    start(emperor, plan_file=str(plans))
+    emperor.vassal("a.ini", network="tap", plan="slow")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with sink(lab.world, OUTSIDE, 7009) as received:
+        pour = "import socket, sys; socket.create_connection((sys.argv[1], 7009)).sendall(bytes(400000))"
+        words = [*enter(a), sys.executable, "-c", pour, OUTSIDE]
+        begun = time.monotonic()
+        subprocess.run(words, check=True)
+        assert received() == 400000
+        assert time.monotonic() - begun > 1.4  # 2 s at 200 KiB/s, but for the burst
+
+
+def test_a_customers_file_may_not_choose_its_network(emperor):
+    start(emperor, tyrant=True)
+    file = emperor.vassal("a.ini", network="host")
+    os.chown(file, 65534, 65534)
+    emperor.said("a.ini:2: network is for the operator only")
+
+
+def test_a_device_that_is_somebody_elses_is_said(emperor):
+    lab = emperor.lab
+    lab.host.run("ip", "link", "add", "donjon0", "type", "bridge")
+    try:
+        start(emperor)
+        emperor.said("no network for vassals: cannot make the device donjon0")
+        emperor.vassal("a.ini", network="tap")
+        emperor.said("vassal a.ini: cannot make the device donjon0")
+    finally:
+        lab.host.run("ip", "link", "del", "donjon0")
+
+
+def test_show_and_net_tell_it(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    pid(emperor, "a.ini")
+    control = ["--control", str(emperor.place / "control")]
+    run = [sys.executable, "-m", "donjon"]
+    shown = subprocess.run(
+        [*run, "show", "a.ini", *control], check=True, capture_output=True, text=True
+    )
+    assert "network:  tap 192.168.77.2/24" in shown.stdout
+    assert "enter a network namespace made for it: tap, 192.168.77.2/24" in shown.stdout
+    listed = subprocess.run([*run, "net", *control], check=True, capture_output=True, text=True)
+    assert "192.168.77.2/24 fd00:77::2/64" in listed.stdout
+    whole = subprocess.run(
+        [*run, "net", "--json", *control], check=True, capture_output=True, text=True
+    )
+    assert json.loads(whole.stdout)["vassals"][0]["counters"]["drops"] is not None
