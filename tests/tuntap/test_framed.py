@@ -77,6 +77,16 @@ def begin(stack, space, program, place, *words):
     return child, log
 
 
+def running(text):
+    """The processes that name ``text``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended
+            if text in path.read_text():
+                found.append(int(path.parent.name))
+    return found
+
+
 def begin_router(stack, space, program, place, address, *words):
     up = f"ip address add {HOST}/16 dev emperor0 && ip link set emperor0 up"
     return begin(
@@ -259,8 +269,10 @@ def test_a_peer_finds_the_next_router(stack, spaces, tmp_path):
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, DONJON, tmp_path, address)
     assert pings(jail, HOST)
+    assert running("emperor0 " + address)
     first.send_signal(signal.SIGQUIT)
     first.wait(10)
+    assert awaited(lambda: not running("emperor0 " + address))  # its keeper ends with it
     begin_router(stack, host, DONJON, tmp_path, address)
     assert pings(jail, HOST)
 
