@@ -6,6 +6,8 @@ PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
+PLANE := $(addprefix tuntap/,packet.c offload.c addresses.c bucket.c queue.c reject.c forward.c tunnel.c frames.c plane.c seal.c)
+
 .PHONY: help build run test bench lint format asan conformance package docs clean
 
 help: ## This list
@@ -35,6 +37,7 @@ bench: ## The benchmarks, with the peers in the same run
 	$(PYTHON) benchmarks/reload.py
 	$(PYTHON) benchmarks/jail_steps.py
 	$(PYTHON) benchmarks/jail.py
+	$(PYTHON) benchmarks/tuntap.py
 
 lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	@scripts/prepare lint
@@ -44,6 +47,7 @@ lint: ## ruff, mypy --strict, import-linter, clang-format, clang-tidy
 	PYTHONPATH=src .venv/bin/lint-imports
 	clang-format --dry-run --Werror $(C_SOURCES)
 	clang-tidy --quiet server/http.c server/http_text.c server/http_chunked.c server/uwsgi.c -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/server
+	clang-tidy --quiet tuntap/firewall.c tuntap/connections.c tuntap/tracking.c tuntap/ruletable.c tuntap/rulematch.c $(PLANE) -- -std=c11 -D_GNU_SOURCE -Isrc/donjon/tuntap
 
 format: ## Rewrite sources in the house format
 	.venv/bin/ruff check --fix .

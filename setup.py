@@ -42,7 +42,7 @@ LINUX = [
     ),
     extension(
         "tuntap._plane",
-        "_plane plane forward tunnel frames packet offload addresses bucket queue seal"
+        "_plane plane forward tunnel frames packet offload addresses bucket queue seal reject"
         " firewall connections tracking ruletable rulematch",
     ),
     extension(

@@ -163,7 +163,7 @@ module_exec(PyObject *module)
 {
     PyMethodDef *tables[] = {fault_methods,     process_methods, mount_methods,   file_methods,
                              privilege_methods, cmdline_methods, inotify_methods, confine_methods,
-                             memory_methods,    loop_methods,    tape_methods, tun_methods};
+                             memory_methods,    loop_methods,    tape_methods,    tun_methods};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (PyModule_AddFunctions(module, tables[i]) < 0) {
             return -1;

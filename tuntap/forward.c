@@ -1,7 +1,6 @@
 /* forward.c - one packet: what it is, whether it may come from there, where it goes. */
 #include "plane.h"
-
-#include <netinet/in.h>
+#include "reject.h"
 
 /** Where a super-packet is cut up for a stream of frames. */
 struct cutting {
@@ -54,19 +53,35 @@ receiver_of(const struct plane *plane, const struct port *from, const struct flo
     return to;
 }
 
+/** What is known of a packet on its way. */
+struct way {
+    struct packet packet;
+    struct flow flow;
+    struct layout layout;
+    uint32_t counted_at; /* the port that a drop is counted at */
+    bool rejected;       /* the sender is to be told */
+};
+
 /** Ask the rules: of the way out of a jail, then of the way into one. */
 static enum drop
-ask_firewall(struct plane *plane, const struct flow *flow, uint32_t *counted_at)
+ask_firewall(struct plane *plane, struct way *way)
 {
-    *counted_at = flow->from;
+    const struct flow *flow = &way->flow;
+    enum verdict verdict = ACCEPT;
+
     if (plane->firewall == NULL)
         return flow->from != 0 ? DROP_FIREWALL_OUT : DROP_FIREWALL_IN;
-    if (flow->from != 0 && firewall_check(plane->firewall, OUT, flow, plane->now) != ACCEPT)
+    if (flow->from != 0)
+        verdict = firewall_check(plane->firewall, OUT, flow, plane->now);
+    way->rejected = verdict == REJECT;
+    if (verdict != ACCEPT)
         return DROP_FIREWALL_OUT;
-    *counted_at = flow->to;
-    if (flow->to != 0 && firewall_check(plane->firewall, IN, flow, plane->now) != ACCEPT)
-        return DROP_FIREWALL_IN;
-    return DROP_NOT;
+    if (flow->to == 0)
+        return DROP_NOT;
+    way->counted_at = flow->to;
+    verdict = firewall_check(plane->firewall, IN, flow, plane->now);
+    way->rejected = verdict == REJECT;
+    return verdict == ACCEPT ? DROP_NOT : DROP_FIREWALL_IN;
 }
 
 static bool
@@ -94,21 +109,50 @@ deliver(struct plane *plane, struct port *to, const struct virtio_net_hdr *heade
     }
 }
 
-/** Find out where a packet goes; flow->to is set. */
+/** Find out where a packet goes. */
 static enum drop
-route(struct plane *plane, struct port *from, struct flow *flow, uint32_t *counted_at)
+route(struct plane *plane, struct port *from, struct way *way)
 {
-    enum drop drop = from->number == 0 ? DROP_NOT : check_source(plane, from, flow);
+    enum drop drop = from->number == 0 ? DROP_NOT : check_source(plane, from, &way->flow);
 
-    *counted_at = from->number;
     if (drop != DROP_NOT)
         return drop;
-    uint32_t to = receiver_of(plane, from, flow);
+    uint32_t to = receiver_of(plane, from, &way->flow);
     if (to == NOBODY)
         return DROP_NO_RECEIVER;
-    flow->from = from->number;
-    flow->to = to;
-    return ask_firewall(plane, flow, counted_at);
+    way->flow.from = from->number;
+    way->flow.to = to;
+    return ask_firewall(plane, way);
+}
+
+/** Find out what a packet is, and where it goes. */
+static enum drop
+judge(struct plane *plane, struct port *from, struct virtio_net_hdr *header, struct way *way)
+{
+    enum drop drop = packet_parse(&way->packet, &way->flow, &way->layout);
+
+    if (drop != DROP_NOT)
+        return drop;
+    if (!offload_check(header, &way->flow, &way->layout, from->number == 0))
+        return DROP_OFFLOAD;
+    if (!plane->bridge)
+        return route(plane, from, way);
+    way->flow.to = from->number == 0;
+    return plane->ports[way->flow.to] == NULL ? DROP_NO_RECEIVER : DROP_NOT;
+}
+
+/** Tell the sender of a packet that a rule rejected it. */
+static void
+tell_rejected(struct plane *plane, struct port *from, const struct way *way)
+{
+    const struct virtio_net_hdr none = {0};
+    struct flow flow = {.length = 0};
+    uint8_t answer[REJECT_LARGEST];
+    size_t size = reject_answer(&way->packet, &way->flow, &way->layout, answer);
+
+    flow.length = (uint32_t)size;
+    if (size > 0)
+        deliver(plane, from, &none, &flow, &way->layout, answer);
 }
 
 /**
@@ -123,25 +167,15 @@ void
 forward(struct plane *plane, struct port *from, struct virtio_net_hdr *header,
         const uint8_t *bytes, size_t size)
 {
-    struct packet packet = {bytes, size};
-    struct flow flow;
-    struct layout layout;
-    uint32_t counted_at = from->number;
-    enum drop drop = packet_parse(&packet, &flow, &layout);
-
-    if (drop == DROP_NOT && !offload_check(header, &flow, &layout, from->number == 0))
-        drop = DROP_OFFLOAD;
-    if (drop == DROP_NOT && plane->bridge) {
-        flow.to = from->number == 0;
-        drop = plane->ports[flow.to] == NULL ? DROP_NO_RECEIVER : DROP_NOT;
-    } else if (drop == DROP_NOT) {
-        drop = route(plane, from, &flow, &counted_at);
-    }
+    struct way way = {.packet = {bytes, size}, .counted_at = from->number};
+    enum drop drop = judge(plane, from, header, &way);
     if (drop != DROP_NOT) {
-        plane_drop(plane, counted_at, drop);
+        plane_drop(plane, way.counted_at, drop);
+        if (way.rejected)
+            tell_rejected(plane, from, &way);
         return;
     }
     plane->counters[from->number].out_packets++;
     plane->counters[from->number].out_bytes += size;
-    deliver(plane, plane->ports[flow.to], header, &flow, &layout, bytes);
+    deliver(plane, plane->ports[way.flow.to], header, &way.flow, &way.layout, bytes);
 }

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from donjon import log, syscalls
+from donjon.errors import DonjonError
+from donjon.fd import Fd
 from donjon.tuntap import device, endpoint, launch
 from donjon.tuntap.client import RouterClient
 from donjon.tuntap.protocol import RouterError
@@ -40,8 +42,8 @@ def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
         if setting.stats:
             stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
 
-        def main() -> None:
-            keeper = Keeper(stats)
+        def main(parent: int) -> None:
+            keeper = Keeper(parent, stats)
             keeper.begin(tun.fileno(), listener, table, credentials=credentials)
             keeper.run()
 
@@ -49,14 +51,20 @@ def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
         return fork(main, kept)
 
 
-def fork(main: Callable[[], None], kept: set[int]) -> int:
-    """Run ``main`` in a child with no descriptor but ``kept`` and 0 to 2, that dies with us."""
+def fork(main: Callable[[int], None], kept: set[int]) -> int:
+    """Run ``main`` in a child with no descriptor but ``kept`` and 0 to 2.
+
+    It is given our pidfd and has to end with us: PR_SET_PDEATHSIG is for who keeps its user, as
+    the signal of a parent that dropped root does not reach a child of root's (kill(2)).
+    """
+    parent = Fd(syscalls.pidfd_open(os.getpid()))
+    kept.add(parent.fileno())
     pid = os.fork()
     if pid:
+        parent.close()
         return pid
     status = 1
     try:
-        syscalls.set_pdeathsig(signal.SIGKILL)
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
         for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
@@ -64,8 +72,10 @@ def fork(main: Callable[[], None], kept: set[int]) -> int:
                 os.close(number)
             except OSError:
                 continue  # that of the listing
-        main()
+        main(parent.fileno())
         status = 0
+    except DonjonError as error:
+        log.write(f"donjon: {error}")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -75,10 +85,12 @@ def fork(main: Callable[[], None], kept: set[int]) -> int:
 class Keeper:
     """A router that is always there, and its statistics."""
 
-    def __init__(self, stats: socket.socket | None) -> None:
+    def __init__(self, parent: int, stats: socket.socket | None) -> None:
         """Start a router; it has nothing yet."""
+        self._parent = parent
         self._stats = stats
         self._selector = selectors.DefaultSelector()
+        self._selector.register(parent, selectors.EVENT_READ)
         if stats is not None:
             stats.settimeout(1)
             self._selector.register(stats, selectors.EVENT_READ)
@@ -94,9 +106,11 @@ class Keeper:
         self._client.listen(listener.fileno(), credentials=credentials)
 
     def run(self) -> None:
-        """Work until killed, which is when the parent ends."""
+        """Work until the parent ends; the router ends with us."""
         while True:
             for key, _ in self._selector.select():
+                if key.fileobj == self._parent:
+                    return
                 if self._stats is not None and key.fileobj is self._stats:
                     self._answer(self._stats)
                 else:

@@ -8,6 +8,8 @@
 
 #include <netinet/in.h>
 
+#include "checksum.h"
+
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* 6.2 */
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
@@ -89,50 +91,17 @@ offload_check(struct virtio_net_hdr *header, const struct flow *flow, const stru
     return true;
 }
 
-/** Add bytes to an Internet checksum (RFC 1071). */
-static uint64_t
-sum_bytes(uint64_t sum, const uint8_t *bytes, size_t size)
-{
-    for (; size >= 4; size -= 4, bytes += 4) {
-        uint32_t word;
-
-        memcpy(&word, bytes, sizeof(word));
-        sum += word;
-    }
-    if (size > 0) {
-        uint32_t word = 0;
-
-        memcpy(&word, bytes, size);
-        sum += word;
-    }
-    return sum;
-}
-
-/** Fold a sum to the 16 bits that are written, as they lie in memory. */
-static uint16_t
-fold(uint64_t sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)~sum;
-}
-
 /** Write the checksum of the transport header, pseudo-header included. */
 static void
 finish_transport(const struct cut *cut, uint8_t *bytes, size_t size)
 {
     size_t length = size - cut->transport;
-    uint8_t pseudo[8] = {[7] = cut->protocol};
     uint8_t *place =
         bytes + cut->transport + (cut->protocol == IPPROTO_TCP ? TCP_CHECK : UDP_CHECK);
 
     memset(place, 0, 2);
-    store32(pseudo, (uint32_t)length);
-    uint64_t sum = cut->family == 4 ? sum_bytes(0, bytes + 12, 8) : sum_bytes(0, bytes + 8, 32);
-    sum = sum_bytes(sum, pseudo, sizeof(pseudo));
-    uint16_t check = fold(sum_bytes(sum, bytes + cut->transport, length));
+    uint64_t sum = checksum_pseudo(bytes, cut->family, cut->protocol, length);
+    uint16_t check = checksum_fold(checksum_add(sum, bytes + cut->transport, length));
     if (check == 0 && cut->protocol == IPPROTO_UDP)
         check = 0xffff; /* 0 means none: RFC 768 */
     memcpy(place, &check, sizeof(check));
@@ -150,7 +119,7 @@ finish_network(const struct cut *cut, uint8_t *bytes, size_t size, size_t index)
     store16(bytes + 2, (uint16_t)size);
     store16(bytes + 4, (uint16_t)(load16(cut->bytes + 4) + index));
     memset(bytes + 10, 0, 2);
-    uint16_t check = fold(sum_bytes(0, bytes, header));
+    uint16_t check = checksum_fold(checksum_add(0, bytes, header));
     memcpy(bytes + 10, &check, sizeof(check));
 }
 

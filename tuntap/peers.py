@@ -13,6 +13,9 @@ from donjon.tuntap.counters import FIRST_PEER, PORTS
 GREETING = b"uwsgi-tuntap"
 """What a peer with credentials sends first (uwsgi-facts 5.7)."""
 
+MOST_PEERS = 2048
+"""Each may fill 576 KiB."""
+
 MOST_WAITING = 64
 """Peers that have not said yet who they are."""
 
@@ -109,7 +112,7 @@ class Peers:
         self._peers[number] = Peer(stream, credentials)
 
     def _free_number(self) -> int | None:
-        if len(self._peers) >= PORTS - FIRST_PEER:
+        if len(self._peers) >= MOST_PEERS:
             return None
         while self._next in self._peers:
             self._next = self._next + 1 if self._next + 1 < PORTS else FIRST_PEER

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define FOREIGN (1ULL << 32) /* of epoll's data: a descriptor of the caller's */
-#define MILLISECOND 1000000U
+#define LOOKING 20000U       /* ns */
 #define SHORTEST_QUEUE (256U << 10)
 #define LONGEST_QUEUE (4U << 20)
 #define FRAME_QUEUE (512U << 10)
@@ -224,7 +224,7 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
 void
 plane_gone(struct plane *plane, struct port *port)
 {
-    if (port->gone || plane->event_count == 2 * PLANE_EVENTS)
+    if (port->gone || plane->event_count == MOST_EVENTS)
         return; /* known, or there is no room to say it: the next turn sees it again */
     port->gone = true;
     epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
@@ -327,6 +327,23 @@ serve_event(struct plane *plane, const struct epoll_event *event)
 }
 
 /**
+ * Wait for events. Who was busy a moment ago looks again for a while before it sleeps: to be woken
+ * costs more than that, and costs the sender too.
+ */
+static int
+await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
+{
+    int count = 0;
+
+    while (plane->busy_until != 0 && count == 0) {
+        count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
+        if (count == 0 && plane_clock() > plane->busy_until)
+            plane->busy_until = 0;
+    }
+    return count != 0 ? count : epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+}
+
+/**
  * plane_turn() - wait for something and do it
  * @plane:	the plane
  *
@@ -336,12 +353,13 @@ int
 plane_turn(struct plane *plane)
 {
     struct epoll_event events[PLANE_EVENTS];
-    int count = epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+    int count = await(plane, events);
 
     plane->event_count = 0;
     if (count < 0)
         return -1;
     plane->now = plane_clock();
+    plane->busy_until = plane->now + LOOKING;
     for (int i = 0; i < count; i++)
         serve_event(plane, &events[i]);
     if (plane->waiting_count > 0)

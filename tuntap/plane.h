@@ -30,6 +30,7 @@
 
 #define PLANE_PORTS FLOW_JAILS
 #define PLANE_EVENTS 128
+#define MOST_EVENTS 256U /* of a turn: those of epoll, and ports that die by a write */
 #define LARGEST_PACKET 65535
 #define LARGEST_FRAME 8188 /* of a packet; the original's buffers are 8192 (uwsgi-facts 5.1) */
 #define FRAME_HEADER 4
@@ -64,6 +65,7 @@ struct plane {
     int epoll;
     bool bridge; /* two ports, 0 and 1, and no questions: the client's side of a stream */
     uint64_t now;
+    uint64_t busy_until;       /* until then it looks again instead of sleeping; 0 is not at all */
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
     struct addresses addresses;
@@ -72,7 +74,7 @@ struct plane {
     size_t waiting_count;
     uint32_t *dirty;
     size_t dirty_count;
-    struct plane_event events[2 * PLANE_EVENTS];
+    struct plane_event events[MOST_EVENTS];
     size_t event_count;
     uint8_t buffer[sizeof(struct virtio_net_hdr) + LARGEST_PACKET + 1];
     uint8_t scratch[LARGEST_PACKET];

@@ -41,11 +41,12 @@ def begin(setting: DeviceSetting, rules: Sequence[bytes], *, credentials: bool) 
         return 0
     with tun, _greet(setting, rules, endpoint.PATIENCE, credentials=credentials) as stream:
 
-        def main() -> None:
+        def main(parent: int) -> None:
             _give_up_privileges()
             pump = Plane(Board().memory, 0, True)  # noqa: FBT003  (a bridge)
             pump.add_tun(DEVICE, tun.fileno(), (0, 0, 0, 0))
-            _pump(pump, setting, rules, stream, credentials=credentials)
+            pump.watch(parent)
+            _pump(pump, setting, rules, stream, parent, credentials=credentials)
 
         return fork(main, {tun.fileno(), stream.fileno()})
 
@@ -75,26 +76,28 @@ def _pump(
     setting: DeviceSetting,
     rules: Sequence[bytes],
     stream: socket.socket,
+    parent: int,
     *,
     credentials: bool,
 ) -> None:
-    """Pass packets until the device is gone; connect again whenever the router is."""
+    """Pass packets until the device or our parent ends; connect again when the router did."""
     while True:
         pump.add_stream(ROUTER, stream.fileno())
-        gone = {number for _, number in pump.run()}
-        if DEVICE in gone:
-            return
+        events = pump.run()
+        if events != [(True, ROUTER)]:
+            return  # the device is gone, or our parent
         pump.remove(ROUTER)
         stream.close()
         log.write(f"tuntap server disconnected: {setting.address}")
-        stream = _connect_again(setting, rules, credentials=credentials)
+        stream = _connect_again(setting, rules, parent, credentials=credentials)
 
 
 def _connect_again(
-    setting: DeviceSetting, rules: Sequence[bytes], *, credentials: bool
+    setting: DeviceSetting, rules: Sequence[bytes], parent: int, *, credentials: bool
 ) -> socket.socket:
-    while True:
+    while not select.select([parent], [], [], RETRY)[0]:
         try:
             return _greet(setting, rules, endpoint.PATIENCE, credentials=credentials)
         except (DonjonError, OSError):
-            select.select([], [], [], RETRY)
+            continue  # there is none yet
+    raise DonjonError(f"there is no tuntap router at {setting.address} any more")

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "offload.h"
 #include "queue.h"
+#include "reject.h"
 
 #include <netinet/in.h>
 
@@ -240,6 +241,33 @@ test_segments(void)
 }
 
 static void
+test_answers_to_rejected(void)
+{
+    uint8_t bytes[60];
+    uint8_t answer[REJECT_LARGEST];
+    uint8_t scratch[REJECT_LARGEST];
+    struct packet packet = {bytes, sizeof(bytes)};
+
+    make_tcp(bytes, 60);
+    store32(bytes + 24, 100);
+    CHECK(parse(bytes, 60) == DROP_NOT);
+    CHECK(reject_answer(&packet, &flow, &layout, answer) == 40);
+    CHECK(answer[33] == (FLOW_TCP_RST | FLOW_TCP_ACK) && load32(answer + 28) == 121);
+    CHECK(slow_sum(answer, 20, 0) == 0xffff);
+    CHECK(slow_sum(answer + 20, 20, slow_sum(answer + 12, 8, IPPROTO_TCP + 20)) == 0xffff);
+    CHECK(parse(answer, 40) == DROP_NOT && flow.source_port == 80);
+    CHECK(reject_answer(&(struct packet){answer, 40}, &flow, &layout, scratch) == 0);
+
+    make_v4(bytes, 60, IPPROTO_UDP);
+    store16(bytes + 24, 40);
+    CHECK(parse(bytes, 60) == DROP_NOT);
+    CHECK(reject_answer(&packet, &flow, &layout, answer) == 20 + 8 + 60);
+    CHECK(answer[20] == 3 && answer[21] == 13 && slow_sum(answer + 20, 68, 0) == 0xffff);
+    CHECK(parse(answer, 88) == DROP_NOT && flow.quoted.present);
+    CHECK(reject_answer(&(struct packet){answer, 88}, &flow, &layout, answer) == 0);
+}
+
+static void
 test_addresses(void)
 {
     struct addresses addresses;
@@ -302,6 +330,7 @@ main(void)
     test_mapped_addresses();
     test_checksum_places();
     test_segments();
+    test_answers_to_rejected();
     test_addresses();
     test_bucket();
     test_queue();

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import pytest
 from netspaces import Space, four
+from routed import routed
+
+from donjon.origin import DEFAULT
+from donjon.tuntap import endpoint
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
@@ -70,6 +75,16 @@ def begin(stack, space, program, place, *words):
 
     stack.callback(end)
     return child, log
+
+
+def running(text):
+    """The processes that name ``text``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended
+            if text in path.read_text():
+                found.append(int(path.parent.name))
+    return found
 
 
 def begin_router(stack, space, program, place, address, *words):
@@ -156,15 +171,77 @@ def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, UWSGI, tmp_path, address)
     assert pings(jail, HOST)
-    with socket.socket(socket.AF_UNIX) as stream, stream.makefile() as answer:
-        stream.connect(stats)
-        seen = json.load(answer)
+    seen = ask(stats)
     (peer,) = seen["peers"]
     assert peer["addr"] == JAIL
     assert peer["addr_32"] == int.from_bytes(socket.inet_aton(JAIL), sys.byteorder)
     assert peer["tx"] >= 88
     assert peer["rx"] >= 88
     assert set(seen) >= {"version", "pid", "uid", "gid", "cwd", "device", "firewall"}
+
+
+def ask(path):
+    with socket.socket(socket.AF_UNIX) as stream, stream.makefile() as answer:
+        stream.connect(path)
+        return json.load(answer)
+
+
+def test_a_router_that_is_killed_is_replaced_and_peers_find_it(stack, spaces, tmp_path):
+    host, jail = spaces
+    address, stats = address_of("unix", tmp_path), str(tmp_path / "stats")
+    begin_router(stack, host, DONJON, tmp_path, address, "--tuntap-router-stats", stats)
+    there(host, tmp_path, "unix")
+    begin_peer(stack, jail, DONJON, tmp_path, address)
+    assert pings(jail, HOST)
+    os.kill(ask(stats)["pid"], signal.SIGKILL)
+    start = time.monotonic()
+    assert pings(jail, HOST)
+    assert time.monotonic() - start < 1.5
+
+
+def test_the_emperor_and_vassal_of_the_specification_run_as_written(stack, spaces, tmp_path):
+    host, _ = spaces
+    address, stats, vassals = (
+        address_of("unix", tmp_path),
+        tmp_path / "stats",
+        tmp_path / "vassals",
+    )
+    vassals.mkdir()
+    (vassals / "one.ini").write_text(
+        f"""[uwsgi]
+jailed = true
+tuntap-device = uwsgi0 {address}
+exec-as-root = ip link set lo up
+exec-as-root = ip address add {JAIL}/16 dev uwsgi0
+exec-as-root = ip link set uwsgi0 up
+exec-as-root = ip route add default via {HOST}
+exec-as-root = ping -c 1 {HOST}
+uid = 65534
+gid = 65534
+master = true
+socket = 127.0.0.1:0
+"""
+    )
+    emperor = tmp_path / "emperor.ini"
+    emperor.write_text(
+        f"""[uwsgi]
+tuntap-router = emperor0 {address} {stats}
+exec-as-root = ip address add {HOST}/16 dev emperor0
+exec-as-root = ip link set emperor0 up
+emperor-use-clone = net
+emperor = {vassals}
+"""
+    )
+    with (tmp_path / "log").open("w") as log:
+        child = subprocess.Popen(
+            host.command(*DONJON, "--ini", str(emperor)), stdout=log, stderr=log
+        )
+    stack.callback(child.wait)
+    stack.callback(child.send_signal, signal.SIGQUIT)
+    assert awaited(stats.exists)
+    seen = awaited(lambda: [peer["addr"] for peer in ask(str(stats))["peers"] if peer["rx"]])
+    assert seen == [JAIL], (tmp_path / "log").read_text()
+    assert pings(host, JAIL)
 
 
 def test_the_chains_of_the_specification_hold(stack, spaces, tmp_path):
@@ -192,7 +269,119 @@ def test_a_peer_finds_the_next_router(stack, spaces, tmp_path):
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, DONJON, tmp_path, address)
     assert pings(jail, HOST)
+    assert running("emperor0 " + address)
     first.send_signal(signal.SIGQUIT)
     first.wait(10)
+    assert awaited(lambda: not running("emperor0 " + address))  # its keeper ends with it
     begin_router(stack, host, DONJON, tmp_path, address)
     assert pings(jail, HOST)
+
+
+def greet(path, *words):
+    """Connect to a router, say ``words``, and return the stream."""
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(path)
+    stream.settimeout(3)
+    for word in words:
+        stream.send(word)
+    return stream
+
+
+@pytest.fixture
+def framed(stack, tmp_path):
+    """A router that listens, and where."""
+    router = stack.enter_context(routed())
+    path = str(tmp_path / "tuntap.socket")
+
+    def listen(*, credentials=False):
+        with endpoint.listen(path, DEFAULT) as listener:
+            router.client.listen(listener.fileno(), credentials=credentials)
+        return router, path
+
+    return listen
+
+
+def udp(source, size=40):
+    head = struct.pack(">BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0)
+    ends = socket.inet_aton(source) + socket.inet_aton(HOST)
+    return head + ends + struct.pack(">HHHH", 9, 9, size - 20, 0) + bytes(size - 28)
+
+
+def frame(packet, kind=0):
+    return struct.pack("<BHB", 0, len(packet), kind) + packet
+
+
+def peers(router):
+    return {tuple(row["addresses"]): row for row in router.client.counters().peers}
+
+
+def awaited(look):
+    end = time.monotonic() + 5
+    while not (seen := look()) and time.monotonic() < end:
+        select.select([], [], [], 0.01)
+    return seen
+
+
+def test_the_first_peer_of_an_address_keeps_it_until_it_ends(framed):
+    router, path = framed()
+    with greet(path, frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+        with greet(path, frame(udp(JAIL))) as _:
+            second = awaited(lambda: peers(router).get(()))
+            assert awaited(lambda: peers(router)[()]["drops"]["claimed"]) == 1
+            assert second["out_packets"] == 0
+    assert awaited(lambda: not peers(router))
+    with greet(path, frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+
+
+def test_nobody_claims_what_is_the_hosts_or_has_two(framed):
+    router, path = framed()
+    with greet(
+        path, frame(udp(HOST)), frame(udp("127.0.0.1")), frame(udp("169.254.1.1"))
+    ) as stream:
+        assert awaited(
+            lambda: () in peers(router) and sum(peers(router)[()]["drops"].values()) == 3
+        )
+        stream.send(frame(udp(JAIL)) + frame(udp(four(9))))
+        assert (
+            awaited(lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["drops"]["spoofed"])
+            == 1
+        )
+
+
+def test_rules_of_a_peer_are_ignored_and_counted(framed):
+    router, path = framed()
+    with greet(path, frame(bytes(24), kind=1), frame(udp(JAIL))) as _:
+        assert awaited(lambda: (JAIL,) in peers(router))
+        assert peers(router)[JAIL,]["drops"]["control"] == 1
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x01\x00\x00\x00", b"\x00\x04\x00\x07abcd", b"GET / HTTP/1.0\r\n\r\n"]
+)
+def test_who_speaks_nonsense_is_given_up(framed, nonsense):
+    _, path = framed()
+    with greet(path, nonsense) as stream:
+        assert stream.recv(1) == b""
+
+
+def test_a_frame_may_arrive_byte_by_byte(framed):
+    router, path = framed()
+    data = frame(udp(JAIL)) + frame(b"short") + frame(udp(JAIL))
+    with greet(path, *(data[at : at + 1] for at in range(len(data)))) as _:
+        assert awaited(
+            lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["out_packets"] == 2
+        )
+        assert peers(router)[JAIL,]["drops"]["malformed"] == 1
+
+
+def test_with_credentials_who_does_not_greet_is_sent_away(framed):
+    router, path = framed(credentials=True)
+    with greet(path, b"uwsgi-tuntap") as stream:
+        assert awaited(lambda: peers(router))
+        stream.send(frame(udp(JAIL)))
+        assert awaited(lambda: (JAIL,) in peers(router))
+        assert peers(router)[JAIL,]["credentials"] == [os.getpid(), os.getuid(), os.getgid()]
+    with greet(path, frame(udp(JAIL))) as stream, contextlib.suppress(ConnectionResetError):
+        assert stream.recv(1) == b""

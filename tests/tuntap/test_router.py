@@ -17,6 +17,7 @@ from donjon.tuntap import counters, isolation
 from donjon.tuntap._plane import CAUSES
 from donjon.tuntap.client import Bandwidth
 from donjon.tuntap.protocol import RouterError, RouterGoneError
+from donjon.tuntap.rules import compile_rules, parse
 
 pytestmark = pytest.mark.root
 
@@ -141,6 +142,33 @@ def test_without_rules_nothing_passes(router):
     assert drops(router, "2", "firewall-out") > 0
     router.client.rules(ALLOW_ALL)
     assert pings(jail, four(1))
+
+
+def test_who_is_rejected_is_told(router):
+    jail = router.jail(2)
+    rules = "policy in accept\npolicy out accept\nout tcp dport 9 reject\nout udp dport 9 reject\n"
+    router.client.rules(compile_rules(parse(rules, "rules")).table)
+    text = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.{kind}); s.settimeout(3);"
+        "s.connect(('10.7.0.1', 9)); s.send(b'x'); s.recv(1)"
+    )
+    for kind, error in (("SOCK_STREAM", "ConnectionRefusedError"), ("SOCK_DGRAM", "OSError")):
+        said = jail.run("/usr/bin/python3", "-c", text.format(kind=kind), check=False)
+        assert error in said
+    assert drops(router, "2", "firewall-out") == 2
+
+
+def test_a_flood_leaves_the_neighbour_its_packets(router):
+    flooder, other = router.jail(2), router.jail(3)
+    text = (
+        "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "end = time.monotonic() + 3\n"
+        "while time.monotonic() < end: s.sendto(b'x', ('10.7.0.1', 9))"
+    )
+    with subprocess.Popen(flooder.command("/usr/bin/python3", "-c", text)):
+        said = other.run("ping", "-c", "100", "-i", "0.01", "-q", four(1))
+    assert " 0% packet loss" in said
+    assert router.client.port_counters("2").out_packets > 10_000
 
 
 @pytest.mark.parametrize("table", [b"", ALLOW_ALL[:-1], ALLOW_ALL + b"\0" * 8, b"\xff" * 64])

@@ -1,6 +1,7 @@
 """The firewall in C does what a slow and obvious one does: any rules, any packets, any times."""
 
 import contextlib
+import itertools
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -11,7 +12,7 @@ from slow_firewall import SlowFirewall
 from donjon.tuntap._firewall import Firewall
 from donjon.tuntap.flow import Flow, Quoted
 from donjon.tuntap.rules import Names, RuleError, compile_rules, parse
-from donjon.tuntap.rules.model import Direction
+from donjon.tuntap.rules.model import Direction, Verdict
 
 V4 = ["10.0.0.1", "10.0.0.2", "10.0.1.255", "192.168.0.1", "0.0.0.0", "255.255.255.255"]
 V6 = ["fd00::1", "fd00::2", "fd00:1::", "::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
@@ -179,26 +180,157 @@ SENT = st.tuples(
 )
 
 
-@settings(max_examples=600, deadline=None)
+NAMES = Names({name: tuple(map(ip_address, known)) for name, known in VASSALS.items()}, PLANS)
+
+
+class Both:
+    """The compiled firewall and the slow one, asked the same."""
+
+    def __init__(self, ruleset):
+        compiled = compile_rules(ruleset, NAMES)
+        self.fast = Firewall(compiled.table)
+        self.slow = SlowFirewall(
+            replace(ruleset, rules=compiled.rules), NAMES.vassals, NAMES.plans
+        )
+        self.now = SECOND
+
+    def check(self, direction, packet):
+        expected = self.slow.check(direction, packet, self.now)
+        assert self.fast.check(direction is Direction.OUT, packet.pack(), self.now) == expected
+        return expected
+
+    def send(self, packet):
+        """Let a packet go its way: out of a jail, into a jail, as far as it is accepted."""
+        way = [Direction.OUT] * (packet.from_jail > 0) + [Direction.IN] * (packet.to_jail > 0)
+        for direction in way:
+            if self.check(direction, packet) is not Verdict.ACCEPT:
+                return
+
+    def compare(self):
+        counted = [list(count[1:]) for count in self.fast.counts()]
+        assert counted == [*self.slow.counts, *self.slow.policy_counts.values()]
+        logged = iter(self.fast.note, None)
+        assert [(n, rule, Direction(out)) for n, rule, out, _ in logged] == self.slow.logged
+
+
+CHANGES = {"same": lambda packet: packet, "turned": turned, "failed": failed}
+
+
+@settings(max_examples=400, deadline=None)
 @given(RULESET, st.lists(flow(), min_size=1, max_size=6), st.lists(SENT, max_size=40))
-def test_the_compiled_firewall_does_what_the_slow_one_does(ruleset, flows, sent):
-    names = Names({name: tuple(map(ip_address, known)) for name, known in VASSALS.items()}, PLANS)
-    compiled = compile_rules(ruleset, names)
-    fast = Firewall(compiled.table)
-    slow = SlowFirewall(replace(ruleset, rules=compiled.rules), names.vassals, PLANS)
-    now = SECOND
+def test_any_rules_and_any_packets(ruleset, flows, sent):
+    both = Both(ruleset)
     for direction, index, what, flags, wait in sent:
         packet = flows[index % len(flows)]
         if packet.protocol == 6 and not packet.not_first_fragment:
             packet = replace(packet, tcp_flags=flags)
-        packet = {"same": lambda p: p, "turned": turned, "failed": failed}[what](packet)
-        now += wait
-        expected = slow.check(direction, packet, now)
-        assert fast.check(direction is Direction.OUT, packet.pack(), now) == expected
-    counted = [list(count[1:]) for count in fast.counts()]
-    assert counted == [*slow.counts, *slow.policy_counts.values()]
-    logged = iter(fast.note, None)
-    assert [(now, rule, Direction(out)) for now, rule, out, _ in logged] == slow.logged
+        both.now += wait
+        both.check(direction, CHANGES[what](packet))
+    both.compare()
+
+
+A, B, OUTSIDE = (ip_address(text) for text in ("10.0.0.1", "10.0.0.2", "192.168.0.1"))
+FORTH = [
+    Flow(
+        source,
+        destination,
+        protocol,
+        1000,
+        80 if protocol != 1 else 1000,
+        icmp_type=kind,
+        from_jail=from_jail,
+        to_jail=to_jail,
+    )
+    for source, destination, from_jail, to_jail in (
+        (A, OUTSIDE, 1, 0),
+        (A, B, 1, 2),
+        (OUTSIDE, A, 0, 1),
+    )
+    for protocol, kind in ((6, 0), (17, 0), (1, 8), (47, 0))
+]
+STATEFUL = [
+    *("in ct state established accept", "out ct state established accept"),
+    *(
+        "in ct state related accept",
+        "out ct state related accept",
+        "out ct state new accept",
+        "in ct state new drop",
+    ),
+    *("in ct state new limit rate 1/minute burst 3 accept", "out ct state invalid drop"),
+    *("in saddr vassal shop ct state new accept", "out daddr vassal blog accept", "in accept"),
+    *("out tcp dport 80 counter", "in ct state established log", "out accept"),
+    *("out ct state established limit rate over 2/hour burst 3 drop", "out ct state new reject"),
+]
+STATEFUL_RULES = st.builds(
+    parsed,
+    st.lists(st.sampled_from(STATEFUL), min_size=2, max_size=7),
+    st.tuples(ACTIONS, ACTIONS),
+)
+HOW = ["forth", "forth", "forth", "back", "back", "failed", "failed back"]
+
+
+LIVES = [
+    "",
+    "",
+    "S>",
+    "S> SA<",
+    "S> SA< A> R<",
+    "S> SA< F> F<",
+    "S> SA< F< FA> S>",
+    "S> SA< R> S<",
+]
+LETTERS = {"S": 2, "A": 16, "F": 1, "R": 4}
+
+
+def life(first, script):
+    """The packets of a conversation by their flags and ways: a handshake, an end, a new one."""
+    for step in script.split():
+        packet = replace(
+            first, tcp_flags=sum(LETTERS[x] for x in step[:-1]) if first.protocol == 6 else 0
+        )
+        yield packet if step.endswith(">") else turned(packet)
+
+
+@st.composite
+def conversation(draw):
+    """What two ends say to each other, with what little may change from packet to packet."""
+    first = draw(st.sampled_from(FORTH))
+    said = [(packet, 0) for packet in life(first, draw(st.sampled_from(LIVES)))]
+    for _ in range(draw(st.integers(1, 12))):
+        packet = replace(first, tcp_flags=draw(FLAGS) if first.protocol == 6 else 0)
+        fragments = draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
+        if fragments:
+            packet = replace(packet, first_fragment=True, fragment_id=fragments)
+        how = draw(st.sampled_from(HOW))
+        if how.endswith("back"):
+            packet = turned(packet)
+        if how.startswith("failed"):
+            packet = failed(packet)
+        later = replace(
+            packet,
+            first_fragment=False,
+            not_first_fragment=True,
+            source_port=0,
+            destination_port=0,
+            tcp_flags=0,
+            icmp_type=0,
+            quoted=None,
+        )
+        said.append((packet, draw(WAITS)))
+        if packet.first_fragment:
+            said.append((later, draw(WAITS)))
+    return said
+
+
+@settings(max_examples=1500, deadline=None)
+@given(STATEFUL_RULES, st.lists(conversation(), min_size=1, max_size=3))
+def test_conversations_under_stateful_rules(ruleset, conversations):
+    both = Both(ruleset)
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*conversations))
+    for packet, wait in filter(None, turns):
+        both.now += wait
+        both.send(packet)
+    both.compare()
 
 
 FAMILIES = st.sampled_from([4, 6])
