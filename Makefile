@@ -16,8 +16,9 @@ help: ## This list
 build: ## The virtual environment and the C extensions
 	@scripts/prepare build
 
-run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends it)
+run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends it); before it, whom a network reaches
 	@scripts/prepare run
+	-@examples/network/run
 	@examples/hosting/run
 
 test: ## The whole test suite
