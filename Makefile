@@ -6,10 +6,10 @@ PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
-.PHONY: help build run test bench lint format asan conformance package docs clean
+.PHONY: help build run test vm-test bench lint format asan conformance package docs clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## The virtual environment and the C extensions
 	@scripts/prepare build
@@ -21,6 +21,10 @@ run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends i
 test: ## The whole test suite
 	@scripts/prepare test
 	@scripts/in-the-open $(PYTEST) tests
+
+vm-test: ## Everything in machines of its own: other kernels, systemd, power cuts (an hour)
+	@scripts/prepare vm
+	$(PYTEST) vm-tests -q --cuts 30
 
 conformance: ## The running cases of ../shared, on an installed copy
 	@scripts/prepare test
