@@ -62,7 +62,11 @@ class Guest:
                 pass_fds=[theirs.fileno()], env={**os.environ, "TMPDIR": str(self._scratch)},
             )  # fmt: skip
         begun = time.monotonic()
-        self._await(_READY, 4 * flavour.boot)
+        try:
+            self._await(_READY, 4 * flavour.boot)
+        except BaseException:
+            self.cut()
+            raise
         self.booted = time.monotonic() - begun
 
     def run(
@@ -135,9 +139,13 @@ class Guest:
 def command(
     flavour: Flavour, kernel: Path, root: Path, scratch: Path, data: Path | None, line: int
 ) -> list[str]:
-    """Return the argument vector that starts a guest whose agent's line is descriptor ``line``."""
+    """Return the argument vector that starts a guest whose agent's line is descriptor ``line``.
+
+    The guest ends with the process that starts it.
+    """
     make = _uml if flavour.kernel.backend == "uml" else _qemu
-    return make(flavour, kernel, root, scratch, data, line)
+    bound = ["setpriv", "--pdeathsig", "KILL"]
+    return [*bound, *make(flavour, kernel, root, scratch, data, line)]
 
 
 def data_disk(path: Path, size: str = "256M") -> Path:
