@@ -2,14 +2,13 @@
 
 ``@pytest.mark.flavours("uml-6.1", ...)`` says where a test runs; ``--flavour NAME`` runs only those. A flavour
 that cannot be had here is skipped with the reason; where DONJON_MUST_RUN names it, it fails.
-Consoles are kept in .make/vm/FLAVOUR-N/console.
+Consoles are kept in .make/vm/FLAVOUR-N/console, what passed in .make/vm/results.jsonl.
 """
 
 import itertools
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,6 @@ FLAVOURS = flavours.load()
 MUST_RUN = frozenset(os.environ.get("DONJON_MUST_RUN", "").split(","))
 LOGS = TREE / ".make/vm"
 _number = itertools.count()
-_results = pytest.StashKey[list[dict[str, object]]]()
 
 
 class Machines:
@@ -91,7 +89,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flavours(*names): the guests in which a test runs")
-    config.stash[_results] = []
     shutil.rmtree(LOGS, ignore_errors=True)
 
 
@@ -137,25 +134,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if call.when == "call" or (call.when == "setup" and report.outcome != "passed"):
         params = getattr(item, "callspec", None)
-        item.config.stash[_results].append(
-            {
-                "flavour": params.params.get("flavour", "") if params else "",
-                "suite": item.path.stem.removeprefix("test_"),
-                "test": item.name,
-                "outcome": report.outcome,
-                "seconds": round(call.duration, 1),
-                "inside": dict(item.user_properties).get("inside", ""),
-            }
-        )
+        LOGS.mkdir(parents=True, exist_ok=True)
+        result = {
+            "flavour": params.params.get("flavour", "") if params else "",
+            "suite": item.path.stem.removeprefix("test_"),
+            "test": item.name,
+            "outcome": report.outcome,
+            "seconds": round(call.duration, 1),
+            "inside": dict(item.user_properties).get("inside", ""),
+        }
+        with (LOGS / "results.jsonl").open("a") as results:
+            results.write(json.dumps(result) + "\n")
         if report.failed and params and "vm" in getattr(item, "funcargs", {}):
             guest = item.funcargs["vm"]
             report.sections.append((f"console, whole in {guest.console}", guest.tail()))
     return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    results = session.config.stash[_results]
-    if results:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"when": time.strftime("%Y-%m-%d"), "results": results}, indent=1)
-        (LOGS / "results.json").write_text(text)

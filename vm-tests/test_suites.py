@@ -8,6 +8,7 @@ GROUPS = (
     "tests/jail/test_cgroups.py",
     "tests/jail/test_cgroup_drivers.py",
     "tests/emperor/test_resources_v2.py",
+    "tests/emperor/test_limits_v2.py",
     "tests/emperor/test_frost.py",
 )
 EVERYWHERE = ("uml-6.1", "tcg-6.1", "uml-hybrid", "uml-v1", "uml-5.10", "tcg-newest")
@@ -16,8 +17,3 @@ EVERYWHERE = ("uml-6.1", "tcg-6.1", "uml-hybrid", "uml-v1", "uml-5.10", "tcg-new
 @pytest.mark.flavours(*EVERYWHERE)
 def test_groups_plans_faults_and_freezing(vm, record_property):
     record_property("inside", suites.run(vm, *GROUPS, seconds=1500))
-
-
-@pytest.mark.flavours(*EVERYWHERE, "uml-no-userns")
-def test_attacks_on_jails(vm, record_property):
-    record_property("inside", suites.run(vm, "tests/escape", "--timeout=600", seconds=2300))
