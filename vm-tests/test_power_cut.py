@@ -26,6 +26,7 @@ APP = """def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"well"]
 """
+CHURN = "/usr/local/src/donjon/vm-tests/guest/churn.py"
 LEDGER = "donjon ids --ledger /srv/ids --json"
 
 
@@ -79,7 +80,7 @@ def look(vm):
 def test_nothing_is_lost_or_doubled(machines, flavour, tmp_path, pytestconfig, record_property):
     cuts = pytestconfig.getoption("cuts") if flavour.startswith("uml") else 2
     disk = guests.data_disk(tmp_path / "data.ext4")
-    certain, doubtful, ledger = set(), set(), {}
+    certain, ledger, changes = set(), {}, 0
     for cut in range(cuts + 1):
         vm = machines.boot(flavour, disk)
         try:
@@ -91,7 +92,7 @@ def test_nothing_is_lost_or_doubled(machines, flavour, tmp_path, pytestconfig, r
             assert kept == ledger, f"after cut {cut}: the ledger forgot or changed a row"
             ledger, certain = found, names
             if cut < cuts:
-                vm.sh(f"systemd-run --quiet --unit=churn python3 vm-tests/guest/churn.py {cut}")
+                vm.sh(f"systemd-run --quiet --unit=churn python3 {CHURN} {cut}")
                 select.select(
                     [],
                     [],
@@ -100,6 +101,9 @@ def test_nothing_is_lost_or_doubled(machines, flavour, tmp_path, pytestconfig, r
                 )
         finally:
             vm.cut()
-        added, doubtful = committed(vm.console.read_text(errors="replace"))
+        console = vm.console.read_text(errors="replace")
+        changes += console.count("COMMIT")
+        added, doubtful = committed(console)
         certain = (certain | added) - doubtful
-    record_property("inside", f"{cuts} cuts")
+    assert changes > cuts, "hardly anything was under way when the power went"
+    record_property("inside", f"{cuts} cuts, {changes} changes")
