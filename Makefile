@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
+# what `make vm-test` boots (all when empty), and how often it cuts the power
+FLAVOURS :=
+CUTS := 30
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
 .PHONY: help build run test vm-test bench lint format asan conformance package docs clean
@@ -24,7 +27,7 @@ test: ## The whole test suite
 
 vm-test: ## Everything in machines of its own: other kernels, systemd, power cuts (an hour)
 	@scripts/prepare vm
-	$(PYTEST) vm-tests -q --cuts 30
+	$(PYTEST) vm-tests -v --cuts $(CUTS) $(FLAVOURS:%=--flavour %)
 
 conformance: ## The running cases of ../shared, on an installed copy
 	@scripts/prepare test

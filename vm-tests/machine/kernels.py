@@ -19,12 +19,12 @@ from machine.flavours import Kernel
 # what the initramfs needs to reach a virtio disk; the file system itself is built in
 _DISK_MODULES = ("virtio_pci", "virtio_blk")
 _INIT = """#!/bin/busybox sh
-/bin/busybox mkdir -p /dev /proc /root
+/bin/busybox mkdir -p /dev /proc /new
 /bin/busybox mount -t devtmpfs none /dev
 while read module; do /bin/busybox insmod /modules/$module; done < /modules/order
-/bin/busybox mount -t ext4 -o rw /dev/vda /root
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init "$@"
+/bin/busybox mount -t ext4 -o rw /dev/vda /new
+/bin/busybox mount --move /dev /new/dev
+exec /bin/busybox switch_root /new /sbin/init "$@"
 """
 
 
