@@ -4,14 +4,17 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
+# what `make vm-test` boots (all when empty), and how often it cuts the power
+FLAVOURS :=
+CUTS := 30
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] fork_pty/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
 PLANE := $(addprefix tuntap/,packet.c offload.c addresses.c bucket.c queue.c reject.c forward.c tunnel.c frames.c plane.c seal.c)
 
-.PHONY: help build run test bench lint format asan conformance package docs clean
+.PHONY: help build run test vm-test bench lint format asan conformance package docs clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## The virtual environment and the C extensions
 	@scripts/prepare build
@@ -24,6 +27,10 @@ run: ## The main job: three jailed customers, each answering curl (Ctrl-C ends i
 test: ## The whole test suite
 	@scripts/prepare test
 	@scripts/in-the-open $(PYTEST) tests
+
+vm-test: ## Everything in machines of its own: other kernels, systemd, power cuts (an hour)
+	@scripts/prepare vm
+	$(PYTEST) vm-tests -v --cuts $(CUTS) $(FLAVOURS:%=--flavour %)
 
 conformance: ## The running cases of ../shared, on an installed copy
 	@scripts/prepare test

@@ -18,6 +18,8 @@ from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 pytestmark = pytest.mark.root
 NAME = f"donjon-jail-drivers-{os.getpid()}"
 LAYOUT = cgroup_layout.look()
+KERNEL = tuple(int(word) for word in os.uname().release.split(".")[:2])
+KILLS_GROUPS = pytest.mark.skipif(KERNEL < (5, 14), reason="no cgroup.kill before Linux 5.14")
 
 
 @pytest.fixture
@@ -233,6 +235,7 @@ def test_a_frozen_group_stands_still_and_goes_on(place, driver, group, inside):
 
 
 @pytest.mark.cgroup2
+@KILLS_GROUPS
 def test_a_group_is_killed_whole_even_while_it_is_frozen(group, inside):
     prepared, path = group("unified")
     pids = [inside(prepared, spin) for _ in range(3)]
@@ -251,6 +254,7 @@ def test_what_a_version_cannot_it_says(group):
 
 
 @pytest.mark.cgroup2
+@KILLS_GROUPS
 def test_a_group_that_was_killed_whole_may_kill_who_is_born_in_it(group):
     """Why only groups that are given up are killed so: Linux 6.18 does, and may not for ever."""
     prepared, path = group("unified")
