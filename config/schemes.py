@@ -7,6 +7,7 @@ never need them, and an Emperor that evaluates hundreds of files should not pay 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
@@ -67,13 +68,13 @@ def run_shell(command: str, *, cwd: str, environ: Mapping[str, str]) -> bytes:
     with Fd(reading) as output:
         with Fd(writing) as end:
             pid = _spawn_shell(command, cwd, environ, end.fileno())
-        try:
-            return _drain_until(output.fileno(), f"exec://{command}", RUN_SECONDS)
-        except BaseException:
-            os.killpg(pid, signal.SIGKILL)  # not the shell alone
-            raise
-        finally:
-            os.waitpid(pid, 0)
+        with contextlib.ExitStack() as after:
+            after.callback(os.waitpid, pid, 0)
+            failed = after.enter_context(contextlib.ExitStack())
+            failed.callback(os.killpg, pid, signal.SIGKILL)  # not the shell alone
+            text = _drain_until(output.fileno(), f"exec://{command}", RUN_SECONDS)
+            failed.pop_all()
+        return text
 
 
 def _spawn_shell(command: str, cwd: str, environ: Mapping[str, str], output: int) -> int:

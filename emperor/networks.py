@@ -7,7 +7,6 @@ made for a birth that failed goes with it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -239,6 +238,8 @@ def _wanted(name: str, grant: NetworkGrant) -> Namespace:
     )
     if grant.kind == "tap":
         return Namespace(tun=inside)
+    import hashlib  # noqa: PLC0415  (it maps OpenSSL, and few have pairs)
+
     digest = hashlib.blake2b(f"{os.getpid()} {name}".encode(), digest_size=6).hexdigest()
     return Namespace(veth=inside, outer=f"{OUTER}{digest}"[:NAME_MAX], bridge=grant.bridge)
 

@@ -91,6 +91,7 @@ class Reading:
             self.uid,
             self.gid,
             self.launch.spawn,
+            self.launch.server.terminals is not None,  # its modules come before the walls
             self.is_foreign,
         )
 

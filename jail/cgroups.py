@@ -192,16 +192,19 @@ def prepare(spec: JailSpec) -> Prepared:
     if os.geteuid() != 0 or not spec.cgroups:
         return prepared
     check(spec)
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(_undo, spec, prepared)
         for group in spec.cgroups:
             _prepare_one(group, spec, prepared)
-    except BaseException:
-        prepared.close()
-        remove(prepared.created, timeout=0)
-        for group in spec.cgroups:
-            _remove_parents(os.path.dirname(group.path))
-        raise
+        failed.pop_all()
     return prepared
+
+
+def _undo(spec: JailSpec, prepared: Prepared) -> None:
+    prepared.close()
+    remove(prepared.created, timeout=0)
+    for group in spec.cgroups:
+        _remove_parents(os.path.dirname(group.path))
 
 
 def _prepare_one(group: CgroupPath, spec: JailSpec, prepared: Prepared) -> None:

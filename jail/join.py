@@ -19,6 +19,7 @@ that would have to be removed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -115,16 +116,15 @@ def start(
     errand = envoy.Errand(tuple(command), dict(environment), door.walls, terminal)
     caller = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
+    with contextlib.ExitStack() as after:
+        after.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        failed = after.enter_context(contextlib.ExitStack())
+        failed.callback(opened.close)
         sys.stdout.flush()
         pid, pidfd = syscalls.clone3(0)
         if pid == 0:
             envoy.go(caller, facts, opened, errand)
-    except BaseException:
-        opened.close()
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        failed.pop_all()
     opened.close_all_but_reader()
     return Joined(pid, Fd(pidfd), opened)
 
@@ -156,22 +156,23 @@ def _open(door: Door) -> tuple[Confinement, envoy.Opened]:
     """Find the process, read its confined and open what leads into it."""
     pinned: list[Fd] = []
     opened = envoy.Opened()
-    try:
-        pid = _pin(door, pinned)
-        facts = confined.read(pid)
-        opened.open(pid, facts)
-        for one in pinned:
-            syscalls.pidfd_send_signal(one.fileno(), 0)  # all of this was about these processes
-        opened.pidfd = pinned.pop()
-    except (ProcessLookupError, FileNotFoundError) as error:
-        opened.close()
-        raise JailError("cannot join the jail", reason="it has just ended") from error
-    except BaseException:
-        opened.close()
-        raise
-    finally:
-        for one in pinned:
-            one.close()
+    with contextlib.ExitStack() as failed:
+        failed.callback(opened.close)
+        try:
+            pid = _pin(door, pinned)
+            facts = confined.read(pid)
+            opened.open(pid, facts)
+            for one in pinned:
+                syscalls.pidfd_send_signal(
+                    one.fileno(), 0
+                )  # all of this was about these processes
+            opened.pidfd = pinned.pop()
+        except (ProcessLookupError, FileNotFoundError) as error:
+            raise JailError("cannot join the jail", reason="it has just ended") from error
+        finally:
+            for one in pinned:
+                one.close()
+        failed.pop_all()
     return facts, opened
 
 

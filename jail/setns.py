@@ -14,6 +14,7 @@ our user namespace as the overflow uid, which is nobody's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -143,14 +144,10 @@ def receive(peer: socket.socket) -> tuple[bytes, list[int]]:
 def _connect(path: str) -> socket.socket:
     address = f"\0{path[1:]}\0" if path.startswith("@") else path  # as the original binds it
     while True:
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            peer.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError):
-            peer.close()
-            time.sleep(_PAUSE)
-            continue
-        except BaseException:
-            peer.close()
-            raise
-        return peer
+        with contextlib.ExitStack() as failed:
+            peer = failed.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                peer.connect(address)
+                failed.pop_all()
+                return peer
+        time.sleep(_PAUSE)

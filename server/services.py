@@ -23,11 +23,11 @@ from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
 from donjon.server.spec import FdWatch
 from donjon.server.stats import StatsServer
-from donjon.server.terminals import Terminals
 from donjon.server.touch import Touches
 
 if TYPE_CHECKING:
     from donjon.server.master import Master
+    from donjon.server.terminals import Terminals
 
 CHECK = 1.0
 """Seconds between looks at running requests and idleness, where those were asked for."""
@@ -87,12 +87,19 @@ class Services:
                 companion.start()
         self._listen(crew)
         self._renew_parts(crew)
-        if crew.spec.terminals or self._terminals:
-            self._terminals = self._terminals or Terminals(self._part)
-            self._terminals.set(crew, PATIENCE)
+        self._open_terminals(crew)
         if self._tick is not None:
             self._tick.cancel()
         self._schedule(crew)
+
+    def _open_terminals(self, crew: Crew) -> None:
+        if crew.spec.terminals and self._terminals is None:
+            # who may want it has it since before its walls; a zygote's other vassals share less
+            from donjon.server.terminals import Terminals  # noqa: PLC0415
+
+            self._terminals = Terminals(self._part)
+        if self._terminals is not None:
+            self._terminals.set(crew, PATIENCE)
 
     def _listen(self, crew: Crew) -> None:
         """Open what the configuration asks for; nothing is made that nobody asked for."""

@@ -45,14 +45,14 @@ def with_bind(home, **words):
         rootfs="host",
         uid="20001",
         gid="20002",
-        binds=(Bind(str(home), "/home", origin=HOME, **words),),
+        binds=(Bind(str(home), "/mnt", origin=HOME, **words),),
     )
 
 
 def write():
-    Path("/home/answer").write_text("me")
-    info = os.stat("/home/letter")
-    return info.st_uid, info.st_gid, Path("/home/letter").read_text()
+    Path("/mnt/answer").write_text("me")
+    info = os.stat("/mnt/letter")
+    return info.st_uid, info.st_gid, Path("/mnt/letter").read_text()
 
 
 def owner(path):
@@ -68,7 +68,7 @@ def test_with_idmap_the_owners_files_are_the_vassals_and_the_vassals_are_the_own
 
 def test_without_idmap_the_owner_stays_who_he_is(jail, home):
     def look():
-        return owner("/home/letter"), os.access("/home/letter", os.R_OK)
+        return owner("/mnt/letter"), os.access("/mnt/letter", os.R_OK)
 
     assert jail(with_bind(home), look, born_in=FIVE) == ((31000, 32000), False)
 
@@ -76,9 +76,9 @@ def test_without_idmap_the_owner_stays_who_he_is(jail, home):
 def test_idmap_goes_with_read_only(jail, home):
     def attempt():
         try:
-            Path("/home/answer").write_text("me")
+            Path("/mnt/answer").write_text("me")
         except OSError as error:
-            return error.errno, owner("/home/letter")
+            return error.errno, owner("/mnt/letter")
 
     spec = with_bind(home, idmap=True, read_only=True)
     assert jail(spec, attempt, born_in=FIVE) == (errno.EROFS, (20001, 20002))
@@ -109,7 +109,7 @@ def test_one_source_bound_twice_leaves_no_way_to_it(jail, home):
 
     refused, same, held = jail(spec, look, born_in=FIVE)
     assert (refused, same) == (errno.EROFS, True)
-    assert [path for path in held if path in ("/", "/home", str(home))] == []
+    assert [path for path in held if path in ("/", "/mnt", str(home))] == []
     assert mountmaps.descriptors() == ()
 
 
@@ -140,7 +140,7 @@ def test_roots_files_are_not_made_writable_by_a_map(jail, home):
 
 
 def test_idmap_for_root_is_refused_before_the_start(home):
-    spec = JailSpec(rootfs="host", binds=(Bind(str(home), "/home", origin=HOME, idmap=True),))
+    spec = JailSpec(rootfs="host", binds=(Bind(str(home), "/mnt", origin=HOME, idmap=True),))
     with pytest.raises(JailError, match="with idmap needs a uid"):
         plan.build(spec, root=True)
 
@@ -185,7 +185,7 @@ def test_in_a_user_namespace_that_is_entered_later_roots_files_are_root_insides(
     spec = with_bind(home, idmap=True)
 
     def look():
-        return (*write(), owner("/home/answer"))
+        return (*write(), owner("/mnt/answer"))
 
     spec = dataclasses.replace(spec, unshare=frozenset({"user"}))
     told = jail.tell(spec)
@@ -245,8 +245,8 @@ def test_mounts_below_a_source_come_along_only_with_rec(jail, home, recursive):
     spec = with_bind(home, recursive=recursive, read_only=True)
 
     def look():
-        names = os.listdir("/home/below")
-        return names, bool(os.statvfs("/home/below").f_flag & os.ST_RDONLY)
+        names = os.listdir("/mnt/below")
+        return names, bool(os.statvfs("/mnt/below").f_flag & os.ST_RDONLY)
 
     names, read_only = jail(spec, look, born_in=FIVE, hooks=[hook])
     assert names == (["hidden"] if recursive else [])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import Instance
+from serving import Instance, release
 
 FACTS = """
 import json, sys, os
@@ -148,5 +148,5 @@ def test_threads_answer_at_the_same_time(instance, tmp_path):
         while not held.exists():
             pass
         instance.get()
-        held.unlink()
+        release(held)
         assert b" 200 " in sock.recv(4096)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import serving
-from serving import Instance, children, wait_for
+from serving import Instance, children, release, wait_for
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_graceful_end_lets_a_running_request_finish(instance, tmp_path):
         wait_for(held.exists, "the request in the application")
         (tmp_path / "fifo").write_text("q")
         wait_for(lambda: "gracefully killing" in instance.text(), "the stop")
-        held.unlink()
+        release(held)
         assert sock.recv(4096).startswith(b"HTTP/1")
     assert instance.wait() == 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import serving
-from serving import Instance, children, wait_for
+from serving import Instance, children, release, wait_for
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_running_request_is_finished_by_the_old_generation(instance, tmp_path)
         wait_for(held.exists, "the request in the application")
         reload(instance)
         instance.answer()
-        held.unlink()
+        release(held)
         assert b" 200 " in sock.recv(4096)
     wait_for(lambda: len(children(instance.pid)) == 1, "the end of the old worker")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import serving
-from serving import Instance, alive, children, read_all, wait_for
+from serving import Instance, alive, children, read_all, release, wait_for
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_busy_worker_is_shown_as_such(instance, tmp_path):
         worker = json.loads(read_all(path))["workers"][0]
         assert worker["status"] == "busy"
         assert worker["cores"][0]["in_request"] == 1
-        held.unlink()
+        release(held)
         sock.recv(4096)
 
 

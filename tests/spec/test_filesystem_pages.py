@@ -353,11 +353,13 @@ def test_b028_the_same_with_the_kernels_own_overlay(host):
 
 def test_the_example_of_layers_runs(host):
     """With the example's own files, below another directory than /srv."""
-    for name in ("distros/bookworm", "cow/shop", "home/shop", "customers/shop"):
+    for name in ("distros/bookworm", "cow/shop", "sites/shop", "customers/shop"):
         (host.place / name).mkdir(parents=True)
     os.chown(host.place / "customers" / "shop", 20001, 20001)
-    (host.place / "home" / "shop" / "app.py").write_text(WRITER.replace("/var/data", "/var/cache"))
-    for path in (host.place / "home" / "shop", host.place / "home" / "shop" / "app.py"):
+    (host.place / "sites" / "shop" / "app.py").write_text(
+        WRITER.replace("/var/data", "/var/cache")
+    )
+    for path in (host.place / "sites" / "shop", host.place / "sites" / "shop" / "app.py"):
         os.chown(path, 1000, 1000)
         os.chmod(path, 0o700)
     for name in ("plan.ini", "vassals/shop.ini"):

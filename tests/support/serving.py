@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 APP = """
-import os, sys, time
+import os, sys
 try:
     import uwsgi
 except ImportError:
@@ -22,9 +22,8 @@ except ImportError:
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path.startswith("/hold/"):
-        open(path[5:], "w").close()
-        while os.path.exists(path[5:]):
-            time.sleep(0.01)
+        os.mkfifo(path[5:])
+        open(path[5:]).close()  # until somebody opens it to write
     if path == "/die":
         os._exit(9)
     if path == "/ask-reload":
@@ -56,6 +55,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> 
             last = error
         pause(0.01)
     raise AssertionError(f"no {what} within {seconds} s (last: {last!r})")
+
+
+def release(held: Path) -> None:
+    """Let a request for ``/hold/PATH`` go on."""
+    held.open("w").close()
+    held.unlink()
 
 
 def children(pid: int) -> list[int]:

@@ -11,6 +11,7 @@ before anything else: all that it asks for then happens in the jail, as its owne
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -140,7 +141,7 @@ class _Start:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         if not self._is_bare_emperor():
-            _provide()
+            _provide(terminals=self.birth is None or spec.terminals is not None)
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
         sockets = Sockets()
@@ -338,11 +339,13 @@ def _serves(spec: ServerSpec) -> bool:
     return bool(spec.listeners or spec.http_routers or spec.master)
 
 
-def _provide() -> None:
+def _provide(*, terminals: bool) -> None:
     """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
     from donjon.emperor import provisions  # noqa: PLC0415
 
     provisions.provide()
+    if terminals:
+        importlib.import_module("donjon.server.terminals")
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
