@@ -41,7 +41,7 @@ def _kept_root(jail: JailSpec) -> str | None:
     match rootspec.parse(jail.rootfs):
         case rootspec.HostRoot():
             return "/"
-        case rootspec.DirectoryRoot(path):
+        case rootspec.DirectoryRoot(path=path):
             return path
         case rootspec.OverlayRoot(upper=str(upper)):
             return os.path.join(upper, overlay.UPPER)

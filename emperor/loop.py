@@ -134,11 +134,12 @@ class Emperor:
             for action in actions:
                 self.conduct.do(vassal, action)
         except Exception as error:
-            import traceback  # noqa: PLC0415  (for a mistake of ours alone)
-
             vassal.error = f"internal error: {type(error).__name__}: {error}"
             log.write(f"[emperor] vassal {vassal.name}: {vassal.error}")
-            log.write("".join(traceback.format_exception(error)))
+            if log.debugging():
+                import traceback  # noqa: PLC0415  (for a mistake of ours alone)
+
+                log.write("".join(traceback.format_exception(error)))
 
     def run(self) -> int:
         """Rule until buried; return the exit status."""

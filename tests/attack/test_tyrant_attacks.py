@@ -106,6 +106,22 @@ def test_the_janitor_is_not_told_of_sockets_that_are_not_the_customers(host):
         assert [path for path, _ in leftovers.sockets_of(reading, "/", owner=MALLORY)] == [place]
 
 
+@pytest.mark.parametrize(
+    ("root", "below"),
+    [("host", ""), ("{}/root", "root"), ("overlay:{0}/root:{0}/cow", "cow/upper")],
+)
+def test_a_socket_in_a_root_that_lasts_is_known_to_the_host(host, root, below):
+    (host.place / "root").mkdir()
+    address = host.place / "own.sock"
+    place = f"{host.place}/{below}{address}" if below else str(address)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as own_socket:
+        own_socket.bind(place)
+        operators = f"rootfs = {root.format(host.place)}\n"
+        reading = understood(f"http-socket = {address}\n", operators, clone=["fs"])
+        assert [path for path, _ in leftovers.sockets_of(reading, "/")] == [place]
+
+
 @pytest.mark.parametrize("root", ["image:{}/files.img", "overlay:{}:size=1M"])
 def test_a_socket_in_a_root_of_memory_is_not_that_of_the_host(host, root):
     (host.place / "files.img").write_bytes(b"hsqs" + bytes(4092))  # squashfs

@@ -56,6 +56,8 @@ def test_a_vassal_imports_nothing_of_ours_that_its_zygote_did_not_have(vassal_mo
     ours = {name for name in vassal_modules if name.partition(".")[0] == "donjon"}
     assert "donjon.server.worker" in ours
     assert ours - had == set()
+    seldom = {"_hashlib", "pyroute2", "donjon.fork_pty.router", "donjon.tuntap.router"}
+    assert vassal_modules & seldom == set()  # memory of every vassal, which few would use
 
 
 def test_a_start_of_an_emperor_imports_nothing_that_only_vassals_need():

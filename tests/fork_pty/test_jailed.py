@@ -37,6 +37,31 @@ def confinement(pid):
 
 @pytest.mark.root
 @pytest.mark.slow
+def test_a_vassal_behind_walls_gets_the_router_that_its_file_asks_for_later(host):
+    door, root = host.place / "sockets" / "shell", host.place / "root"
+    root.mkdir()
+    for name in ("bin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    shown = ("/usr", str(host.place / "sockets"), str(host.place / "app.py"))
+    binds = "".join(f"bind = {path}\n" for path in shown)
+    jail = f"rootfs = {root}\nruntime-mount = false\n{binds}uid = 33\ngid = 33\n"
+    host.vassal("shop", jail)
+    host.start("emperor-use-clone = fs,ipc,pid,uts,net\n")
+    host.answer("shop")
+    host.vassal("shop", f"{jail}forkpty-router = {door}\nforkptyrouter-command = echo here\n")
+
+    def said():
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(5)
+            link.connect(str(door))
+            return b"".join(iter(lambda: link.recv(4096), b""))
+
+    assert b"here" in wait_for(said, "the shell")
+    assert "No module" not in host.log()
+
+
+@pytest.mark.root
+@pytest.mark.slow
 def test_a_session_is_as_confined_as_the_vassal(host):
     """Security cases 2, 41, 45, 48."""
     door = host.place / "sockets" / "shell"
