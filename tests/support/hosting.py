@@ -177,10 +177,11 @@ class Host:
         return next(int(v["pid"]) for v in self.stats()["vassals"] if v["id"] == f"{name}.ini")
 
     def close_emperor(self) -> None:
-        """End the Emperor (SIGINT) and require a clean end."""
+        """End the Emperor (SIGINT) and require a clean end, and that it made no mistake."""
         if self.emperor is not None and self.emperor.poll() is None:
             self.emperor.send_signal(signal.SIGINT)
             assert self.emperor.wait(40) == 0, self.log()[-3000:]
+            assert "internal error" not in self.log(), self.log()[-3000:]
 
     def close(self) -> None:
         """End the Emperor and remove everything."""
