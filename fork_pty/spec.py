@@ -45,6 +45,7 @@ class RouterSpec:
     stats: str | None = None
     cheap: bool = False
 
+    instance: str = ""  # what tickets call it; "": the host's name
     auth: Auth = Auth()
     ticket_key: str | None = None  # the file of the key that tickets are signed with
     uids: tuple[int, ...] = ()

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
 from donjon.errors import JailError
 from donjon.jail.idledger import Ledger, Stock
@@ -109,7 +109,8 @@ def _addresses(
         return spec.network_addresses if preview else (), ()
     given = spec.network_addresses
     if kind == "veth" and given:
-        return tuple(_whole(one, pool) for one in given), pool.routers if pool else ()
+        whole = tuple(_whole(one, pool) for one in given)
+        return whole, _reached(whole, pool)
     if pool is None:
         hint = "network-pool = 192.168.0.0/24"
         hint += ", or network-address" if kind == "veth" else ""
@@ -117,6 +118,13 @@ def _addresses(
     if given:
         return pool.addresses(_claim(name, given, pool)), pool.routers
     return pool.addresses(_assign(name, pool)), pool.routers
+
+
+def _reached(addresses: Sequence[str], pool: Pool | None) -> tuple[str, ...]:
+    """Return the pool's routers that are in a network of these addresses: no other can be one."""
+    near = [ip_interface(one).network for one in addresses]
+    routers = pool.routers if pool else ()
+    return tuple(one for one in routers if any(ip_address(one) in network for network in near))
 
 
 def _whole(address: str, pool: Pool | None) -> str:

@@ -86,13 +86,7 @@ def _recipe(
             for one, door in zip(bound, spec.doors, strict=True)
         ]
         statistics = socket.socket(fileno=stats.fileno()) if stats else None
-        router.Router(spec, opened, statistics, _name()).run()
+        router.Router(spec, opened, statistics, spec.instance or os.uname().nodename).run()
         return 0
 
     return Recipe(f"forkptyrouter {number}", main)
-
-
-def _name() -> str:
-    """Return what tickets call this instance: its vassal, else its host."""
-    vassal = os.environ.get("UWSGI_VASSAL_CONFIG", "").rpartition("/")[2]
-    return vassal.partition(".")[0] or os.uname().nodename

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from empire import Emperor, alive, wait_for
-from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, enter, server, sink
+from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, server, sink
+from netspaces import enter
 
 pytestmark = pytest.mark.root
 
@@ -38,7 +39,7 @@ def emperor(tmp_path, lab):
 def start(emperor, **spec):
     spec = {"network_pool": POOL, "network_nat": True, **spec}
     ledger = str(emperor.place / "ledger")
-    return emperor.start(prefix=emperor.lab.host.prefix, network_ledger=ledger, **spec)
+    return emperor.start(prefix=emperor.lab.host.command(), network_ledger=ledger, **spec)
 
 
 def net(emperor):
@@ -105,13 +106,12 @@ def test_the_spoofed_source_of_a_neighbour_gets_nowhere(emperor):
     emperor.vassal("a.ini", network="tap")
     emperor.vassal("b.ini", network="tap")
     a, theirs = pid(emperor, "a.ini"), address(emperor, "b.ini") if pid(emperor, "b.ini") else ""
-    enter = ["nsenter", f"--net=/proc/{a}/ns/net"]
-    subprocess.run([*enter, "ip", "address", "add", f"{theirs}/32", "dev", "tun0"], check=True)
+    subprocess.run([*enter(a), "ip", "address", "add", f"{theirs}/32", "dev", "tun0"], check=True)
     send = (
         "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
         "s.bind((sys.argv[1], 0)); s.sendto(b'x', (sys.argv[2], 9))"
     )
-    subprocess.run([*enter, sys.executable, "-c", send, theirs, OUTSIDE], check=True)
+    subprocess.run([*enter(a), sys.executable, "-c", send, theirs, OUTSIDE], check=True)
     drops = wait_for(lambda: network(emperor, "a.ini")["counters"]["drops"], "a drop")
     assert "claimed" in drops or "spoofed" in drops
 
@@ -327,7 +327,7 @@ def test_the_mtu_is_the_files(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap", **{"network-mtu": "1400"})
     a = pid(emperor, "a.ini")
-    words = ["nsenter", f"--net=/proc/{a}/ns/net", "ip", "-json", "link", "show", "tun0"]
+    words = [*enter(a), "ip", "-json", "link", "show", "tun0"]
     assert (
         json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["mtu"] == 1400
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import hosting
@@ -89,6 +90,29 @@ def test_a_session_is_as_confined_as_the_vassal(host):
         assert b"UWSGI" not in names
     wait_for(lambda: not hosting.alive(inside), "its end")
     assert "[terminal] open session=1" in host.log()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_ticket_names_the_vassal_whatever_its_jail_is_called(host):
+    key, door = host.place / "key", host.place / "sockets" / "shell"
+    key.write_text("k" * 40)
+    key.chmod(0o400)
+    os.chown(key, 33, 0)
+    host.vassal("our.shop", f"rootfs = host\nbind = {host.place}/sockets\nbind = {key}\n"
+                f"uid = 33\ngid = 33\nhostname = cell\nforkpty-urouter = {door}\n"
+                f"forkpty-auth = ticket\nforkpty-ticket-key = {key}\n")  # fmt: skip
+    host.start("emperor-use-clone = fs,ipc,pid,uts\n")
+    host.answer("our.shop")
+    wait_for(door.exists, "router")
+    for name, wanted in (("cell", b"a ticket of another instance"), ("our.shop", b"welcome")):
+        done = subprocess.run([*hosting.DONJON, "ticket", "--key", str(key), name],
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(15)
+            link.connect(str(door))
+            link.sendall(protocol.said(protocol.Word.HELLO, ticket=done.stdout.strip()))
+            assert wanted in link.recv(4096)
 
 
 def sleepers(master):

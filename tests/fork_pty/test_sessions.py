@@ -250,12 +250,18 @@ def ticket(place, *words):
     return done.stdout.strip()
 
 
-def test_a_ticket_lets_in_once_and_here_only(place):
-    """Security case 57."""
+@pytest.fixture
+def asks_for_tickets(place):
+    """Routers whose key is the test's own; the pid of their master."""
     key = place.path / "key"
     key.write_text("k" * 40)
     key.chmod(0o600)
-    place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+    return place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+
+
+@pytest.mark.usefixtures("asks_for_tickets")
+def test_a_ticket_lets_in_once_and_here_only(place):
+    """Security case 57."""
     here = os.uname().nodename
     good = ticket(place, here, "--user", "anna")
     with Client(place.framed, ticket=good) as client:
@@ -278,11 +284,8 @@ def test_a_ticket_lets_in_once_and_here_only(place):
     assert place.text().count("[terminal] refuse") == 6
 
 
+@pytest.mark.usefixtures("asks_for_tickets")
 def test_who_only_may_watch_does_not_drive(place):
-    key = place.path / "key"
-    key.write_text("k" * 40)
-    key.chmod(0o600)
-    place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
     here = os.uname().nodename
     with Client(place.framed, session="t", ticket=ticket(place, here)) as driver:
         driver.told("welcome")
@@ -296,11 +299,8 @@ def test_who_only_may_watch_does_not_drive(place):
             assert b"i2" not in driver.text
 
 
-def test_nothing_is_opened_before_the_login(place):
-    key = place.path / "key"
-    key.write_text("k" * 40)
-    key.chmod(0o600)
-    master = place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
+def test_nothing_is_opened_before_the_login(place, asks_for_tickets):
+    master = asks_for_tickets
     before = len(descendants(master))
     for path in (place.raw, place.framed):
         with socket.socket(socket.AF_UNIX) as link:

@@ -94,6 +94,15 @@ def test_a_veth_has_the_address_that_it_is_given():
     )
 
 
+@pytest.mark.parametrize(
+    ("address", "routers"),
+    [("10.9.0.5/24", ()), ("192.168.7.5", ("192.168.7.1",)), ("fd00:7::5/64", ("fd00:7::1",))],
+)
+def test_a_veth_has_the_routers_that_its_network_has(pool, address, routers):
+    spec = JailSpec(network="veth:br0", network_addresses=(address,))
+    assert grant(spec, "a", pool).routers == routers
+
+
 def test_host_and_nothing_need_no_grant():
     for spec in (JailSpec(), JailSpec(network="host")):
         assert settle(spec, "a", None) == spec

@@ -91,10 +91,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def receive(path: Path | str, request: bytes = b"") -> bytes:
-    """Connect to a unix socket, send ``request``, read to the end."""
+def receive(path: Path | str, request: bytes = b"", seconds: float = 5.0) -> bytes:
+    """Connect to a unix socket, send ``request``, read to the end; ``seconds`` bound each wait."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
+        client.settimeout(seconds)
         client.connect(str(path))
         if request:
             client.sendall(request)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from netspaces import Space, enter
+
 HOST, OUTSIDE = "198.51.100.1", "198.51.100.2"
 HOST6, OUTSIDE6 = "2001:db8::1", "2001:db8::2"
 
@@ -33,52 +35,10 @@ except OSError as error:
 """
 
 
-class Space:
-    """One network namespace, held by a process that waits for the end of its input."""
-
-    def __init__(self):
-        self.holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "echo ready; exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.holder.stdout.readline()
-        self.prefix = enter(self.holder.pid)
-        self.run("ip", "link", "set", "lo", "up")
-
-    def run(self, *words, check=True):
-        done = subprocess.run([*self.prefix, *words], check=check, capture_output=True, text=True)
-        return done.stdout
-
-    def close(self):
-        self.holder.stdin.close()
-        self.holder.stdout.close()
-        self.holder.wait()
-
-
-def enter(pid):
-    """The words before a program that make it run in the network namespace of a process."""
-    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
-
-
 def ask(pid, address, port, patience=1.0):
     """What a server answers a connection out of the namespace of ``pid``: how it sees the asker; or an error."""
     words = [*enter(pid), sys.executable, "-c", _ASK, address, str(port), str(patience)]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@contextlib.contextmanager
-def server(pid, address, port):
-    """A server in the namespace of ``pid`` that tells each client its address."""
-    words = [*enter(pid), sys.executable, "-c", _SERVE, address, str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline() == b"listening\n"
-        yield
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 _SINK = """
@@ -94,17 +54,31 @@ with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
 
 
 @contextlib.contextmanager
-def sink(pid, address, port):
-    """A server that takes all of one connection; what is yielded returns how many bytes that were, at its end."""
-    words = [*enter(pid), sys.executable, "-c", _SINK, address, str(port)]
+def _listening(pid, code, address, port):
+    """A program in the namespace of ``pid`` that serves an address, once it does."""
+    words = [*enter(pid), sys.executable, "-c", code, address, str(port)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"listening\n"
-        yield lambda: int(process.stdout.readline())
+        yield process
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def server(pid, address, port):
+    """A server in the namespace of ``pid`` that tells each client its address."""
+    with _listening(pid, _SERVE, address, port):
+        yield
+
+
+@contextlib.contextmanager
+def sink(pid, address, port):
+    """A server that takes all of one connection; what is yielded returns how many bytes that were, at its end."""
+    with _listening(pid, _SINK, address, port) as process:
+        yield lambda: int(process.stdout.readline())
 
 
 class Lab:
@@ -112,7 +86,7 @@ class Lab:
 
     def __init__(self):
         self.host, self.outside = Space(), Space()
-        cable = ("type", "veth", "peer", "name", "out0", "netns", str(self.outside.holder.pid))
+        cable = ("type", "veth", "peer", "name", "out0", "netns", str(self.outside.pid))
         self.host.run("ip", "link", "add", "cable0", *cable)
         for space, device, four, six in (
             (self.host, "cable0", HOST, HOST6),
@@ -127,12 +101,12 @@ class Lab:
     @property
     def world(self):
         """The pid by which the outside is entered."""
-        return self.outside.holder.pid
+        return self.outside.pid
 
     @property
     def home(self):
         """The pid by which the host is entered."""
-        return self.host.holder.pid
+        return self.host.pid
 
     def addresses(self, pid):
         """The addresses of a namespace by interface."""

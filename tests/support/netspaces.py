@@ -1,35 +1,51 @@
-"""Network namespaces of a test's own, each a child that acts inside on request."""
+"""Network namespaces of a test's own, each held by a child that does nothing else."""
 
+import contextlib
 import os
-import signal
-import socket
 import subprocess
+from collections.abc import Iterator
 
 from donjon import syscalls
 from donjon.fd import Fd
 from donjon.tuntap import device
 
 
+def enter(pid: int) -> list[str]:
+    """The words before a program that make it run in the network namespace of a process."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
+@contextlib.contextmanager
+def inside(pid: int) -> Iterator[None]:
+    """Be in the network namespace of a process meanwhile."""
+    with (
+        Fd(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)) as own,
+        Fd(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)) as other,
+    ):
+        syscalls.setns(other.fileno(), syscalls.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(own.fileno(), syscalls.CLONE_NEWNET)
+
+
 class Space:
-    """A network namespace that a sleeping child holds."""
+    """A network namespace, held by a process that waits for the end of its input: ours, at the latest."""
 
     def __init__(self) -> None:
-        near, far = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
-            near.close()
-            syscalls.set_pdeathsig(9)
-            syscalls.unshare(syscalls.CLONE_NEWNET)
-            far.send(b"x")
-            while True:
-                signal.pause()
-        far.close()
-        with near:
-            near.recv(1)
+        self._holder = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "echo ready; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        with self._holder.stdout as ready:
+            assert ready.readline() == b"ready\n"
+        self.pid = self._holder.pid
         self.run("ip", "link", "set", "lo", "up")
 
     def command(self, *words: str) -> list[str]:
-        return ["nsenter", "-t", str(self.pid), "-n", *words]
+        return [*enter(self.pid), *words]
 
     def run(self, *words: str, check: bool = True) -> str:
         return subprocess.run(
@@ -41,19 +57,9 @@ class Space:
         ).stdout
 
     def open_tun(self, name: str) -> Fd:
-        """A device of this namespace, opened by a child that entered it."""
-        near, far = socket.socketpair()
-        with near, far:
-            pid = os.fork()
-            if pid == 0:
-                with Fd(os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)) as space:
-                    syscalls.setns(space.fileno(), syscalls.CLONE_NEWNET)
-                with device.open_tun(name) as tun:
-                    socket.send_fds(far, [b"x"], [tun.fileno()])
-                os._exit(0)
-            _, descriptors, _, _ = socket.recv_fds(near, 1, 1)
-            os.waitpid(pid, 0)
-        return Fd(descriptors[0])
+        """A device of this namespace."""
+        with inside(self.pid):
+            return device.open_tun(name)
 
     def up(self, name: str, *addresses: str, mtu: int = 1500) -> None:
         for address in addresses:
@@ -77,11 +83,7 @@ class Space:
 
     def close(self) -> None:
         """End the child, and with it the namespace; a second call does nothing."""
-        if not self.pid:
-            return
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        self.pid = 0
+        self._holder.communicate()
 
 
 def four(number: int) -> str:

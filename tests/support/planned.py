@@ -11,9 +11,9 @@ def start(host: hosting.Host, base: str, plan: str, lines: str = "") -> None:
     )
 
 
-def get(host: hosting.Host, name: str, target: str) -> str:
-    """What a vassal answers."""
-    answer = hosting.receive(host.sock(name), f"GET {target} HTTP/1.0\r\n\r\n".encode())
+def get(host: hosting.Host, name: str, target: str, seconds: float = 5.0) -> str:
+    """What a vassal answers; ``seconds`` bound the wait for each piece of it."""
+    answer = hosting.receive(host.sock(name), f"GET {target} HTTP/1.0\r\n\r\n".encode(), seconds)
     return answer.partition(b"\r\n\r\n")[2].decode()
 
 

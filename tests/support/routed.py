@@ -4,10 +4,8 @@ import os
 import struct
 from contextlib import ExitStack, contextmanager
 
-from netspaces import Space, four
+from netspaces import Space, four, inside
 
-from donjon import syscalls
-from donjon.fd import Fd
 from donjon.tuntap import launch
 from donjon.tuntap.client import UNLIMITED, RouterClient
 
@@ -38,13 +36,8 @@ class Routed:
 
     def start(self) -> launch.Started:
         """Start a router whose host is our namespace."""
-        with Fd(os.open("/proc/self/ns/net", os.O_RDONLY)) as own:
-            with Fd(os.open(f"/proc/{self.host.pid}/ns/net", os.O_RDONLY)) as host:
-                syscalls.setns(host.fileno(), syscalls.CLONE_NEWNET)
-            try:
-                return launch.start()
-            finally:
-                syscalls.setns(own.fileno(), syscalls.CLONE_NEWNET)
+        with inside(self.host.pid):
+            return launch.start()
 
     def jail(self, number: int, bandwidth=UNLIMITED) -> Space:
         """A jail that is attached under its number."""

@@ -223,5 +223,5 @@ def test_the_example_of_the_manual_is_understood():
     page = (Path(__file__).parents[2] / "docs/firewall.md").read_text()
     example = page.split("```\n")[1]
     address = (ip_address("192.168.0.9"),)
-    names = Names({"shop": address, "my blog": address}, {"gold": ("shop",)})
+    names = Names({"shop.ini": address, "my blog.ini": address}, {"gold": ("shop.ini",)})
     assert len(compile_rules(parse(example, "manual"), names).rules) == 8

@@ -29,6 +29,13 @@ _READY = b"agent is ready\n"
 _CHUNK = 1500  # bytes of a file in one request: a line's buffer holds 4096
 _COMMON = "loglevel=3 panic=-1 systemd.show_status=0 systemd.journald.forward_to_console=0"
 _TRUTHS = re.compile(r"Kernel panic|BUG: |Oops|general protection|double fault")
+BOUND = (
+    "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+)  # fmt: skip
+"""The words before a program that have it, and whomever it forked, end with who starts it.
+
+A User-Mode Linux is many processes; without a pid namespace those of its programs go on without it.
+"""
 
 
 class HungError(AssertionError):
@@ -144,8 +151,7 @@ def command(
     The guest ends with the process that starts it.
     """
     make = _uml if flavour.kernel.backend == "uml" else _qemu
-    bound = ["setpriv", "--pdeathsig", "KILL"]
-    return [*bound, *make(flavour, kernel, root, scratch, data, line)]
+    return [*BOUND, *make(flavour, kernel, root, scratch, data, line)]
 
 
 def data_disk(path: Path, size: str = "256M") -> Path:

@@ -9,10 +9,9 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from machine import HERE, TREE, cache
+from machine import HERE, TREE, cache, workshop
 
 _MASKED = (
     "systemd-udevd.service", "systemd-udev-trigger.service", "systemd-timesyncd.service",
@@ -34,7 +33,7 @@ def root() -> Path:
     with (cache() / "root.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
-            with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as scratch:
+            with workshop("root") as scratch:
                 made = _make(base, Path(scratch))
                 for older in sorted(cache().glob("root-*.ext4"), key=lambda p: p.stat().st_mtime):
                     older.unlink()

@@ -10,10 +10,9 @@ import lzma
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-from machine import cache
+from machine import cache, workshop
 from machine.flavours import Kernel
 
 # what the initramfs needs to reach a virtio disk; the file system itself is built in
@@ -40,7 +39,7 @@ def obtain(kernel: Kernel) -> Path:
     with (cache() / "kernel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
-            with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as scratch:
+            with workshop("kernel") as scratch:
                 made = Path(scratch, "made")
                 made.mkdir()
                 try:

@@ -1,12 +1,15 @@
 """A terminal on the serial line of a guest that runs a shell there instead of the agent."""
 
+import contextlib
 import dataclasses
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import tty
 from pathlib import Path
 
@@ -22,6 +25,8 @@ def main() -> int:
         return 2
     chosen = table[sys.argv[1]]
     flavour = dataclasses.replace(chosen, append=f"{chosen.append} donjon.shell")
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))  # or what is made here stays
     line, theirs = socket.socketpair()
     with tempfile.TemporaryDirectory(prefix="donjon-vm-", dir="/dev/shm") as scratch:
         kernel, root = kernels.obtain(flavour.kernel), images.root()
@@ -32,10 +37,12 @@ def main() -> int:
                 pass_fds=[theirs.fileno()], start_new_session=True,
                 env={**os.environ, "TMPDIR": scratch},
             )  # fmt: skip
-        with line:
-            carry(line)
-        guest.kill()
-        guest.wait()
+        try:
+            with line:
+                carry(line)
+        finally:
+            guest.kill()
+            guest.wait()
     return 0
 
 
@@ -57,7 +64,8 @@ def carry(line: socket.socket) -> None:
                     os.write(1, piece)
     finally:
         if before is not None:
-            tty.tcsetattr(0, tty.TCSADRAIN, before)
+            with contextlib.suppress(termios.error):  # a terminal that hung up
+                tty.tcsetattr(0, tty.TCSADRAIN, before)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def start(
     ``reread`` is None where nothing can be read again; a reload then takes the same configuration.
     Raises DonjonError when the start fails, and SystemExit for the hook action ``exit``.
     """
-    launch = _complete(launch)
+    launch = _complete(launch, birth)
     if launch.server.ksm and birth is None and EMPEROR_FD in os.environ:
         log.write("ksm is off: the Emperor decides for whom, and only for vassals it forks")
         launch = replace(launch, server=replace(launch.server, ksm=0))
@@ -82,7 +82,7 @@ def start(
     return status
 
 
-def _complete(launch: Launch) -> Launch:
+def _complete(launch: Launch, birth: Birth | None) -> Launch:
     """Add what follows from where we run: under an Emperor there is a master and no background."""
     server = launch.server
     alone = server.daemonize or server.daemonize2 or not server.master
@@ -92,6 +92,10 @@ def _complete(launch: Launch) -> Launch:
         server = replace(
             server, master=True, logto=logto, logto2=logto2, daemonize=None, daemonize2=None
         )
+        launch = replace(launch, server=server)
+    if server.terminals is not None and birth is not None:
+        name = os.path.splitext(os.path.basename(birth.name))[0]
+        server = replace(server, terminals=replace(server.terminals, instance=name))
         launch = replace(launch, server=server)
     if server.ksm:
         launch = replace(launch, jail=replace(launch.jail, merges=True))
@@ -305,7 +309,7 @@ class _Start:
 
         def again() -> Reloaded:
             nonlocal current
-            launch = _complete(self.reread()) if self.reread else self.launch
+            launch = _complete(self.reread(), self.birth) if self.reread else self.launch
             current = current.reloaded(launch)
             return Reloaded(launch.server, current)
 
