@@ -131,8 +131,6 @@ Plane_own(Plane *self, PyObject *args)
     PyObject *result = NULL;
     if (address.len != 16 || number >= PLANE_PORTS)
         PyErr_SetString(PyExc_ValueError, "own: not a port and 16 bytes");
-    else if (addresses_reserve(&self->plane->addresses, 1) < 0)
-        PyErr_NoMemory();
     else
         result = PyBool_FromLong(
             addresses_add(&self->plane->addresses, (const uint8_t *)address.buf, number));

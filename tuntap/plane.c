@@ -129,8 +129,8 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
         return NULL;
     }
     port = calloc(1, sizeof(*port));
-    if (port == NULL || addresses_reserve(&plane->addresses, 2) < 0)
-        goto fail;
+    if (port == NULL)
+        return NULL;
     *port = (struct port){.number = number, .fd = fd, .kind = kind};
     if (kind == PORT_STREAM) {
         port->partial = malloc(FRAME_HEADER + LARGEST_PACKET);
@@ -142,8 +142,7 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
     plane->ports[number] = port;
     return port;
 fail:
-    if (port != NULL)
-        free_port(port);
+    free_port(port);
     return NULL;
 }
 

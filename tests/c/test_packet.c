@@ -276,7 +276,6 @@ test_addresses(void)
     CHECK(addresses_init(&addresses, 7) == 0);
     for (uint32_t i = 0; i < 3000; i++) {
         store32(address, i);
-        CHECK(addresses_reserve(&addresses, 1) == 0);
         CHECK(addresses_add(&addresses, address, i % 100));
         CHECK(!addresses_add(&addresses, address, i % 100 + 1));
     }

@@ -350,6 +350,16 @@ def test_nobody_claims_what_is_the_hosts_or_has_two(framed):
         )
 
 
+def test_each_of_many_that_connect_at_once_gets_its_address(framed, stack):
+    router, path = framed()
+    streams = [stack.enter_context(greet(path)) for _ in range(60)]
+    assert awaited(lambda: len(router.client.counters().peers) == len(streams))
+    for number, stream in enumerate(streams, 10):
+        stream.send(frame(udp(four(number))))
+    wanted = {(four(number),) for number in range(10, 10 + len(streams))}
+    assert awaited(lambda: peers(router).keys() == wanted)
+
+
 def test_rules_of_a_peer_are_ignored_and_counted(framed):
     router, path = framed()
     with greet(path, frame(bytes(24), kind=1), frame(udp(JAIL))) as _:
