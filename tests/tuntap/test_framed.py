@@ -18,6 +18,7 @@ from routed import routed
 
 from donjon.origin import DEFAULT
 from donjon.tuntap import endpoint
+from donjon.tuntap.peers import MOST_WAITING
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
@@ -395,3 +396,11 @@ def test_with_credentials_who_does_not_greet_is_sent_away(framed):
         assert peers(router)[JAIL,]["credentials"] == [os.getpid(), os.getuid(), os.getgid()]
     with greet(path, frame(udp(JAIL))) as stream, contextlib.suppress(ConnectionResetError):
         assert stream.recv(1) == b""
+
+
+def test_who_says_nothing_keeps_nobody_out(framed, stack):
+    router, path = framed(credentials=True)
+    silent = [stack.enter_context(greet(path)) for _ in range(MOST_WAITING)]
+    with greet(path, b"uwsgi-tuntap") as _:
+        assert awaited(lambda: peers(router))
+        assert silent[0].recv(1) == b""
