@@ -5,6 +5,7 @@ It holds the device, the listening socket and the rules, and answers whoever ask
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -75,11 +76,10 @@ def fork(main: Callable[[int], None], kept: set[int]) -> int:
     try:
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
-        for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
-            try:
-                os.close(number)
-            except OSError:
-                continue  # that of the listing
+        edges = [2, *sorted(number for number in kept if number > 2), 1 << 32]
+        for before, after in itertools.pairwise(edges):
+            if after - before > 1:
+                syscalls.close_range(before + 1, after - 1)
         main(parent.fileno())
         status = 0
     except DonjonError as error:

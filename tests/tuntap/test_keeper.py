@@ -80,3 +80,31 @@ def test_credentials_over_tcp_are_refused_at_the_start(monkeypatch):
     setting = RouterSetting("emperor0", "127.0.0.1:0")
     with far, pytest.raises(RouterError, match="they come over UNIX sockets alone"):
         keeper.begin(setting, b"", credentials=True)
+
+
+def test_a_child_keeps_what_it_is_given_alone_in_a_jail_without_proc():
+    near, far = socket.socketpair()
+    with near, far:
+        jail = os.fork()
+        if jail == 0:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            syscalls.mount("none", "/proc", "tmpfs", 0)
+            numbers = (near.fileno(), far.fileno())
+
+            def main(parent):
+                left = [number for number in (*numbers, parent) if is_open(number)]
+                far.send(json.dumps(left == [far.fileno(), parent]).encode())
+
+            child = keeper.fork(main, {far.fileno(), -1})
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        assert os.waitpid(jail, 0)[1] == 0
+        assert near.recv(16) == b"true"
+
+
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
