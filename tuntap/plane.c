@@ -11,7 +11,7 @@
 #define LOOKING 20000U       /* ns */
 #define SHORTEST_QUEUE (256U << 10)
 #define LONGEST_QUEUE (4U << 20)
-#define FRAME_QUEUE (512U << 10)
+#define FRAME_QUEUE (256U << 10)
 
 /**
  * plane_clock() - the time that buckets and connections go by

@@ -307,13 +307,26 @@ static void
 test_queue(void)
 {
     struct queue queue;
+    uint8_t in = 0;
+    uint8_t out = 0;
+    int moves = 0;
 
     CHECK(queue_init(&queue, 100) == 0);
     CHECK(queue_room(&queue, 60) != NULL && queue_room(&queue, 41) == NULL);
-    memset(queue.bytes, 1, 60);
-    queue_drop(&queue, 50);
-    uint8_t *place = queue_room(&queue, 90);
-    CHECK(place == queue.bytes + 10 && queue.bytes[9] == 1 && queue_length(&queue) == 100);
+    CHECK(queue_room(&queue, 40) != NULL && queue_length(&queue) == 100);
+    while (in < 100) {
+        queue.bytes[in] = in;
+        in++;
+    }
+    for (int i = 0; i < 5000; i++) { /* it stays full, and yet it is seldom moved */
+        CHECK(queue.bytes[queue.head] == out++);
+        queue_drop(&queue, 1);
+        uint8_t *place = queue_room(&queue, 1);
+        CHECK(place != NULL);
+        *place = in++;
+        moves += queue.head == 0;
+    }
+    CHECK(moves > 0 && moves <= 5000 / 100);
     queue_drop(&queue, 100);
     CHECK(queue.tail == 0);
     queue_free(&queue);
