@@ -40,16 +40,19 @@ int
 plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool bridge)
 {
     plane->bridge = bridge;
+    plane->unserved = false;
     plane->counters = counters;
     plane->firewall = NULL;
     plane->waiting_count = plane->dirty_count = plane->event_count = 0;
     plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
     plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
+    plane->waited = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->dirty = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->now = plane_clock();
     if (addresses_init(&plane->addresses, secret) < 0 || plane->epoll < 0 ||
-        plane->ports == NULL || plane->waiting == NULL || plane->dirty == NULL)
+        plane->ports == NULL || plane->waiting == NULL || plane->waited == NULL ||
+        plane->dirty == NULL)
         return -1;
     return 0;
 }
@@ -65,6 +68,7 @@ plane_free(struct plane *plane)
         plane_remove(plane, i);
     free(plane->ports);
     free(plane->waiting);
+    free(plane->waited);
     free(plane->dirty);
     addresses_free(&plane->addresses);
     if (plane->firewall != NULL)
@@ -250,7 +254,7 @@ plane_arm(struct plane *plane, struct port *port)
 }
 
 /**
- * plane_wait() - serve a port when its bandwidth allows
+ * plane_wait() - serve a port when its bandwidth allows, or in the next turn
  * @plane:	the plane
  * @port:	the port
  */
@@ -263,18 +267,32 @@ plane_wait(struct plane *plane, struct port *port)
     plane->waiting[plane->waiting_count++] = port->number;
 }
 
-/** Serve all ports whose bandwidth allows; those that must go on waiting are listed again. */
-static void
-serve_waiting(struct plane *plane)
+/** Have an empty list of ports that wait. Return: how many were in that which is `waited` now. */
+static size_t
+begin_waiting(struct plane *plane)
 {
+    uint32_t *waited = plane->waiting;
     size_t count = plane->waiting_count;
 
+    plane->waiting = plane->waited;
+    plane->waited = waited;
     plane->waiting_count = 0;
+    plane->unserved = false;
+    return count;
+}
+
+/** Serve the ports that waited already, as far as they may; who must go on is listed again. */
+static void
+serve_waited(struct plane *plane, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
-        struct port *port = plane->ports[plane->waiting[i]];
+        struct port *port = plane->ports[plane->waited[i]];
 
         port->waiting = false;
-        tunnel_serve(plane, port);
+        if (port->kind == PORT_TUN)
+            tunnel_serve(plane, port);
+        else
+            frames_serve(plane, port);
     }
 }
 
@@ -321,7 +339,7 @@ serve_event(struct plane *plane, const struct epoll_event *event)
         frames_flush(plane, port);
         plane_arm(plane, port);
     }
-    if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !port->gone)
+    if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !port->gone && !port->waiting)
         frames_read(plane, port);
 }
 
@@ -334,6 +352,8 @@ await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
 {
     int count = 0;
 
+    if (plane->unserved)
+        return epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
     while (plane->busy_until != 0 && count == 0) {
         count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
         if (count == 0 && plane_clock() > plane->busy_until)
@@ -359,10 +379,10 @@ plane_turn(struct plane *plane)
         return -1;
     plane->now = plane_clock();
     plane->busy_until = plane->now + LOOKING;
+    size_t waited = begin_waiting(plane);
     for (int i = 0; i < count; i++)
         serve_event(plane, &events[i]);
-    if (plane->waiting_count > 0)
-        serve_waiting(plane);
+    serve_waited(plane, waited);
     if (plane->dirty_count > 0)
         flush_dirty(plane);
     return 0;
