@@ -219,6 +219,16 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
     plane->counters[number].drops[cause]++;
 }
 
+/** Note something for the caller. Return: whether there was room; else the next turn sees it. */
+static bool
+tell(struct plane *plane, bool gone, uint32_t number)
+{
+    if (plane->event_count == MOST_EVENTS)
+        return false;
+    plane->events[plane->event_count++] = (struct plane_event){gone, number};
+    return true;
+}
+
 /**
  * plane_gone() - tell the caller that a port is dead
  * @plane:	the plane
@@ -227,11 +237,10 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
 void
 plane_gone(struct plane *plane, struct port *port)
 {
-    if (port->gone || plane->event_count == MOST_EVENTS)
-        return; /* known, or there is no room to say it: the next turn sees it again */
+    if (port->gone || !tell(plane, true, port->number))
+        return;
     port->gone = true;
     epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
-    plane->events[plane->event_count++] = (struct plane_event){true, port->number};
 }
 
 /**
@@ -320,8 +329,7 @@ static void
 serve_event(struct plane *plane, const struct epoll_event *event)
 {
     if ((event->data.u64 & FOREIGN) != 0) {
-        plane->events[plane->event_count++] =
-            (struct plane_event){false, (uint32_t)event->data.u64};
+        tell(plane, false, (uint32_t)event->data.u64);
         return;
     }
     struct port *port = plane->ports[event->data.u64];
