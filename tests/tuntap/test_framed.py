@@ -19,6 +19,7 @@ from routed import routed
 from donjon.origin import DEFAULT
 from donjon.tuntap import endpoint
 from donjon.tuntap.peers import MOST_WAITING
+from donjon.tuntap.rules import classic, compile_rules
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
@@ -349,6 +350,16 @@ def test_nobody_claims_what_is_the_hosts_or_has_two(framed):
             awaited(lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["drops"]["spoofed"])
             == 1
         )
+
+
+def test_nobody_claims_an_address_that_he_may_not_send_from(framed):
+    router, path = framed()
+    allowed = classic.chains([], [("allow 10.7.0.0/16 0.0.0.0", DEFAULT), ("deny", DEFAULT)])
+    router.client.rules(compile_rules(allowed).table)
+    with greet(path, frame(udp("8.8.8.8"))) as stream:
+        assert awaited(lambda: () in peers(router) and peers(router)[()]["drops"]["firewall-out"])
+        stream.send(frame(udp(JAIL)))
+        assert awaited(lambda: (JAIL,) in peers(router))
 
 
 def test_each_of_many_that_connect_at_once_gets_its_address(framed, stack):
