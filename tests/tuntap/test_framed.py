@@ -166,6 +166,21 @@ def test_peers_and_routers_of_both_kinds_understand_each_other(
     assert subprocess.run(large, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+def test_a_device_without_a_router_is_there_and_not_in_the_applications_hands(
+    stack, spaces, tmp_path
+):
+    _, jail = spaces
+    child, log = begin(stack, jail, DONJON, tmp_path, "--jailed", "--tuntap-device", "bare0")
+    status = Path("/proc", str(child.pid), "status")
+    assert awaited(lambda: "Uid:\t65534" in status.read_text()), Path(log.name).read_text()
+    assert "bare0" in jail.run("ip", "link")
+    held = [os.readlink(path) for path in Path("/proc", str(child.pid), "fd").iterdir()]
+    assert "/dev/net/tun" not in held
+    child.send_signal(signal.SIGQUIT)
+    child.wait(10)
+    assert awaited(lambda: "bare0" not in jail.run("ip", "link"))
+
+
 def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
     host, jail = spaces
     address, stats = address_of("unix", tmp_path), str(tmp_path / "stats")
