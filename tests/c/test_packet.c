@@ -182,6 +182,30 @@ test_checksum_places(void)
     CHECK(!offload_check(&header, &flow, &layout, false));
 }
 
+static void
+test_congestion_is_said_of_tcp_alone(void)
+{
+    uint8_t bytes[60];
+    struct virtio_net_hdr tcp = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                                 .gso_type = VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN,
+                                 .gso_size = 10,
+                                 .csum_start = 20,
+                                 .csum_offset = 16};
+    struct virtio_net_hdr udp = tcp;
+
+    make_tcp(bytes, 60);
+    CHECK(parse(bytes, 60) == DROP_NOT);
+    CHECK(offload_check(&tcp, &flow, &layout, false));
+    make_v4(bytes, 60, IPPROTO_UDP);
+    store16(bytes + 24, 40);
+    CHECK(parse(bytes, 60) == DROP_NOT);
+    udp.csum_offset = 6;
+    udp.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4 | VIRTIO_NET_HDR_GSO_ECN;
+    CHECK(!offload_check(&udp, &flow, &layout, false));
+    udp.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+    CHECK(offload_check(&udp, &flow, &layout, false));
+}
+
 /** The Internet checksum, slowly: of what is right the sum is all ones. */
 static uint16_t
 slow_sum(const uint8_t *bytes, size_t size, uint32_t sum)
@@ -341,6 +365,7 @@ main(void)
     test_extensions();
     test_mapped_addresses();
     test_checksum_places();
+    test_congestion_is_said_of_tcp_alone();
     test_segments();
     test_answers_to_rejected();
     test_addresses();
