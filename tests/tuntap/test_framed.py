@@ -318,9 +318,9 @@ def framed(stack, tmp_path):
     return listen
 
 
-def udp(source, size=40):
+def udp(source, size=40, destination=HOST):
     head = struct.pack(">BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(HOST)
+    ends = socket.inet_aton(source) + socket.inet_aton(destination)
     return head + ends + struct.pack(">HHHH", 9, 9, size - 20, 0) + bytes(size - 28)
 
 
@@ -411,6 +411,20 @@ def test_a_frame_may_arrive_byte_by_byte(framed):
             lambda: (JAIL,) in peers(router) and peers(router)[JAIL,]["out_packets"] == 2
         )
         assert peers(router)[JAIL,]["drops"]["malformed"] == 1
+
+
+def test_who_stops_reading_loses_what_is_for_him_alone(framed):
+    router, path = framed()
+    with greet(path, frame(udp(JAIL))) as reader, greet(path, frame(udp(four(3)))) as sender:
+        assert awaited(lambda: {(JAIL,), (four(3),)} <= peers(router).keys())
+        sender.sendall(frame(udp(four(3), 1400, JAIL)) * 1000)
+        assert awaited(lambda: peers(router)[four(3),]["out_packets"] == 1001)
+        seen = peers(router)[JAIL,]
+        assert seen["in_packets"] + seen["drops"]["full"] == 1000
+        assert seen["drops"]["full"] > 0
+        with reader.makefile("rb") as stream:  # and what he reads at last are whole frames
+            for _ in range(seen["in_packets"]):
+                assert stream.read(1404) == frame(udp(four(3), 1400, JAIL))
 
 
 def test_with_credentials_who_does_not_greet_is_sent_away(framed):
