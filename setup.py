@@ -43,12 +43,12 @@ LINUX = [
     ),
     extension(
         "tuntap._plane",
-        "_plane plane forward tunnel frames packet offload addresses bucket queue seal reject"
-        " firewall connections tracking ruletable rulematch",
+        "_plane _counted plane forward tunnel frames packet offload addresses bucket queue seal"
+        " reject firewall connections tracking ruletable rulematch",
     ),
     extension(
         "tuntap._firewall",
-        "_firewall firewall connections tracking ruletable rulematch",
+        "_firewall _counted firewall connections tracking ruletable rulematch",
     ),
 ]
 

@@ -36,7 +36,6 @@ class Router:
         self._since = reactor.clock()
         self._started = self._start()
         self._again: Timer | None = None
-        self._due: bytes | None = None  # rules that nobody took yet
         self.restarts = 0
         try:
             self.client = RouterClient(self._started.channel)
@@ -81,17 +80,18 @@ class Router:
 
         Raises DonjonError.
         """
-        self._due = table
         try:
             self.client.rules(table)
         except RouterGoneError:
             self._kill()
-        else:
-            self._due = None
 
     def counters(self) -> Counters:
         """Return all that is counted. Raises DonjonError."""
-        return self.client.counters()
+        try:
+            return self.client.counters()
+        except RouterGoneError:
+            self._kill()
+            raise
 
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
@@ -141,9 +141,7 @@ class Router:
         self._since = self.reactor.clock()
         try:
             self._started = self._start()
-            self.client.resume(self._started.channel)
-            if self._due is not None:
-                self.rules(self._due)
+            refused = self.client.resume(self._started.channel)
         except DonjonError as error:
             log.write(f"[emperor] no router: {error}")
             if self._started.pidfd.closed:
@@ -151,5 +149,7 @@ class Router:
             else:
                 self._kill()
             return
+        for name, why in refused.items():
+            log.write(f"[emperor] {name} has no network any more: {why}")
         self.restarts += 1
         log.write(f"[emperor] the router goes on (pid {self.pid})")

@@ -16,7 +16,7 @@ PATH = "/dev/net/tun"
 HEADER = 10
 """Bytes of struct virtio_net_hdr (linux/virtio_net.h)."""
 
-_FLAGS = syscalls.IFF_TUN | syscalls.IFF_NO_PI | syscalls.IFF_VNET_HDR
+FLAGS = syscalls.IFF_TUN | syscalls.IFF_NO_PI | syscalls.IFF_VNET_HDR
 _TCP = syscalls.TUN_F_CSUM | syscalls.TUN_F_TSO4 | syscalls.TUN_F_TSO6 | syscalls.TUN_F_TSO_ECN
 _UDP = syscalls.TUN_F_USO4 | syscalls.TUN_F_USO6
 
@@ -25,10 +25,15 @@ def open_tun(name: str) -> Fd:
     """Make a device in this network namespace. It is down. Raises OSError."""
     with Fd(os.open(PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)) as device:
         number = device.fileno()
-        syscalls.tunsetiff(number, name, _FLAGS)
+        syscalls.tunsetiff(number, name, FLAGS)
         syscalls.tunsetvnethdrsz(number, HEADER)
-        try:
-            syscalls.tunsetoffload(number, _TCP | _UDP)
-        except OSError:  # before Linux 6.2 datagrams are not segmented
-            syscalls.tunsetoffload(number, _TCP)
+        set_offloads(number)
         return Fd(device.release())
+
+
+def set_offloads(number: int) -> None:
+    """Accept super-packets of TCP, and of UDP where the kernel has them. Raises OSError."""
+    try:
+        syscalls.tunsetoffload(number, _TCP | _UDP)
+    except OSError:  # before Linux 6.2 datagrams are not segmented
+        syscalls.tunsetoffload(number, _TCP)

@@ -1,12 +1,9 @@
 /* _firewall.c - the firewall for Python: its tests, its benchmark, and rules tried out by hand. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_counted.h"
 
 #include <assert.h>
 #include <stddef.h>
 #include <string.h>
-
-#include "firewall.h"
 
 static_assert(sizeof(struct flow) == 100, "donjon.tuntap.flow packs 100 bytes");
 
@@ -169,21 +166,7 @@ object_forget(PyObject *self, PyObject *args)
 static PyObject *
 object_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    size_t size = firewall_size(firewall_of(self));
-    PyObject *list = PyList_New((Py_ssize_t)size);
-
-    for (size_t i = 0; list != NULL && i < size; i++) {
-        struct firewall_count count;
-        firewall_count(firewall_of(self), i, &count);
-        PyObject *row =
-            Py_BuildValue("KKK", (unsigned long long)count.identity,
-                          (unsigned long long)count.packets, (unsigned long long)count.bytes);
-        if (row == NULL)
-            Py_CLEAR(list);
-        else
-            PyList_SET_ITEM(list, (Py_ssize_t)i, row);
-    }
-    return list;
+    return counted_rules(firewall_of(self));
 }
 
 static PyObject *
@@ -202,16 +185,7 @@ object_restore(PyObject *self, PyObject *args)
 static PyObject *
 object_totals(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct firewall_totals t;
-
-    firewall_totals(firewall_of(self), &t);
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsK}", "accepted", (unsigned long long)t.accepted, "dropped",
-        (unsigned long long)t.dropped, "rejected", (unsigned long long)t.rejected, "impossible",
-        (unsigned long long)t.impossible, "orphan_fragments",
-        (unsigned long long)t.orphan_fragments, "no_room", (unsigned long long)t.no_room,
-        "evicted", (unsigned long long)t.evicted, "notes_lost", (unsigned long long)t.notes_lost,
-        "connections", (unsigned long long)t.connections);
+    return counted_totals(firewall_of(self));
 }
 
 static PyObject *

@@ -5,18 +5,13 @@
  *
  * One thread uses a Plane. run() is without the GIL until there is something for the caller.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_counted.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "plane.h"
 #include "seal.h"
-
-struct module {
-    PyTypeObject *plane_type;
-};
 
 typedef struct {
     PyObject_HEAD Py_buffer memory;
@@ -131,8 +126,6 @@ Plane_own(Plane *self, PyObject *args)
     PyObject *result = NULL;
     if (address.len != 16 || number >= PLANE_PORTS)
         PyErr_SetString(PyExc_ValueError, "own: not a port and 16 bytes");
-    else if (addresses_reserve(&self->plane->addresses, 1) < 0)
-        PyErr_NoMemory();
     else
         result = PyBool_FromLong(
             addresses_add(&self->plane->addresses, (const uint8_t *)address.buf, number));
@@ -230,22 +223,7 @@ PyDoc_STRVAR(rule_counts_doc, "(identity, packets, bytes) of each rule");
 static PyObject *
 Plane_rule_counts(Plane *self, PyObject *Py_UNUSED(unused))
 {
-    const struct firewall *firewall = self->plane->firewall;
-    struct firewall_count count;
-    PyObject *rows = PyList_New(0);
-    size_t size = firewall == NULL ? 0 : firewall_size(firewall);
-
-    for (size_t i = 0; rows != NULL && i < size; i++) {
-        if (firewall_count(firewall, i, &count) < 0)
-            continue;
-        PyObject *row =
-            Py_BuildValue("(KKK)", (unsigned long long)count.identity,
-                          (unsigned long long)count.packets, (unsigned long long)count.bytes);
-        if (row == NULL || PyList_Append(rows, row) < 0)
-            Py_CLEAR(rows);
-        Py_XDECREF(row);
-    }
-    return rows;
+    return counted_rules(self->plane->firewall);
 }
 
 PyDoc_STRVAR(restore_doc, "Add what a rule counted before a restart");
@@ -270,18 +248,7 @@ PyDoc_STRVAR(totals_doc, "What all rules did, by the names of struct firewall_to
 static PyObject *
 Plane_totals(Plane *self, PyObject *Py_UNUSED(unused))
 {
-    struct firewall_totals totals = {0};
-
-    if (self->plane->firewall != NULL)
-        firewall_totals(self->plane->firewall, &totals);
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsK}", "accepted", (unsigned long long)totals.accepted, "dropped",
-        (unsigned long long)totals.dropped, "rejected", (unsigned long long)totals.rejected,
-        "impossible", (unsigned long long)totals.impossible, "orphan_fragments",
-        (unsigned long long)totals.orphan_fragments, "no_room", (unsigned long long)totals.no_room,
-        "evicted", (unsigned long long)totals.evicted, "notes_lost",
-        (unsigned long long)totals.notes_lost, "connections",
-        (unsigned long long)totals.connections);
+    return counted_totals(self->plane->firewall);
 }
 
 /** The events of a turn as a list of (gone, number). */
@@ -376,30 +343,13 @@ static PyMethodDef module_methods[] = {
 static int
 module_exec(PyObject *module)
 {
-    struct module *state = PyModule_GetState(module);
+    PyObject *type = PyType_FromModuleAndSpec(module, &plane_spec, NULL);
 
-    state->plane_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &plane_spec, NULL);
-    if (state->plane_type == NULL || PyModule_AddType(module, state->plane_type) < 0)
+    if (type == NULL)
         return -1;
-    return PyModule_AddIntConstant(module, "CAUSES", DROP_CAUSES);
-}
-
-static int
-module_traverse(PyObject *module, visitproc visit, void *arg)
-{
-    struct module *state = PyModule_GetState(module);
-
-    Py_VISIT(state->plane_type);
-    return 0;
-}
-
-static int
-module_clear(PyObject *module)
-{
-    struct module *state = PyModule_GetState(module);
-
-    Py_CLEAR(state->plane_type);
-    return 0;
+    int failed = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return failed < 0 ? -1 : PyModule_AddIntConstant(module, "CAUSES", DROP_CAUSES);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -414,11 +364,8 @@ static struct PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_plane",
     .m_doc = "The data plane of the TunTap router.",
-    .m_size = sizeof(struct module),
     .m_methods = module_methods,
     .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
 };
 
 PyMODINIT_FUNC

@@ -1,4 +1,4 @@
-/* addresses.c - see addresses.h. Packets only look; the control side alone allocates. */
+/* addresses.c - see addresses.h. To look allocates nothing; to add may, where more come. */
 #include "addresses.h"
 
 #include <stdlib.h>
@@ -81,30 +81,21 @@ addresses_free(struct addresses *addresses)
     addresses->slots = NULL;
 }
 
-/**
- * addresses_reserve() - make room, so that addresses_add() need not
- * @addresses:	the table
- * @more:	how many addresses will come
- *
- * Return: 0, or -1 without memory
- */
-int
-addresses_reserve(struct addresses *addresses, size_t more)
+/** Have room for one address more. Return: 0, or -1 without memory. */
+static int
+grow(struct addresses *addresses)
 {
     size_t size = addresses->mask + 1;
     struct address_slot *old = addresses->slots;
 
-    while ((addresses->count + more) * 2 > size)
-        size *= 2;
-    if (size == addresses->mask + 1)
+    if ((addresses->count + 1) * 2 <= size)
         return 0;
-    struct address_slot *slots = make_slots(size);
+    struct address_slot *slots = make_slots(size * 2);
     if (slots == NULL)
         return -1;
-    size_t old_size = addresses->mask + 1;
     addresses->slots = slots;
-    addresses->mask = size - 1;
-    refill(addresses, old, old_size);
+    addresses->mask = size * 2 - 1;
+    refill(addresses, old, size);
     free(old);
     return 0;
 }
@@ -128,17 +119,18 @@ addresses_owner(const struct addresses *addresses, const uint8_t address[16])
  * @address:	the address
  * @owner:	the port
  *
- * Return: whether it is the port's now: not if it was another one's, or without room
+ * Return: whether it is the port's now: not if it was another one's, or without memory
  */
 bool
 addresses_add(struct addresses *addresses, const uint8_t address[16], uint32_t owner)
 {
-    struct address_slot *slot = find(addresses, address);
+    uint32_t before = addresses_owner(addresses, address);
 
-    if (slot->owner != NOBODY)
-        return slot->owner == owner;
-    if ((addresses->count + 1) * 2 > addresses->mask + 1)
+    if (before != NOBODY)
+        return before == owner;
+    if (grow(addresses) < 0)
         return false;
+    struct address_slot *slot = find(addresses, address);
     memcpy(slot->address, address, 16);
     slot->owner = owner;
     addresses->count++;

@@ -23,7 +23,6 @@ struct addresses {
 
 int addresses_init(struct addresses *addresses, uint64_t secret);
 void addresses_free(struct addresses *addresses);
-int addresses_reserve(struct addresses *addresses, size_t more);
 uint32_t addresses_owner(const struct addresses *addresses, const uint8_t address[16]);
 bool addresses_add(struct addresses *addresses, const uint8_t address[16], uint32_t owner);
 void addresses_forget(struct addresses *addresses, uint32_t owner);

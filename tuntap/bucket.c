@@ -65,18 +65,3 @@ bucket_take(struct bucket *bucket, uint64_t bytes)
     if (bucket->rate != 0)
         bucket->tokens -= (int64_t)bytes;
 }
-
-/**
- * bucket_opens() - when the next packet may pass
- * @bucket:	a bucket that is not open
- *
- * Return: the time
- */
-uint64_t
-bucket_opens(const struct bucket *bucket)
-{
-    uint64_t missing = (uint64_t)(1 - bucket->tokens);
-
-    return bucket->filled + missing / bucket->rate * SECOND +
-           missing % bucket->rate * 100000 / bucket->rate * (SECOND / 100000) + SECOND / 100000;
-}

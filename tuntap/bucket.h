@@ -17,6 +17,5 @@ struct bucket {
 void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t burst, uint64_t now);
 bool bucket_is_open(struct bucket *bucket, uint64_t now);
 void bucket_take(struct bucket *bucket, uint64_t bytes);
-uint64_t bucket_opens(const struct bucket *bucket);
 
 #endif

@@ -13,7 +13,7 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from donjon.fd import Fd
@@ -88,6 +88,20 @@ class _Lent:
     more: Mapping[str, Any]
 
 
+@contextlib.contextmanager
+def _kept(descriptor: Fd, keep: Callable[[], None]) -> Iterator[None]:
+    """Give a router something: it is kept for the next one too, but closed if it is refused."""
+    try:
+        yield
+    except RouterGoneError:
+        keep()
+        raise
+    except BaseException:
+        descriptor.close()
+        raise
+    keep()
+
+
 class RouterClient:
     """A router, as its supervisor sees it.
 
@@ -151,15 +165,8 @@ class RouterClient:
             raise RouterError(f"{name} has {len(texts)} addresses", reason="at most 64")
         self._board.clear(number)
         port = _Port(number, Fd(os.dup(device_fd)), texts, bandwidth)
-        try:
+        with _kept(port.device, lambda: self._ports.update({name: port})):
             self._attach(name, port)
-        except RouterGoneError:
-            self._ports[name] = port  # the next router gets it
-            raise
-        except BaseException:
-            port.device.close()
-            raise
-        self._ports[name] = port
         return number
 
     def detach(self, name: str) -> None:
@@ -178,7 +185,11 @@ class RouterClient:
 
     def rules(self, table: bytes) -> None:
         """Put a compiled table in force, whole and at once; a bad one leaves the old in force."""
-        self._send_rules(table, {})
+        try:
+            self._send_rules(table, {})
+        except RouterGoneError:
+            self._table = table  # the next router gets it
+            raise
         self._table = table
 
     def counters(self) -> Counters:
@@ -196,8 +207,12 @@ class RouterClient:
 
     # -- another router
 
-    def resume(self, channel: socket.socket) -> None:
-        """Go on with a new router: it is given all that the last one had. Raises RouterError."""
+    def resume(self, channel: socket.socket) -> dict[str, RouterError]:
+        """Go on with a new router: it is given all that the last one had. Raises RouterError.
+
+        Returns the jails that it refused, and why: their device was deleted, or an address is the
+        host's by now. They have no network, and the next router is asked again.
+        """
         self._channel.close()
         self._channel = channel
         self._begin()
@@ -205,8 +220,15 @@ class RouterClient:
             self._send_rules(self._table, self._rules)
         for lent in self._lent:
             self._ask(lent.do, lent.descriptor.fileno(), **lent.more)
+        refused = {}
         for name, port in self._ports.items():
-            self._attach(name, port)
+            try:
+                self._attach(name, port)
+            except RouterGoneError:
+                raise
+            except RouterError as error:
+                refused[name] = error
+        return refused
 
     def close(self) -> None:
         """End the conversation, and with it the router; close all duplicates."""
@@ -228,8 +250,8 @@ class RouterClient:
 
     def _lend(self, do: Do, descriptor: int, **more: Any) -> None:
         lent = _Lent(do, Fd(os.dup(descriptor)), more)
-        self._lent.append(lent)
-        self._ask(do, lent.descriptor.fileno(), **more)
+        with _kept(lent.descriptor, lambda: self._lent.append(lent)):
+            self._ask(do, lent.descriptor.fileno(), **more)
 
     def _attach(self, name: str, port: _Port) -> None:
         self._ask(

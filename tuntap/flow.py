@@ -6,12 +6,13 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from donjon.tuntap.hostaddresses import packed
+
 Address = IPv4Address | IPv6Address
 
 _PACKED = struct.Struct("=16s16s4I2H5B??x16s16s2HB?2x")
 SIZE = _PACKED.size
 _NOWHERE = bytes(16)
-_MAPPED = bytes(10) + b"\xff\xff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class Flow:
         """Return it as C has it."""
         quoted = self.quoted
         return _PACKED.pack(
-            packed_address(self.source),
-            packed_address(self.destination),
+            packed(self.source),
+            packed(self.destination),
             self.length,
             self.from_jail,
             self.to_jail,
@@ -64,15 +65,10 @@ class Flow:
             self.icmp_code,
             self.first_fragment,
             self.not_first_fragment,
-            packed_address(quoted.source) if quoted else _NOWHERE,
-            packed_address(quoted.destination) if quoted else _NOWHERE,
+            packed(quoted.source) if quoted else _NOWHERE,
+            packed(quoted.destination) if quoted else _NOWHERE,
             quoted.source_port if quoted else 0,
             quoted.destination_port if quoted else 0,
             quoted.protocol if quoted else 0,
             quoted is not None,
         )
-
-
-def packed_address(address: Address) -> bytes:
-    """Return the 16 bytes of an address; an IPv4 address is ::ffff:a.b.c.d."""
-    return _MAPPED + address.packed if address.version == 4 else address.packed

@@ -21,12 +21,22 @@ is_no_home(const uint8_t address[16], uint8_t family)
     return v4[0] == 0 || v4[0] == 127 || v4[0] >= 224 || (v4[0] == 169 && v4[1] == 254);
 }
 
-/** Whether the source is the port's, or becomes it. */
+/** What is known of a packet on its way. */
+struct way {
+    struct packet packet;
+    struct flow flow;
+    struct layout layout;
+    uint32_t counted_at; /* the port that a drop is counted at */
+    bool rejected;       /* the sender is to be told */
+    bool claims;         /* the source is nobody's, and may become the sender's */
+};
+
+/** Whether the source is the port's, or may become it. */
 static enum drop
-check_source(struct plane *plane, struct port *from, const struct flow *flow)
+check_source(const struct plane *plane, const struct port *from, struct way *way)
 {
+    const struct flow *flow = &way->flow;
     uint32_t owner = addresses_owner(&plane->addresses, flow->source);
-    bool *learnt = &from->learnt[flow->family == 6];
 
     if (owner == from->number)
         return DROP_NOT;
@@ -34,10 +44,18 @@ check_source(struct plane *plane, struct port *from, const struct flow *flow)
         return DROP_CLAIMED;
     if (is_no_home(flow->source, flow->family))
         return DROP_UNREGISTERED;
-    if (!from->learns || *learnt)
-        return DROP_SPOOFED;
+    way->claims = from->learns && !from->learnt[flow->family == 6];
+    return way->claims ? DROP_NOT : DROP_SPOOFED;
+}
+
+/** Give the source to the port, now that it may send from there. Return: whether it is its. */
+static bool
+learn(struct plane *plane, struct port *from, const struct flow *flow)
+{
+    bool *learnt = &from->learnt[flow->family == 6];
+
     *learnt = addresses_add(&plane->addresses, flow->source, from->number);
-    return *learnt ? DROP_NOT : DROP_SPOOFED;
+    return *learnt;
 }
 
 /** The port that a packet is for, or NOBODY. */
@@ -52,15 +70,6 @@ receiver_of(const struct plane *plane, const struct port *from, const struct flo
         return NOBODY;
     return to;
 }
-
-/** What is known of a packet on its way. */
-struct way {
-    struct packet packet;
-    struct flow flow;
-    struct layout layout;
-    uint32_t counted_at; /* the port that a drop is counted at */
-    bool rejected;       /* the sender is to be told */
-};
 
 /** Ask the rules: of the way out of a jail, then of the way into one. */
 static enum drop
@@ -113,7 +122,7 @@ deliver(struct plane *plane, struct port *to, const struct virtio_net_hdr *heade
 static enum drop
 route(struct plane *plane, struct port *from, struct way *way)
 {
-    enum drop drop = from->number == 0 ? DROP_NOT : check_source(plane, from, &way->flow);
+    enum drop drop = from->number == 0 ? DROP_NOT : check_source(plane, from, way);
 
     if (drop != DROP_NOT)
         return drop;
@@ -122,7 +131,10 @@ route(struct plane *plane, struct port *from, struct way *way)
         return DROP_NO_RECEIVER;
     way->flow.from = from->number;
     way->flow.to = to;
-    return ask_firewall(plane, way);
+    drop = ask_firewall(plane, way);
+    if (way->claims && drop != DROP_FIREWALL_OUT && !learn(plane, from, &way->flow))
+        return DROP_SPOOFED;
+    return drop;
 }
 
 /** Find out what a packet is, and where it goes. */

@@ -24,10 +24,14 @@ take_frame(struct plane *plane, struct port *port, const uint8_t *header, size_t
     return header[3] == KIND_RULES || header[3] == KIND_PACKET;
 }
 
-/** Act on all frames that are whole; keep the rest. Return: whether the stream makes sense. */
+/**
+ * Act on the frames that are whole, for a share; keep the rest, which the next turn serves.
+ * Return: whether the stream makes sense.
+ */
 static bool
 take_frames(struct plane *plane, struct port *port)
 {
+    long share = TURN_SHARE;
     size_t at = 0;
 
     while (port->have - at >= FRAME_HEADER && !port->gone) {
@@ -38,6 +42,12 @@ take_frames(struct plane *plane, struct port *port)
             return false;
         if (port->have - at - FRAME_HEADER < size)
             break;
+        if (share <= 0) {
+            plane->unserved = true;
+            plane_wait(plane, port);
+            break;
+        }
+        share -= (long)size + PACKET_COST;
         if (!take_frame(plane, port, header, size))
             return false;
         at += FRAME_HEADER + size;
@@ -48,7 +58,19 @@ take_frames(struct plane *plane, struct port *port)
 }
 
 /**
- * frames_read() - pass on a share of what a peer sent
+ * frames_serve() - pass on a share of what was read of a peer
+ * @plane:	the plane
+ * @port:	the peer's port
+ */
+void
+frames_serve(struct plane *plane, struct port *port)
+{
+    if (!take_frames(plane, port))
+        plane_gone(plane, port);
+}
+
+/**
+ * frames_read() - read what a peer sent, and pass on a share of it
  * @plane:	the plane
  * @port:	the peer's port
  */
@@ -60,10 +82,12 @@ frames_read(struct plane *plane, struct port *port)
 
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (size > 0)
-        port->have += (size_t)size;
-    if (size <= 0 || !take_frames(plane, port))
+    if (size <= 0) {
         plane_gone(plane, port);
+        return;
+    }
+    port->have += (size_t)size;
+    frames_serve(plane, port);
 }
 
 /**

@@ -15,10 +15,12 @@ import struct
 from donjon import syscalls
 from donjon.fd import Fd
 
-MOST = 256
-"""IPv4 addresses that are asked for at once."""
+SPARE = 16
+"""Room for IPv4 addresses that come while they are read."""
 
 _IFREQ = 40  # sizeof(struct ifreq), netdevice(7)
+_IFCONF = "iP"
+_BLOCK = 1 << 16
 
 
 def packed(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
@@ -49,21 +51,29 @@ class HostAddresses:
         return [*self._read_four(), *self._read_six()]
 
     def _read_four(self) -> list[bytes]:
-        room = array.array("B", bytes(MOST * _IFREQ))
-        address, size = room.buffer_info()
-        answer = fcntl.ioctl(self._four, syscalls.SIOCGIFCONF, struct.pack("iP", size, address))
-        length = struct.unpack("iP", answer)[0]
-        found = room.tobytes()[:length]
+        while True:
+            room = array.array("B", bytes(self._ask(0, 0) + SPARE * _IFREQ))
+            length = self._ask(*reversed(room.buffer_info()))
+            if length < len(room):
+                break  # else there are more by now
         return [
-            packed(ipaddress.IPv4Address(found[at + 20 : at + 24]))
+            packed(ipaddress.IPv4Address(room[at + 20 : at + 24].tobytes()))
             for at in range(0, length, _IFREQ)
         ]
+
+    def _ask(self, size: int, address: int) -> int:
+        """Have the kernel write to memory; return the bytes used, or needed where it is NULL."""
+        asked = struct.pack(_IFCONF, size, address)
+        answer = fcntl.ioctl(self._four, syscalls.SIOCGIFCONF, asked)
+        return int(struct.unpack(_IFCONF, answer)[0])
 
     def _read_six(self) -> list[bytes]:
         if self._six is None:
             return []
-        text = os.pread(self._six.fileno(), 1 << 18, 0).decode("ascii", "replace")
-        return [bytes.fromhex(line.split()[0]) for line in text.splitlines()]
+        data = b""
+        while block := os.pread(self._six.fileno(), _BLOCK, len(data)):  # a page at a time comes
+            data += block
+        return [bytes.fromhex(line.split()[0]) for line in data.decode("ascii").splitlines()]
 
     def close(self) -> None:
         """Close both sources."""

@@ -5,8 +5,10 @@ It holds the device, the listening socket and the rules, and answers whoever ask
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -17,11 +19,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from donjon import log, syscalls
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.tuntap import device, endpoint, launch
 from donjon.tuntap.client import RouterClient
-from donjon.tuntap.protocol import RouterError
+from donjon.tuntap.protocol import RouterError, RouterGoneError
 from donjon.tuntap.settings import RouterSetting
 
 QUICK = 1.0
@@ -38,6 +40,13 @@ def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
     with ExitStack() as stack:
         tun = stack.enter_context(device.open_tun(setting.device))
         listener = stack.enter_context(endpoint.listen(setting.address, setting.origin))
+        if credentials and listener.family != socket.AF_UNIX:
+            raise RouterError(
+                f"the tuntap router {setting.address} cannot use credentials",
+                origin=setting.origin,
+                reason="they come over UNIX sockets alone",
+                hint="give it a path, or leave tuntap-use-credentials out",
+            )
         stats = None
         if setting.stats:
             stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
@@ -67,11 +76,10 @@ def fork(main: Callable[[int], None], kept: set[int]) -> int:
     try:
         for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(ignored, signal.SIG_IGN)
-        for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
-            try:
-                os.close(number)
-            except OSError:
-                continue  # that of the listing
+        edges = [2, *sorted(number for number in kept if number > 2), 1 << 32]
+        for before, after in itertools.pairwise(edges):
+            if after - before > 1:
+                syscalls.close_range(before + 1, after - 1)
         main(parent.fileno())
         status = 0
     except DonjonError as error:
@@ -117,20 +125,34 @@ class Keeper:
                     self._renew()
 
     def _renew(self) -> None:
-        """Put another router in the place of one that ended."""
+        """Put another router in the place of one that ended, unless the parent ends first."""
         self._selector.unregister(self._router.pidfd)
         _, status = os.waitpid(self._router.pid, 0)
         self._router.pidfd.close()
         log.write(f"the tuntap router ended (status {status}), starting another one")
-        if time.monotonic() - self._born < QUICK:
-            time.sleep(QUICK)
+        pause = QUICK if time.monotonic() - self._born < QUICK else 0
+        while not select.select([self._parent], [], [], pause)[0]:
+            pause = QUICK
+            try:
+                self._router = launch.start()
+            except OSError as error:
+                log.write(f"donjon: cannot start the tuntap router: {reason_of(error)}")
+                continue
+            self._resume()
+            return
+
+    def _resume(self) -> None:
         self._born = time.monotonic()
-        self._router = launch.start()
         self._selector.register(self._router.pidfd, selectors.EVENT_READ)
         try:
             self._client.resume(self._router.channel)
         except RouterError as error:
-            log.write(f"donjon: {error}")  # its end comes next
+            log.write(f"donjon: {error}")
+            self._kill()
+
+    def _kill(self) -> None:
+        """Whoever does not answer is gone soon; its end is then an event."""
+        syscalls.pidfd_send_signal(self._router.pidfd.fileno(), signal.SIGKILL)
 
     def _answer(self, stats: socket.socket) -> None:
         try:
@@ -140,6 +162,8 @@ class Keeper:
                 stream.sendall(json.dumps(self.document(), indent="\t").encode() + b"\n")
         except (OSError, RouterError) as error:
             log.write(f"donjon: no statistics of the tuntap router: {error}")
+            if isinstance(error, RouterGoneError):
+                self._kill()
 
     def document(self) -> dict[str, Any]:
         """Return the statistics: those of the original first (uwsgi-facts 5.8)."""

@@ -10,10 +10,6 @@
 
 #include "checksum.h"
 
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* 6.2 */
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5
-#endif
-
 #define MOST_SEGMENTS 2048 /* 64 KiB at a segment of 32 bytes */
 #define TCP_CHECK 16       /* where the checksum is in the header */
 #define UDP_CHECK 6
@@ -29,13 +25,14 @@ struct cut {
     uint8_t protocol;
 };
 
-/** The kind of segmentation that fits a packet. */
-static uint8_t
-fitting_gso(const struct flow *flow)
+/** Whether a kind of segmentation fits a packet. */
+static bool
+fits(uint8_t kind, const struct flow *flow)
 {
     if (flow->protocol == IPPROTO_UDP)
-        return VIRTIO_NET_HDR_GSO_UDP_L4;
-    return flow->family == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+        return kind == VIRTIO_NET_HDR_GSO_UDP_L4;
+    kind &= (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+    return kind == (flow->family == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6);
 }
 
 /** Whether the order to cut is one that can be carried out. */
@@ -43,10 +40,9 @@ static bool
 check_gso(const struct virtio_net_hdr *header, const struct flow *flow,
           const struct layout *layout)
 {
-    uint8_t kind = header->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
     size_t payload = flow->length - layout->transport - layout->transport_length;
 
-    if (kind != fitting_gso(flow) || (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0)
+    if (!fits(header->gso_type, flow) || (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0)
         return false;
     if (flow->first_fragment || flow->not_first_fragment)
         return false;

@@ -6,6 +6,10 @@
 
 #include "packet.h"
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* 6.2 */
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
 /** Receives one finished packet. Return: whether to go on. */
 typedef bool (*segment_sink)(void *context, const uint8_t *bytes, size_t size);
 

@@ -17,7 +17,7 @@ MOST_PEERS = 2048
 """Each may fill 576 KiB."""
 
 MOST_WAITING = 64
-"""Peers that have not said yet who they are."""
+"""Peers that have not said yet who they are; for one more the oldest is given up."""
 
 Credentials = tuple[int, int, int]  # pid, uid, gid
 _CREDENTIALS = struct.Struct("3i")
@@ -61,7 +61,7 @@ class Peers:
         if descriptor in self._listeners:
             self._accept(self._listeners[descriptor])
         elif descriptor in self._waiting:
-            self._hear(self._waiting[descriptor])
+            self._stop_waiting(self._waiting[descriptor])
 
     def remove(self, number: int) -> bool:
         """Forget a dead peer; whether ``number`` is one."""
@@ -84,14 +84,15 @@ class Peers:
         stream.settimeout(0)
         if not listener.credentials:
             self._add(stream, None)
-        elif len(self._waiting) >= MOST_WAITING:
-            stream.close()
-        else:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._waiting[stream.fileno()] = stream
-            self._plane.watch(stream.fileno())
+            return
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._waiting[stream.fileno()] = stream
+        self._plane.watch(stream.fileno())
+        if len(self._waiting) > MOST_WAITING:
+            self._stop_waiting(next(iter(self._waiting.values())))
 
-    def _hear(self, stream: socket.socket) -> None:
+    def _stop_waiting(self, stream: socket.socket) -> None:
+        """Hear a peer for the last time before it is a port: whoever says nothing is sent away."""
         del self._waiting[stream.fileno()]
         self._plane.unwatch(stream.fileno())
         said = _who(stream)

@@ -11,7 +11,7 @@
 #define LOOKING 20000U       /* ns */
 #define SHORTEST_QUEUE (256U << 10)
 #define LONGEST_QUEUE (4U << 20)
-#define FRAME_QUEUE (512U << 10)
+#define FRAME_QUEUE (256U << 10)
 
 /**
  * plane_clock() - the time that buckets and connections go by
@@ -40,16 +40,19 @@ int
 plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool bridge)
 {
     plane->bridge = bridge;
+    plane->unserved = false;
     plane->counters = counters;
     plane->firewall = NULL;
     plane->waiting_count = plane->dirty_count = plane->event_count = 0;
     plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
     plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
+    plane->waited = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->dirty = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->now = plane_clock();
     if (addresses_init(&plane->addresses, secret) < 0 || plane->epoll < 0 ||
-        plane->ports == NULL || plane->waiting == NULL || plane->dirty == NULL)
+        plane->ports == NULL || plane->waiting == NULL || plane->waited == NULL ||
+        plane->dirty == NULL)
         return -1;
     return 0;
 }
@@ -65,6 +68,7 @@ plane_free(struct plane *plane)
         plane_remove(plane, i);
     free(plane->ports);
     free(plane->waiting);
+    free(plane->waited);
     free(plane->dirty);
     addresses_free(&plane->addresses);
     if (plane->firewall != NULL)
@@ -129,8 +133,8 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
         return NULL;
     }
     port = calloc(1, sizeof(*port));
-    if (port == NULL || addresses_reserve(&plane->addresses, 2) < 0)
-        goto fail;
+    if (port == NULL)
+        return NULL;
     *port = (struct port){.number = number, .fd = fd, .kind = kind};
     if (kind == PORT_STREAM) {
         port->partial = malloc(FRAME_HEADER + LARGEST_PACKET);
@@ -142,8 +146,7 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
     plane->ports[number] = port;
     return port;
 fail:
-    if (port != NULL)
-        free_port(port);
+    free_port(port);
     return NULL;
 }
 
@@ -216,6 +219,16 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
     plane->counters[number].drops[cause]++;
 }
 
+/** Note something for the caller. Return: whether there was room; else the next turn sees it. */
+static bool
+tell(struct plane *plane, bool gone, uint32_t number)
+{
+    if (plane->event_count == MOST_EVENTS)
+        return false;
+    plane->events[plane->event_count++] = (struct plane_event){gone, number};
+    return true;
+}
+
 /**
  * plane_gone() - tell the caller that a port is dead
  * @plane:	the plane
@@ -224,11 +237,10 @@ plane_drop(struct plane *plane, uint32_t number, enum drop cause)
 void
 plane_gone(struct plane *plane, struct port *port)
 {
-    if (port->gone || plane->event_count == MOST_EVENTS)
-        return; /* known, or there is no room to say it: the next turn sees it again */
+    if (port->gone || !tell(plane, true, port->number))
+        return;
     port->gone = true;
     epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
-    plane->events[plane->event_count++] = (struct plane_event){true, port->number};
 }
 
 /**
@@ -251,7 +263,7 @@ plane_arm(struct plane *plane, struct port *port)
 }
 
 /**
- * plane_wait() - serve a port when its bandwidth allows
+ * plane_wait() - serve a port when its bandwidth allows, or in the next turn
  * @plane:	the plane
  * @port:	the port
  */
@@ -264,18 +276,32 @@ plane_wait(struct plane *plane, struct port *port)
     plane->waiting[plane->waiting_count++] = port->number;
 }
 
-/** Serve all ports whose bandwidth allows; those that must go on waiting are listed again. */
-static void
-serve_waiting(struct plane *plane)
+/** Have an empty list of ports that wait. Return: how many were in that which is `waited` now. */
+static size_t
+begin_waiting(struct plane *plane)
 {
+    uint32_t *waited = plane->waiting;
     size_t count = plane->waiting_count;
 
+    plane->waiting = plane->waited;
+    plane->waited = waited;
     plane->waiting_count = 0;
+    plane->unserved = false;
+    return count;
+}
+
+/** Serve the ports that waited already, as far as they may; who must go on is listed again. */
+static void
+serve_waited(struct plane *plane, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
-        struct port *port = plane->ports[plane->waiting[i]];
+        struct port *port = plane->ports[plane->waited[i]];
 
         port->waiting = false;
-        tunnel_serve(plane, port);
+        if (port->kind == PORT_TUN)
+            tunnel_serve(plane, port);
+        else
+            frames_serve(plane, port);
     }
 }
 
@@ -303,8 +329,7 @@ static void
 serve_event(struct plane *plane, const struct epoll_event *event)
 {
     if ((event->data.u64 & FOREIGN) != 0) {
-        plane->events[plane->event_count++] =
-            (struct plane_event){false, (uint32_t)event->data.u64};
+        tell(plane, false, (uint32_t)event->data.u64);
         return;
     }
     struct port *port = plane->ports[event->data.u64];
@@ -322,7 +347,7 @@ serve_event(struct plane *plane, const struct epoll_event *event)
         frames_flush(plane, port);
         plane_arm(plane, port);
     }
-    if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !port->gone)
+    if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !port->gone && !port->waiting)
         frames_read(plane, port);
 }
 
@@ -335,6 +360,8 @@ await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
 {
     int count = 0;
 
+    if (plane->unserved)
+        return epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
     while (plane->busy_until != 0 && count == 0) {
         count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
         if (count == 0 && plane_clock() > plane->busy_until)
@@ -360,10 +387,10 @@ plane_turn(struct plane *plane)
         return -1;
     plane->now = plane_clock();
     plane->busy_until = plane->now + LOOKING;
+    size_t waited = begin_waiting(plane);
     for (int i = 0; i < count; i++)
         serve_event(plane, &events[i]);
-    if (plane->waiting_count > 0)
-        serve_waiting(plane);
+    serve_waited(plane, waited);
     if (plane->dirty_count > 0)
         flush_dirty(plane);
     return 0;

@@ -45,7 +45,7 @@ struct port {
     bool learnt[2]; /* IPv4, IPv6 */
     bool paused;    /* reading waits for bandwidth */
     bool blocked;   /* writing waits for the peer */
-    bool waiting;   /* in the list of ports that wait for bandwidth */
+    bool waiting;   /* in the list of ports that wait for bandwidth, or for the next turn */
     bool dirty;     /* in the list of ports with frames to be sent */
     bool gone;      /* told to the caller, who removes it */
     struct bucket out;
@@ -63,14 +63,16 @@ struct plane_event {
 
 struct plane {
     int epoll;
-    bool bridge; /* two ports, 0 and 1, and no questions: the client's side of a stream */
+    bool bridge;   /* two ports, 0 and 1, and no questions: the client's side of a stream */
+    bool unserved; /* frames were read that the next turn serves: it does not sleep */
     uint64_t now;
     uint64_t busy_until;       /* until then it looks again instead of sleeping; 0 is not at all */
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
     struct addresses addresses;
     struct port **ports;
-    uint32_t *waiting;
+    uint32_t *waiting; /* ports, served by the next turn */
+    uint32_t *waited;  /* those that this turn serves */
     size_t waiting_count;
     uint32_t *dirty;
     size_t dirty_count;
@@ -101,6 +103,7 @@ void tunnel_read(struct plane *plane, struct port *port);
 void tunnel_write(struct plane *plane, struct port *port, const struct virtio_net_hdr *header,
                   const uint8_t *bytes, size_t size);
 void tunnel_serve(struct plane *plane, struct port *port);
+void frames_serve(struct plane *plane, struct port *port);
 void frames_read(struct plane *plane, struct port *port);
 bool frames_write(struct plane *plane, struct port *port, const uint8_t *bytes, size_t size);
 void frames_flush(struct plane *plane, struct port *port);

@@ -1,5 +1,6 @@
 /* queue.c - see queue.h. What waits is always in one piece; it moves to the front when the end of
- * the memory is reached, so the memory should be several times what usually waits. */
+ * the memory is reached. The memory is twice what may wait, so at least as much has left by then
+ * as is moved: a queue that stays full costs no more for each byte than another. */
 #include "queue.h"
 
 #include <stdlib.h>
@@ -8,14 +9,14 @@
 /**
  * queue_init() - make an empty queue
  * @queue:	the queue
- * @size:	its bytes
+ * @size:	bytes that may wait
  *
  * Return: 0, or -1 without memory
  */
 int
 queue_init(struct queue *queue, size_t size)
 {
-    *queue = (struct queue){.bytes = malloc(size), .size = size};
+    *queue = (struct queue){.bytes = malloc(2 * size), .size = size};
     return queue->bytes == NULL ? -1 : 0;
 }
 
@@ -44,8 +45,8 @@ queue_room(struct queue *queue, size_t size)
 
     if (size > queue->size - length)
         return NULL;
-    if (size > queue->size - queue->tail) {
-        memmove(queue->bytes, queue->bytes + queue->head, length);
+    if (size > 2 * queue->size - queue->tail) {
+        memcpy(queue->bytes, queue->bytes + queue->head, length);
         queue->head = 0;
         queue->tail = length;
     }

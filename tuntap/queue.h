@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 struct queue {
-    uint8_t *bytes;
-    size_t size;
-    size_t head; /* of what waits */
+    uint8_t *bytes; /* memory of twice the size */
+    size_t size;    /* what may wait */
+    size_t head;    /* of what waits */
     size_t tail;
 };
 

@@ -19,6 +19,7 @@ from typing import Any
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.fd import Fd
+from donjon.netns import tun
 from donjon.tuntap import device, isolation, protocol
 from donjon.tuntap._plane import Plane, seal
 from donjon.tuntap.client import MOST_ADDRESSES, MOST_BYTES
@@ -131,7 +132,7 @@ class Router:
         descriptor = message.descriptor()
         device.check(descriptor.fileno())
         os.set_blocking(descriptor.fileno(), False)
-        device.set_offloads(descriptor.fileno())
+        tun.set_offloads(descriptor.fileno())
         self._plane.add_tun(number, descriptor.fileno(), limits)
         self._devices[number] = Fd(descriptor.release())
 

@@ -31,24 +31,30 @@ _RULES = struct.Struct("<BHB")
 
 
 def begin(setting: DeviceSetting, rules: Sequence[bytes], *, credentials: bool) -> int:
-    """Make the device in our network namespace and join it to its router; return the pump's pid.
+    """Make the device in our network namespace, joined to its router; return who keeps it, a pid.
 
-    Raises DonjonError. Without a socket the device is the caller's until its end, and 0 returned.
+    Raises DonjonError. The device itself is never the caller's, who is an application soon: with
+    it go packets from any address. It lasts as long as the caller, executed programs included.
     """
-    tun = device.open_tun(setting.device)
-    if not setting.address:
-        tun.release()  # who is jailed keeps it; it ends with the process
-        return 0
-    with tun, _greet(setting, rules, endpoint.PATIENCE, credentials=credentials) as stream:
+    with device.open_tun(setting.device) as tun:
+        if not setting.address:
+            return fork(_hold, {tun.fileno()})
+        with _greet(setting, rules, endpoint.PATIENCE, credentials=credentials) as stream:
 
-        def main(parent: int) -> None:
-            _give_up_privileges()
-            pump = Plane(Board().memory, 0, True)  # noqa: FBT003  (a bridge)
-            pump.add_tun(DEVICE, tun.fileno(), (0, 0, 0, 0))
-            pump.watch(parent)
-            _pump(pump, setting, rules, stream, parent, credentials=credentials)
+            def main(parent: int) -> None:
+                _give_up_privileges()
+                pump = Plane(Board().memory, 0, True)  # noqa: FBT003  (a bridge)
+                pump.add_tun(DEVICE, tun.fileno(), (0, 0, 0, 0))
+                pump.watch(parent)
+                _pump(pump, setting, rules, stream, parent, credentials=credentials)
 
-        return fork(main, {tun.fileno(), stream.fileno()})
+            return fork(main, {tun.fileno(), stream.fileno()})
+
+
+def _hold(parent: int) -> None:
+    """Have the device without a router until our parent ends."""
+    _give_up_privileges()
+    select.select([parent], [], [])
 
 
 def _greet(

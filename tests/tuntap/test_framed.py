@@ -18,6 +18,8 @@ from routed import routed
 
 from donjon.origin import DEFAULT
 from donjon.tuntap import endpoint
+from donjon.tuntap.peers import MOST_WAITING
+from donjon.tuntap.rules import classic, compile_rules
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
@@ -164,6 +166,21 @@ def test_peers_and_routers_of_both_kinds_understand_each_other(
     assert subprocess.run(large, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+def test_a_device_without_a_router_is_there_and_not_in_the_applications_hands(
+    stack, spaces, tmp_path
+):
+    _, jail = spaces
+    child, log = begin(stack, jail, DONJON, tmp_path, "--jailed", "--tuntap-device", "bare0")
+    status = Path("/proc", str(child.pid), "status")
+    assert awaited(lambda: "Uid:\t65534" in status.read_text()), Path(log.name).read_text()
+    assert "bare0" in jail.run("ip", "link")
+    held = [os.readlink(path) for path in Path("/proc", str(child.pid), "fd").iterdir()]
+    assert "/dev/net/tun" not in held
+    child.send_signal(signal.SIGQUIT)
+    child.wait(10)
+    assert awaited(lambda: "bare0" not in jail.run("ip", "link"))
+
+
 def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
     host, jail = spaces
     address, stats = address_of("unix", tmp_path), str(tmp_path / "stats")
@@ -301,9 +318,9 @@ def framed(stack, tmp_path):
     return listen
 
 
-def udp(source, size=40):
+def udp(source, size=40, destination=HOST):
     head = struct.pack(">BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(HOST)
+    ends = socket.inet_aton(source) + socket.inet_aton(destination)
     return head + ends + struct.pack(">HHHH", 9, 9, size - 20, 0) + bytes(size - 28)
 
 
@@ -350,6 +367,26 @@ def test_nobody_claims_what_is_the_hosts_or_has_two(framed):
         )
 
 
+def test_nobody_claims_an_address_that_he_may_not_send_from(framed):
+    router, path = framed()
+    allowed = classic.chains([], [("allow 10.7.0.0/16 0.0.0.0", DEFAULT), ("deny", DEFAULT)])
+    router.client.rules(compile_rules(allowed).table)
+    with greet(path, frame(udp("8.8.8.8"))) as stream:
+        assert awaited(lambda: () in peers(router) and peers(router)[()]["drops"]["firewall-out"])
+        stream.send(frame(udp(JAIL)))
+        assert awaited(lambda: (JAIL,) in peers(router))
+
+
+def test_each_of_many_that_connect_at_once_gets_its_address(framed, stack):
+    router, path = framed()
+    streams = [stack.enter_context(greet(path)) for _ in range(60)]
+    assert awaited(lambda: len(router.client.counters().peers) == len(streams))
+    for number, stream in enumerate(streams, 10):
+        stream.send(frame(udp(four(number))))
+    wanted = {(four(number),) for number in range(10, 10 + len(streams))}
+    assert awaited(lambda: peers(router).keys() == wanted)
+
+
 def test_rules_of_a_peer_are_ignored_and_counted(framed):
     router, path = framed()
     with greet(path, frame(bytes(24), kind=1), frame(udp(JAIL))) as _:
@@ -376,6 +413,20 @@ def test_a_frame_may_arrive_byte_by_byte(framed):
         assert peers(router)[JAIL,]["drops"]["malformed"] == 1
 
 
+def test_who_stops_reading_loses_what_is_for_him_alone(framed):
+    router, path = framed()
+    with greet(path, frame(udp(JAIL))) as reader, greet(path, frame(udp(four(3)))) as sender:
+        assert awaited(lambda: {(JAIL,), (four(3),)} <= peers(router).keys())
+        sender.sendall(frame(udp(four(3), 1400, JAIL)) * 1000)
+        assert awaited(lambda: peers(router)[four(3),]["out_packets"] == 1001)
+        seen = peers(router)[JAIL,]
+        assert seen["in_packets"] + seen["drops"]["full"] == 1000
+        assert seen["drops"]["full"] > 0
+        with reader.makefile("rb") as stream:  # and what he reads at last are whole frames
+            for _ in range(seen["in_packets"]):
+                assert stream.read(1404) == frame(udp(four(3), 1400, JAIL))
+
+
 def test_with_credentials_who_does_not_greet_is_sent_away(framed):
     router, path = framed(credentials=True)
     with greet(path, b"uwsgi-tuntap") as stream:
@@ -385,3 +436,11 @@ def test_with_credentials_who_does_not_greet_is_sent_away(framed):
         assert peers(router)[JAIL,]["credentials"] == [os.getpid(), os.getuid(), os.getgid()]
     with greet(path, frame(udp(JAIL))) as stream, contextlib.suppress(ConnectionResetError):
         assert stream.recv(1) == b""
+
+
+def test_who_says_nothing_keeps_nobody_out(framed, stack):
+    router, path = framed(credentials=True)
+    silent = [stack.enter_context(greet(path)) for _ in range(MOST_WAITING)]
+    with greet(path, b"uwsgi-tuntap") as _:
+        assert awaited(lambda: peers(router))
+        assert silent[0].recv(1) == b""

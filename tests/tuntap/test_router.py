@@ -198,6 +198,37 @@ def test_a_router_that_ended_is_said_to_be_gone(router):
     router.client.resume(router.started.channel)
 
 
+def test_rules_that_nobody_took_are_the_next_routers(router):
+    jail = router.jail(2)
+    router.reap(signal.SIGKILL)
+    with pytest.raises(RouterGoneError):
+        router.client.rules(compile_rules(parse("policy in drop\n", "rules")).table)
+    router.started = router.start()
+    router.client.resume(router.started.channel)
+    assert not pings(jail, four(1), "-W", "1")
+    assert drops(router, "2", "firewall-out") > 0
+
+
+def test_what_a_router_refused_is_not_given_to_the_next(router):
+    jail = router.jail(2)
+    with pytest.raises(RouterError, match="port 0 is attached already"):
+        router.client.device(router.device.fileno())
+    router.restart()
+    assert pings(jail, four(1))
+
+
+def test_a_jail_without_its_device_costs_the_others_nothing_at_a_restart(router):
+    jail, other = router.jail(2), router.jail(3)
+    jail.run("ip", "link", "delete", "uwsgi0")
+    router.reap(signal.SIGKILL)
+    router.started = router.start()
+    refused = router.client.resume(router.started.channel)
+    assert {name: str(error) for name, error in refused.items()} == {
+        "2": "this is no tun device: File descriptor in bad state"
+    }
+    assert pings(other, four(1))
+
+
 def status(router):
     lines = Path(f"/proc/{router.started.pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
