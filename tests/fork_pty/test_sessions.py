@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -242,6 +243,25 @@ def test_sizes_of_all_kinds_and_in_masses_are_harmless(place):
         client.link.sendall(odd + protocol.window(1, 1) * 100_000 + protocol.window(25, 81))
         client.type(b"stty size\n")
         client.until(b"25 81")
+
+
+def test_no_key_is_lost_while_the_program_does_not_read(place):
+    place.ours("--forkptyrouter-command", "stty raw -echo; echo ready; sleep 1; exec cat")
+    keys = b"0123456789ab" * 20_000
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+        link.settimeout(10)
+        link.connect(place.framed)
+        link.sendall(protocol.window(24, 80))
+        while b"ready" not in link.recv(100):
+            continue
+        packets = b"".join(protocol.stdin(keys[at : at + 4092]) for at in range(0, len(keys), 4092))
+        sender = threading.Thread(target=link.sendall, args=[packets])
+        sender.start()
+        found = bytearray()
+        while len(found.lstrip()) < len(keys):
+            found += link.recv(65536)
+        sender.join()
+    assert found.lstrip() == keys
 
 
 def ticket(place, *words):
