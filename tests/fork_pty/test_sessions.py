@@ -254,7 +254,9 @@ def test_no_key_is_lost_while_the_program_does_not_read(place):
         link.sendall(protocol.window(24, 80))
         while b"ready" not in link.recv(100):
             continue
-        packets = b"".join(protocol.stdin(keys[at : at + 4092]) for at in range(0, len(keys), 4092))
+        packets = b"".join(
+            protocol.stdin(keys[at : at + 4092]) for at in range(0, len(keys), 4092)
+        )
         sender = threading.Thread(target=link.sendall, args=[packets])
         sender.start()
         found = bytearray()
