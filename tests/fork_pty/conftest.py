@@ -60,7 +60,11 @@ class Place:
 
     def connect(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
         """Our client on a terminal of its own."""
-        return self._spawn([*CLIENT, *words], rows, cols)
+        return self._spawn(self.client(*words), rows, cols)
+
+    @staticmethod
+    def client(*words: str) -> list[str]:
+        return [*CLIENT, *words]
 
     def donjon(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
         """The command itself."""
