@@ -151,7 +151,7 @@ class _Screen:
         self._answers = Answers() if wish.hello is not None else None
         self._filter = Filter() if wish.filtered else None
         self._out = bytearray()  # what the router has not taken yet; nothing is read from 0 then
-        self._status = 0
+        self._status: int | None = None  # nobody told it yet
         self._refused = ""
 
     def run(self) -> int:
@@ -192,7 +192,7 @@ class _Screen:
             if self._link.fileno() in ready:
                 data = self._receive()
                 if not data:
-                    return self._status
+                    return self._end()
                 self._show(data)
             if 0 in ready:
                 keys = self._read_keys()
@@ -200,6 +200,15 @@ class _Screen:
                     return 0
                 self._type(keys)
                 keys_come = bool(keys)
+
+    def _end(self) -> int:
+        """Return what was told of the end. Raises DonjonError where that is missing."""
+        if self._status is None and self._answers is not None:
+            raise DonjonError(
+                "the router has hung up and does not say how the program ended",
+                reason="it was ended, or we were too far behind",
+            )
+        return self._status or 0
 
     def _receive(self) -> bytes:
         try:

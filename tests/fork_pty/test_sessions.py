@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import pexpect
 import pytest
 from hosting import DONJON, alive, descendants, wait_for
 
@@ -388,6 +390,17 @@ def holds_doors(pid):
 def state(master, router):
     terminals = len([name for name in os.listdir("/dev/pts") if name.isdigit()])
     return sorted(descendants(master)), len(os.listdir(f"/proc/{router}/fd")), terminals > 10
+
+
+def test_a_client_that_is_told_no_end_says_so(place):
+    master = place.ours()
+    shell = place.connect("--session", "a", place.framed)
+    shell.expect_exact(b"# ")
+    os.kill(router_of(master), signal.SIGKILL)
+    shell.expect_exact(b"the router has hung up")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 1
 
 
 def test_everything_ends_with_the_instance(place):
