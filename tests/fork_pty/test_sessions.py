@@ -158,6 +158,37 @@ def test_a_watcher_that_does_not_read_delays_nobody(place):
         driver.until(b"g2")
 
 
+def test_a_driver_that_does_not_read_costs_nothing_when_the_program_ends(place):
+    master = place.ours("--forkptyrouter-command", "exec cat /dev/zero")
+    router = router_of(master)
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(place.raw)
+        (program,) = wait_for(lambda: descendants(router), "program")
+        wait_for(lambda: is_blocked(program), "a full terminal")
+        os.kill(program, signal.SIGKILL)
+        wait_for(lambda: "State:\tZ" in Path(f"/proc/{program}/status").read_text(), "its end")
+        before = spent(router)
+        time.sleep(1)
+        assert spent(router) < before + 0.2
+        while link.recv(1 << 20):
+            continue
+    wait_for(lambda: "[terminal] close session=1" in place.text(), "close")
+    assert "status=137" in place.text()
+
+
+def is_blocked(pid):
+    before = Path(f"/proc/{pid}/io").read_text()
+    time.sleep(0.3)
+    return Path(f"/proc/{pid}/io").read_text() == before
+
+
+def spent(pid):
+    """Seconds of a processor's time."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_as_many_sessions_as_allowed_and_no_more(place):
     """Security case 62."""
     place.ours("--forkpty-sessions", "3", "--forkpty-rate", "100")
