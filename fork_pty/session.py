@@ -253,7 +253,7 @@ class Session:
         if peer is self.driver:
             self._held = True
             self._listen()
-        elif peer.behind > WATCHER_MAX:
+        elif peer.behind > WATCHER_MAX + self.scrollback:  # it began with that much
             self.peers.remove(peer)
             peer.cut_off(MARK)
 

@@ -158,6 +158,18 @@ def test_a_watcher_that_does_not_read_delays_nobody(place):
         driver.until(b"g2")
 
 
+def test_a_watcher_may_take_its_time_for_what_was_kept(place):
+    place.ours("--forkpty-scrollback", "2m")
+    with Client(place.framed, session="w") as driver:
+        driver.type(b"head -c 1900000 /dev/zero | tr '\\0' x; echo f$((1+1))\n")
+        driver.until(b"f2")
+        with Client(place.framed, session="w", watch=True) as late:
+            late.told("welcome")
+            driver.type(b"echo g$((1+1))\n")
+            driver.until(b"g2")
+            late.until(b"g2")
+
+
 def test_a_driver_that_does_not_read_costs_nothing_when_the_program_ends(place):
     master = place.ours("--forkptyrouter-command", "exec cat /dev/zero")
     router = router_of(master)
