@@ -116,8 +116,11 @@ class Loop:
             for fd, _, data in happened:  # first: nothing was closed yet, and no number reused
                 if data is not None and (spill := self._spills.get(fd)) is not None:
                     spill(data)
-            for fd, events, data in happened:
-                if data is None and (callback := callbacks.get(fd)) is not None:
+            due = [
+                (fd, events, callbacks.get(fd)) for fd, events, data in happened if data is None
+            ]
+            for fd, events, callback in due:
+                if callback is not None and callbacks.get(fd) is callback:  # not another's number
                     callback(events)
             self._fire()
 
