@@ -8,6 +8,7 @@ happens before the hello that brings it. Then it opens a session, or joins one b
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -17,6 +18,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from donjon.errors import reason_of
 from donjon.fork_pty import audit, login, shell, statistics, ticket
@@ -38,12 +40,16 @@ LOGIN_PATIENCE = 30.0
 DELAY = 2.0
 """Seconds between a failed login and the word that it failed."""
 
+PAUSE = 0.1
+"""Seconds without a look at a listener when descriptors or memory are used up."""
+
 WAITING_MAX = 64
 KEYS_MAX = 64 << 10
 """Bytes that a client may send before it has a session."""
 
 SIZE = frozenset({What.ROWS, What.COLS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid: who has no name in our user namespace
 
@@ -127,10 +133,10 @@ class Router:
     # -- who comes
 
     def _accept(self, door: Opened, _events: int) -> None:
-        try:
-            link, address = door.listener.accept()
-        except OSError:
-            return  # gone before we came, or another process was faster
+        taken = self._take(door.listener)
+        if taken is None:
+            return
+        link, address = taken
         link.setblocking(False)  # noqa: FBT003  (socket names it so)
         who, known = self._ask_kernel(link, address)
         spec = self.spec
@@ -148,6 +154,20 @@ class Router:
             self._refuse(one, "too many wait", delay=0.0)
         elif spec.auth.kind == PEER and not door.framed:
             self._open(one)
+
+    def _take(self, listener: socket.socket) -> tuple[socket.socket, Any] | None:
+        """Accept who waits; None if he was gone before we came or another process was faster.
+
+        Where the kernel has nothing left to give, who waits would wake us all the time.
+        """
+        try:
+            return listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                fd = listener.fileno()
+                self.loop.change(fd, 0)
+                self.loop.after(PAUSE, lambda: self.loop.change(fd, READ))
+            return None
 
     def _ask_kernel(self, link: socket.socket, address: tuple[str, int]) -> tuple[str, bool]:
         """Return who connected, and whether peer credentials let him in."""
@@ -340,9 +360,12 @@ class Router:
 
     def _tell_statistics(self, _events: int) -> None:
         assert self._stats is not None
+        taken = self._take(self._stats)
+        if taken is None:
+            return
         for session in self.sessions.values():
             session.sync()
-        statistics.answer(self._stats, self)
+        statistics.answer(taken[0], self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

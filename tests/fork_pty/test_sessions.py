@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -172,7 +173,7 @@ def test_a_watcher_may_take_its_time_for_what_was_kept(place):
 
 def test_a_driver_that_does_not_read_costs_nothing_when_the_program_ends(place):
     master = place.ours("--forkptyrouter-command", "exec cat /dev/zero")
-    router = router_of(master)
+    router = wait_for(lambda: router_of(master), "router")
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(10)
         link.connect(place.raw)
@@ -211,6 +212,27 @@ def test_as_many_sessions_as_allowed_and_no_more(place):
         with Client(place.framed) as late:
             assert late.told("refused")["why"] == "too many sessions"
         assert "[terminal] refuse" in place.text()
+
+
+def test_without_descriptors_a_router_waits_and_goes_on_later(place):
+    """Security case 62."""
+    master = place.ours("--forkptyrouter-stats", place.stats)
+    router = wait_for(lambda: router_of(master), "router")
+    with Client(place.framed) as client, contextlib.ExitStack() as stack:
+        client.told("welcome")
+        before = resource.prlimit(router, resource.RLIMIT_NOFILE)
+        resource.prlimit(router, resource.RLIMIT_NOFILE, (3, before[1]))
+        for path in (place.framed, place.stats):
+            late = stack.enter_context(socket.socket(socket.AF_UNIX))
+            late.settimeout(10)
+            late.connect(path)
+        cost = spent(router)
+        client.type(b"echo n$((1+1))\n")
+        client.until(b"n2")
+        time.sleep(1)
+        assert spent(router) < cost + 0.2
+        resource.prlimit(router, resource.RLIMIT_NOFILE, before)
+        assert late.recv(1)
 
 
 def test_only_so_many_sessions_within_a_second(place):
@@ -439,7 +461,7 @@ def test_a_client_that_is_told_no_end_says_so(place):
     master = place.ours()
     shell = place.connect("--session", "a", place.framed)
     shell.expect_exact(b"# ")
-    os.kill(router_of(master), signal.SIGKILL)
+    os.kill(wait_for(lambda: router_of(master), "router"), signal.SIGKILL)
     shell.expect_exact(b"the router has hung up")
     shell.expect(pexpect.EOF)
     shell.close()
