@@ -32,9 +32,11 @@ class Place:
 
     def ours(self, *words: str) -> int:
         """Start an instance of donjon with both routers; return its pid."""
-        return self._start(
-            [*DONJON, "--master", *self._doors(), *words], f"router on {self.framed}"
-        )
+        return self.run("--master", *self._doors(), *words)
+
+    def run(self, *words: str) -> int:
+        """The same with options that say all themselves."""
+        return self._start([*DONJON, *words], f"router on {self.framed}")
 
     def originals(self, *words: str) -> int:
         """The same of the original."""

@@ -421,6 +421,26 @@ def test_a_reload_that_changes_nothing_keeps_sessions(place):
         client.until(b"l2")
 
 
+def test_a_reload_keeps_sessions_where_the_lines_of_the_router_moved(place):
+    master, file = from_file(place)
+    with Client(place.framed) as client:
+        client.told("welcome")
+        file.write_text(file.read_text().replace("master", "; a comment\nmaster"))
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: "generation 2 serves" in place.text(), "reload")
+        client.type(b"echo l$((1+1))\n")
+        client.until(b"l2")
+
+
+def from_file(place):
+    """An instance whose options are those of a file."""
+    file = place.path / "app.ini"
+    file.write_text(
+        f"[uwsgi]\nmaster = true\nforkpty-router = {place.raw}\nforkpty-urouter = {place.framed}\n"
+    )
+    return place.run("--ini", str(file)), file
+
+
 def test_a_thousand_connections_leave_nothing(place):
     master = place.ours("--forkpty-rate", "60000", "--forkpty-sessions", "60000")
     with Client(place.framed) as client:
