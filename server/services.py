@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.server import merging, parts, pidfiles
+from donjon.server.address import ListenError
 from donjon.server.crew import Crew, State
 from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
@@ -80,8 +81,13 @@ class Services:
         }
 
     def start(self, crew: Crew) -> None:
-        """Begin, or do as a new generation's configuration says."""
-        if not self._started:
+        """Begin, or do as a new generation's configuration says.
+
+        Raises ListenError at the first time: later what serves goes on, and the next
+        configuration is another try.
+        """
+        first = not self._started
+        if first:
             self._started = True
             for companion in self._companions:
                 companion.start()
@@ -89,7 +95,12 @@ class Services:
         self._renew_parts(crew)
         if crew.spec.terminals or self._terminals:
             self._terminals = self._terminals or Terminals(self._part)
-            self._terminals.set(crew, PATIENCE)
+            try:
+                self._terminals.set(crew, PATIENCE)
+            except ListenError as error:
+                if first:
+                    raise
+                log.write(f"donjon: {error}")
         if self._tick is not None:
             self._tick.cancel()
         self._schedule(crew)

@@ -432,6 +432,23 @@ def test_a_reload_keeps_sessions_where_the_lines_of_the_router_moved(place):
         client.until(b"l2")
 
 
+def test_a_reload_to_an_address_that_is_none_leaves_all_as_it_was(place):
+    master, file = from_file(place)
+    moved = place.path / "new" / "raw"
+    with Client(place.framed) as client:
+        client.told("welcome")
+        file.write_text(file.read_text().replace(place.raw, str(moved)))
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: "generation 2 serves" in place.text(), "reload")
+        assert f"cannot bind {moved}" in place.text()
+        client.type(b"echo l$((1+1))\n")
+        client.until(b"l2")
+    moved.parent.mkdir()
+    os.kill(master, signal.SIGHUP)
+    wait_for(moved.exists, "router at its new address")
+    wait_for(lambda: not Path(place.raw).exists(), "end of the old one")
+
+
 def from_file(place):
     """An instance whose options are those of a file."""
     file = place.path / "app.ini"
