@@ -34,11 +34,11 @@ class Attaching:
         self.host.start(f"emperor-control = {self.control}\nemperor-use-clone = {FIVE}\n")
         self.host.answer("shop")
 
-    def command(self, *words):
-        return [*hosting.DONJON, "attach", "--control", self.control, *words]
+    def command(self, *words, program=hosting.DONJON):
+        return [*program, "attach", "--control", self.control, *words]
 
-    def attach(self, *words, rows=24, cols=80):
-        command = self.command(*words)
+    def attach(self, *words, rows=24, cols=80, program=hosting.DONJON):
+        command = self.command(*words, program=program)
         env = {**os.environ, "TERM": "xterm-256color"}
         client = pexpect.spawn(
             command[0], command[1:], dimensions=(rows, cols), timeout=20, env=env
@@ -111,7 +111,46 @@ def test_the_exit_status_is_the_commands(attaching, command, status):
     assert client.exitstatus == status
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_may_end_before_anybody_has_looked(attaching):
+    attaching.start()
+    late = (
+        "import sys, time\n"
+        "from donjon.fork_pty import shell\n"
+        "receive = shell.receive_terminal\n"
+        "shell.receive_terminal = lambda link: (receive(link), time.sleep(0.5))[0]\n"
+        "from donjon.cli import main\n"
+        "raise SystemExit(main())\n"
+    )
+    client = attaching.attach("shop", "sh", "-c", "exit 6", program=[sys.executable, "-c", late])
+    client.expect(pexpect.EOF)
+    client.close()
+    assert (client.exitstatus, client.before) == (6, b"")
+
+
+def test_who_attaches_and_is_ended_hangs_up_first(attaching):
+    attaching.start()
+    client = attaching.attach(
+        "shop", "sh", "-c", "trap 'exit 9' HUP; echo ready; while :; do sleep 0.05; done"
+    )
+    client.expect_exact(b"ready")
+    os.kill(client.pid, signal.SIGTERM)
+    client.expect(pexpect.EOF)
+    client.close()
+    assert client.exitstatus == 9
+
+
+@pytest.mark.parametrize("command", ["yes", "sleep 601"])
+def test_a_window_that_is_closed_leaves_nothing(attaching, command):
+    attaching.start()
+    shell = f"trap '' HUP; sleep 600 & echo ready; exec {command}"
+    client = attaching.attach("shop", "sh", "-c", shell)
+    client.expect_exact(b"ready")
+    there = wait_for(lambda: jobs(client.pid), "processes")
+    client.ptyproc.fileobj.close()
+    wait_for(lambda: not any(map(hosting.alive, there)), "their end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_who_attaches_and_is_killed_leaves_nothing(attaching, number):
     attaching.start()
     client = attaching.attach("shop", "sh", "-c", "trap '' HUP; echo ready; sleep 600; sleep 601")

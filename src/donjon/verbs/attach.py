@@ -96,9 +96,11 @@ def _attach(door: join.Door, command: Sequence[str], chosen: argparse.Namespace)
             if master is not None:
                 screen = Filter() if chosen.no_answers else None
                 leader = shell.Leader(joined.leader())
+                shell.let_go(ours)
                 with master:
-                    ended = attach.show(master, joined.fileno(), screen=screen, record=record)
-                leader.kill_session()
+                    ended = attach.show(
+                        master, joined.fileno(), leader, screen=screen, record=record
+                    )
             if record is not None:
                 record.close()
             return _status(joined) if ended else HUNG_UP
