@@ -109,6 +109,8 @@ def test_the_exit_status_is_the_commands(attaching, command, status):
     client.expect(pexpect.EOF)
     client.close()
     assert client.exitstatus == status
+    said = f"exit status {status}"
+    wait_for(lambda: said in attaching.host.log().rpartition("left the jail")[2], "its line")
 
 
 def test_a_command_may_end_before_anybody_has_looked(attaching):
@@ -125,6 +127,17 @@ def test_a_command_may_end_before_anybody_has_looked(attaching):
     client.expect(pexpect.EOF)
     client.close()
     assert (client.exitstatus, client.before) == (6, b"")
+
+
+def test_the_status_is_the_commands_where_the_vassal_is_gone(attaching):
+    attaching.start()
+    client = attaching.attach("shop", "sh", "-c", "echo ready; exec sleep 600")
+    client.expect_exact(b"ready")
+    (attaching.host.place / "vassals" / "shop.ini").unlink()
+    client.expect_exact(b"does not know that you have left")
+    client.expect(pexpect.EOF)
+    client.close()
+    assert client.exitstatus == 137
 
 
 def test_who_attaches_and_is_ended_hangs_up_first(attaching):

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
+from donjon import log
 from donjon.emperor import client, doorway
 from donjon.errors import DonjonError
 from donjon.fork_pty import attach, shell
@@ -50,13 +51,24 @@ def main(verb: str, words: Sequence[str]) -> int:
     if not (os.isatty(0) and os.isatty(1)):
         _refuse_half_a_terminal()
         return join.run(door, command, _environment(chosen.name))
-    began = time.monotonic()
-    status = _attach(door, command, chosen)
-    client.ask(
-        "left", name=chosen.name, socket=chosen.control,
-        seconds=round(time.monotonic() - began, 1), status=status,
-    )  # fmt: skip
+    began, status = time.monotonic(), DonjonError.exit_status
+    try:
+        status = _attach(door, command, chosen)
+    except join.ExecError as error:
+        status = error.exit_status
+        raise
+    finally:
+        _say_left(chosen, time.monotonic() - began, status)
     return status
+
+
+def _say_left(chosen: argparse.Namespace, seconds: float, status: int) -> None:
+    """Tell the Emperor, for its log. The status stays the command's if he is gone."""
+    try:
+        client.ask("left", name=chosen.name, socket=chosen.control,
+                   seconds=round(seconds, 1), status=status)  # fmt: skip
+    except DonjonError as error:
+        log.write(f"donjon: the Emperor does not know that you have left: {error}")
 
 
 def _refuse_half_a_terminal() -> None:
