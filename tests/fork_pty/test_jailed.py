@@ -1,5 +1,6 @@
 """Sessions of a router inside a jail are as confined as the vassal; records outlive a full disk."""
 
+import contextlib
 import json
 import os
 import socket
@@ -97,6 +98,28 @@ def test_a_full_disk_marks_a_gap_and_stops_nothing(tmp_path):
     assert kinds.count("m") == 1
     lost = int(next(text for _, kind, text in events if kind == "m").split()[2])
     assert lost + sum(len(text) for _, kind, text in events if kind == "o") == 100_000 + 8 + 5
+
+
+@pytest.mark.root
+def test_a_disk_that_is_full_at_the_end_of_a_part_gets_no_empty_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "FILE_MAX", 4096)
+    disk = tmp_path / "disk"
+    disk.mkdir(mode=0o700)
+    syscalls.mount("tmpfs", str(disk), "tmpfs", 0, "size=16k,mode=700")
+    try:
+        (disk / "ballast").write_bytes(bytes(12 << 10))
+        with contextlib.closing(Record(str(disk), "shop", 24, 80)) as written:
+            for _ in range(50):
+                written.output(b"y" * 1000)
+            parts = list(disk.glob("*.cast"))
+            (disk / "ballast").unlink()
+            written.output(b"z" * 1000)
+        last = max(disk.glob("*.cast"), key=lambda cast: int(cast.stem.rpartition("-")[2]))
+        events = [json.loads(line) for line in last.read_text().splitlines()][1:]
+    finally:
+        syscalls.umount2(str(disk))
+    assert len(parts) == 1
+    assert [kind for _, kind, _ in events] == ["m", "o"]
 
 
 def test_records_go_on_in_parts_and_the_oldest_go(tmp_path, monkeypatch):
