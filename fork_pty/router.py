@@ -44,6 +44,9 @@ PAUSE = 0.1
 """Seconds without a look at a listener when descriptors or memory are used up."""
 
 WAITING_MAX = 64
+LOGINS_MAX = 16
+"""Logins that PAM is asked about at once: a process each, for as long as PAM takes."""
+
 KEYS_MAX = 64 << 10
 """Bytes that a client may send before it has a session."""
 
@@ -92,6 +95,7 @@ class Router:
         self.sessions: dict[int, Session] = {}
         self.waiting: set[Waiting] = set()
         self.refused = 0
+        self._logins = 0  # that PAM is asked about now, also for clients that are gone
         self._number = 0
         self._opened = tuple(opened)
         self._stats = stats
@@ -234,11 +238,15 @@ class Router:
             self._open(one)
 
     def _ask_pam(self, one: Waiting, hello: Hello) -> None:
+        if self._logins >= LOGINS_MAX:
+            self._refuse(one, "too many log in", delay=0.0)
+            return
         try:
             login.check(
                 self.loop, self.spec.auth.service, hello.user, hello.password,
                 lambda good: self._logged_in(one, hello.user, good=good),
             )  # fmt: skip
+            self._logins += 1
         except OSError as error:
             self._refuse(one, f"no login: {reason_of(error)}", delay=0.0)
 
@@ -254,6 +262,7 @@ class Router:
         self._open(one)
 
     def _logged_in(self, one: Waiting, user: str, *, good: bool) -> None:
+        self._logins -= 1
         if one not in self.waiting:
             return
         one.peer.who += f",user={user}"

@@ -411,6 +411,61 @@ def test_a_login_by_pam_that_fails_is_delayed_and_told(place):
     assert "password" not in place.text()
 
 
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def pam(place):
+    """Words before a command: it finds a service ``shells`` of PAM's, and our host does not."""
+    checker = place.path / "checker"
+    checker.write_text(
+        "#!/bin/sh\n"
+        "word=$(tr -d '\\0')\n"
+        'test "$PAM_USER" != slow || sleep 3\n'
+        f'test "$word" = "{PASSWORD}"\n'
+    )
+    checker.chmod(0o700)
+    services = place.path / "services"
+    services.mkdir()
+    (services / "shells").write_text(
+        f"auth required pam_exec.so quiet expose_authtok {checker}\n"
+        "auth required pam_permit.so\n"
+        "account required pam_permit.so\n"
+    )
+    mount = f'mount --bind {services} /etc/pam.d && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", mount, "-"]
+
+
+@pytest.mark.root
+def test_a_login_by_pam_with_the_right_password_is_one(place, pam):
+    place.ours("--forkpty-auth", "pam:shells", before=pam)
+    with Client(place.framed, user="anna", password=PASSWORD) as client:
+        assert client.told("welcome")["role"] == "drive"
+        client.type(b"echo p$((1+1))\n")
+        client.until(b"p2")
+    with Client(place.framed, user="anna", password="wrong") as client:
+        assert client.told("refused")["why"] == "login failed"
+    assert "user=anna" in place.text()
+    assert PASSWORD not in place.text()
+
+
+@pytest.mark.root
+def test_logins_of_clients_that_are_gone_count_while_pam_is_asked(place, pam):
+    place.ours("--forkpty-auth", "pam:shells", before=pam)
+    for _ in range(16):
+        with Client(place.framed, user="slow", password="x"):
+            pass
+    with Client(place.framed, user="anna", password=PASSWORD) as client:
+        assert client.told("refused")["why"] == "too many log in"
+
+    def again():
+        with Client(place.framed, user="anna", password=PASSWORD) as client:
+            client.read()
+            return client.news[0]["news"] == "welcome"
+
+    wait_for(again, "room for logins")
+
+
 def test_a_reload_that_changes_nothing_keeps_sessions(place):
     master = place.ours()
     with Client(place.framed) as client:
