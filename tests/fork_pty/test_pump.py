@@ -126,6 +126,14 @@ def test_ends_and_strangers_are_events(pair):
     os.close(writer)
 
 
+def test_as_many_events_are_taken_as_asked_for(pair):
+    pair.pump.part(pair.link.fileno())
+    pair.inside.send(b"shown")
+    pair.outside.send(b"key")
+    assert len(pair.pump.wait(0.0, 1)) == 1
+    assert len(pair.pump.wait(0.0, 64)) == 2
+
+
 def test_what_is_parted_is_not_copied(pair):
     pair.pump.part(pair.link.fileno())
     pair.inside.send(b"shown")

@@ -535,8 +535,11 @@ def test_a_thousand_connections_leave_nothing(place):
 
 
 def router_of(master):
-    found = [pid for pid in descendants(master) if holds_doors(pid)]
-    return found[0]
+    return routers_of(master)[0]
+
+
+def routers_of(master):
+    return [pid for pid in descendants(master) if holds_doors(pid)]
 
 
 def holds_doors(pid):
@@ -545,8 +548,10 @@ def holds_doors(pid):
 
 
 def state(master, router):
-    terminals = len([name for name in os.listdir("/dev/pts") if name.isdigit()])
-    return sorted(descendants(master)), len(os.listdir(f"/proc/{router}/fd")), terminals > 10
+    ends = sorted(
+        os.readlink(f"/proc/{router}/fd/{fd}") for fd in os.listdir(f"/proc/{router}/fd")
+    )
+    return sorted(descendants(master)), [end for end in ends if "ptmx" in end], len(ends)
 
 
 def test_a_client_that_is_told_no_end_says_so(place):
@@ -558,6 +563,26 @@ def test_a_client_that_is_told_no_end_says_so(place):
     shell.expect(pexpect.EOF)
     shell.close()
     assert shell.exitstatus == 1
+
+
+def test_several_routers_serve_the_same_doors_and_each_comes_back(place):
+    master = place.ours("--forkptyrouter-processes", "3", "--forkptyrouter-events", "1",
+                        "--forkptyrouter-cheap", "--forkptyrouter-stats", place.stats)  # fmt: skip
+    wait_for(lambda: len(routers_of(master)) == 3, "three routers")
+    before = set(routers_of(master))
+    for router in before:
+        os.kill(router, signal.SIGKILL)
+    wait_for(lambda: len(set(routers_of(master)) - before) == 3, "three new ones")
+    with Client(place.framed, session="a") as one, Client(place.framed, session="b") as other:
+        for client in (one, other):
+            client.type(b"echo r$((1+1))\n")
+        for client in (one, other):
+            client.until(b"r2")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+            link.connect(place.stats)
+            told = json.loads(b"".join(iter(lambda: link.recv(65536), b"")))
+    assert told["cheap"] == 1
+    assert told["pid"] in routers_of(master)
 
 
 def test_everything_ends_with_the_instance(place):
