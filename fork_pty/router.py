@@ -44,6 +44,9 @@ PAUSE = 0.1
 """Seconds without a look at a listener when descriptors or memory are used up."""
 
 WAITING_MAX = 64
+PEERS_MAX = 32
+"""Clients of one session: each may be far behind, and is remembered what it has not read."""
+
 LOGINS_MAX = 16
 """Logins that PAM is asked about at once: a process each, for as long as PAM takes."""
 
@@ -298,6 +301,9 @@ class Router:
         peer.wants_to_drive = peer.wants_to_drive and Role.DRIVE in peer.allowed
         found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
         if found is not None and not found.over:
+            if len(found.peers) >= PEERS_MAX:
+                self._refuse(one, "too many look at it", delay=0.0)
+                return
             self._join(one, found)
             if found.driver is peer:
                 found.fit(one.rows, one.cols)

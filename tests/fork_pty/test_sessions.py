@@ -214,6 +214,16 @@ def test_as_many_sessions_as_allowed_and_no_more(place):
         assert "[terminal] refuse" in place.text()
 
 
+def test_as_many_look_at_a_session_as_may_and_no_more(place):
+    """Security case 62."""
+    place.ours()
+    with contextlib.ExitStack() as stack:
+        for _ in range(32):
+            stack.enter_context(Client(place.framed, session="a")).told("welcome")
+        with Client(place.framed, session="a", watch=True) as late:
+            assert late.told("refused")["why"] == "too many look at it"
+
+
 def test_without_descriptors_a_router_waits_and_goes_on_later(place):
     """Security case 62."""
     master = place.ours("--forkptyrouter-stats", place.stats)
