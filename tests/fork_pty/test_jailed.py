@@ -167,3 +167,14 @@ def test_a_ticket_that_a_panel_wrote_wrongly_is_one_that_is_not_good():
         head = "v1." + ticket._encode(body)
         with pytest.raises(ticket.TicketError, match="wrote wrongly"):
             ticket.verify(f"{head}.{ticket._encode(ticket._sign(head, key))}", key)
+
+
+@pytest.mark.parametrize("expires", [1000.0 + ticket.LONGEST + 1, float("inf"), float("nan")])
+def test_a_ticket_is_good_for_a_day_at_most_whatever_its_signer_wrote(expires):
+    key = b"k" * 40
+    gate = ticket.Gate("shop", key)
+    text = ticket.issue(ticket.Ticket("shop", "anna", (), expires), key)
+    with pytest.raises(ticket.TicketError, match="too long a time"):
+        gate.admit(text, 1000.0)
+    longest = ticket.Ticket("shop", "anna", (), 1000.0 + ticket.LONGEST)
+    assert gate.admit(ticket.issue(longest, key), 1000.0).user == "anna"
