@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import hosting
@@ -178,3 +180,19 @@ def test_a_ticket_is_good_for_a_day_at_most_whatever_its_signer_wrote(expires):
         gate.admit(text, 1000.0)
     longest = ticket.Ticket("shop", "anna", (), 1000.0 + ticket.LONGEST)
     assert gate.admit(ticket.issue(longest, key), 1000.0).user == "anna"
+
+
+FAKES = {"file": "touch fake", "fifo": "mkfifo fake", "device": "touch fake; fake=/dev/null"}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("fake", FAKES)
+def test_a_ptmx_that_is_none_is_refused(tmp_path, fake):
+    """Whoever is root in a jail may put what he likes there."""
+    script = (
+        f'fake=fake; {FAKES[fake]}; mount --bind "$fake" /dev/ptmx && exec "$0" -c '
+        '"from donjon.fork_pty.shell import open_terminal; open_terminal(24, 80)"'
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=20, check=False)  # fmt: skip
+    assert "No such device: '/dev/ptmx'" in done.stderr
