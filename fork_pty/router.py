@@ -260,7 +260,7 @@ class Router:
         except ticket.TicketError as error:
             self._refuse(one, str(error))
             return
-        one.peer.who += f",ticket={found.user}"
+        one.peer.who += audit.fact("ticket", found.user)
         one.peer.allowed = frozenset(found.roles)
         self._open(one)
 
@@ -268,7 +268,7 @@ class Router:
         self._logins -= 1
         if one not in self.waiting:
             return
-        one.peer.who += f",user={user}"
+        one.peer.who += audit.fact("user", user)
         if good:
             self._open(one)
         else:

@@ -421,6 +421,15 @@ def test_a_login_by_pam_that_fails_is_delayed_and_told(place):
     assert "password" not in place.text()
 
 
+def test_a_name_that_is_tried_does_not_look_like_another(place):
+    place.ours("--forkpty-auth", "pam:other")
+    with Client(place.framed, user="x,user=root\nforged", password="x") as client:
+        client.told("refused")
+    line = next(one for one in place.text().splitlines() if "[terminal] refuse" in one)
+    assert ",user='x,user=root\\\\nforged'\"" in line
+    assert "forged" not in place.text().replace(line, "")
+
+
 PASSWORD = "correct horse"
 
 
