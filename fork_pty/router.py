@@ -23,7 +23,7 @@ from typing import Any
 from donjon.errors import reason_of
 from donjon.fork_pty import audit, login, shell, statistics, ticket
 from donjon.fork_pty.limits import Rate
-from donjon.fork_pty.loop import READ, Loop, Timer
+from donjon.fork_pty.loop import READ, Callback, Loop, Timer
 from donjon.fork_pty.peer import Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
 from donjon.fork_pty.session import Session
@@ -101,6 +101,7 @@ class Router:
         self._logins = 0  # that PAM is asked about now, also for clients that are gone
         self._number = 0
         self._opened = tuple(opened)
+        self._listening: set[int] = set()
         self._stats = stats
         self._rate = Rate(spec.rate)
         self._gate: ticket.Gate | None = None
@@ -113,12 +114,10 @@ class Router:
     def run(self) -> None:
         """Serve."""
         for one in self._opened:
-            one.listener.setblocking(False)  # noqa: FBT003  (socket names it so)
             accept = functools.partial(self._accept, one)
-            self.loop.watch(one.listener.fileno(), READ, accept)
+            self._listen(one.listener, accept)
         if self._stats is not None:
-            self._stats.setblocking(False)  # noqa: FBT003  (socket names it so)
-            self.loop.watch(self._stats.fileno(), READ, self._tell_statistics)
+            self._listen(self._stats, self._tell_statistics)
         for number in (signal.SIGINT, signal.SIGTERM):
             self.loop.on_signal(number, self.stop)
         if self.spec.timeout or self.spec.longest:
@@ -126,12 +125,20 @@ class Router:
         self.loop.run()
         self.loop.close()
 
+    def _listen(self, listener: socket.socket, callback: Callback) -> None:
+        listener.setblocking(False)  # noqa: FBT003  (socket names it so)
+        self._listening.add(listener.fileno())
+        self.loop.watch(listener.fileno(), READ, callback)
+
     def stop(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody. Who comes from now on is the next router's."""
+        for fd in self._listening:
+            self.loop.forget(fd)
+        self._listening.clear()
         for one in tuple(self.waiting):
             self._drop(one)
         for session in tuple(self.sessions.values()):
-            session.end("the instance ends")
+            session.end("the router ends")
         if self.sessions:
             self.loop.after(shell.GRACE + 0.5, self.loop.stop)
         else:
@@ -173,8 +180,12 @@ class Router:
             if error.errno in _EXHAUSTED:
                 fd = listener.fileno()
                 self.loop.change(fd, 0)
-                self.loop.after(PAUSE, lambda: self.loop.change(fd, READ))
+                self.loop.after(PAUSE, lambda: self._look_again(fd))
             return None
+
+    def _look_again(self, listener: int) -> None:
+        if listener in self._listening:
+            self.loop.change(listener, READ)
 
     def _ask_kernel(self, link: socket.socket, address: tuple[str, int]) -> tuple[str, bool]:
         """Return who connected, and whether peer credentials let him in."""

@@ -523,6 +523,21 @@ def test_a_reload_to_an_address_that_is_none_leaves_all_as_it_was(place):
     wait_for(lambda: not Path(place.raw).exists(), "end of the old one")
 
 
+def test_a_router_that_ends_takes_no_client_from_the_next_one(place):
+    master, file = from_file(place)
+    with Client(place.framed) as old, contextlib.ExitStack() as stack:
+        old.type(b"trap '' HUP; echo s$((1+1)); sleep 600\n")
+        old.until(b"s2")
+        file.write_text(file.read_text() + "forkptyrouter-rows = 50\n")
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: place.text().count(f"router on {place.framed}") == 2, "the next router")
+        for _ in range(8):
+            client = stack.enter_context(Client(place.framed))
+            client.type(b"stty size\n")
+            client.until(b"50 80")
+        assert old.told("end")["why"] == "the router ends"
+
+
 def from_file(place):
     """An instance whose options are those of a file."""
     file = place.path / "app.ini"
