@@ -244,6 +244,7 @@ def test_half_a_terminal_is_refused(attaching):
         os.close(far)
     assert done.returncode == 1
     assert b"cannot attach with half a terminal: the jail would get yours as its errors" in text
+    assert "the operator enters" not in attaching.host.log()
 
 
 def test_pipes_stay_pipes(attaching):
@@ -251,6 +252,7 @@ def test_pipes_stay_pipes(attaching):
     done = subprocess.run(attaching.command("shop", "sh", "-c", "cat; test -t 0 || exit 4"),
                           input=b"through", capture_output=True, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (4, b"through")
+    wait_for(lambda: "exit status 4" in attaching.host.log(), "its line")
 
 
 def test_a_session_is_recorded_where_the_jail_cannot_write(attaching, tmp_path):

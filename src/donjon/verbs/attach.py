@@ -46,14 +46,17 @@ def main(verb: str, words: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise DonjonError("only root can attach to a jail")
     command = (chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command) or SHELL
+    attaches = os.isatty(0) and os.isatty(1)
+    if not attaches:
+        _refuse_half_a_terminal()
     answer = client.ask_root("enter", name=chosen.name, socket=chosen.control)
     door = doorway.door(answer["door"])
-    if not (os.isatty(0) and os.isatty(1)):
-        _refuse_half_a_terminal()
-        return join.run(door, command, _environment(chosen.name))
     began, status = time.monotonic(), DonjonError.exit_status
     try:
-        status = _attach(door, command, chosen)
+        if attaches:
+            status = _attach(door, command, chosen)
+        else:
+            status = join.run(door, command, _environment(chosen.name))
     except join.ExecError as error:
         status = error.exit_status
         raise
