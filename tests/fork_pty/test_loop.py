@@ -40,3 +40,14 @@ def test_an_event_is_not_given_to_a_later_owner_of_its_number(loop):
     loop.forget(second)
     for fd in (*ends[0], *ends[1], replaced[1]):
         os.close(fd)
+
+
+def test_timers_that_are_cancelled_are_not_kept_until_they_are_due(loop):
+    fired = []
+    loop.after(0.0, lambda: fired.append("first"))
+    for _ in range(100_000):
+        loop.after(30.0, loop.stop).cancel()
+    loop.after(0.01, lambda: (fired.append("second"), loop.stop()))
+    assert len(loop._timers) < 5000
+    loop.run()
+    assert fired == ["first", "second"]
