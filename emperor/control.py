@@ -174,7 +174,7 @@ class ControlServer:
                 self._follow(client, self._find(request))
         except RequestError as error:
             return {"ok": False, "error": str(error), "hint": error.hint}
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return {"ok": False, "error": "not a request", "hint": ""}
         return answer
 

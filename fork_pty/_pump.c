@@ -16,6 +16,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -27,6 +28,7 @@
 #include "frames.h"
 
 enum { PIECE = 16384, PIECES = 4, MUCH = 2048, EVENTS = 64 };
+static_assert(PIECE <= UINT16_MAX, "the keys of one piece are one packet");
 
 typedef enum { NOTHING, TERMINAL, RAW_LINK, FRAMED_LINK } Kind;
 
@@ -41,7 +43,7 @@ typedef struct {
     int size;
     End *ends; /* by descriptor */
     uint8_t data[PIECE * PIECES];
-    uint8_t keys[PIECE];
+    uint8_t keys[FRAMES_HEADER + PIECE]; /* room before them for the header of what is left */
 } Pump;
 
 static int
@@ -113,12 +115,15 @@ show(Pump *self, int fd, uint32_t events, PyObject *list)
     return tell(list, fd, 0, self->data + done, size - done);
 }
 
-/* Copy from a client to its terminal. Return: -1 with an exception. */
+/*
+ * Copy from a client to its terminal. What a terminal does not take of a framed client is returned
+ * as a packet again: the keys alone would be read as packets. Return: -1 with an exception.
+ */
 static int
 type(Pump *self, int fd, uint32_t events, PyObject *list)
 {
     int terminal = self->ends[fd].other;
-    const uint8_t *keys = self->data;
+    uint8_t *keys = self->data;
     ssize_t got = recv(fd, self->data, PIECE, MSG_DONTWAIT);
 
     if (got <= 0) {
@@ -126,9 +131,10 @@ type(Pump *self, int fd, uint32_t events, PyObject *list)
         return tell(list, fd, events, NULL, 0);
     }
     size_t size = (size_t)got;
-    if (self->ends[fd].kind == FRAMED_LINK) {
-        size = frames_keys(self->data, (size_t)got, self->keys);
-        keys = self->keys;
+    bool framed = self->ends[fd].kind == FRAMED_LINK;
+    if (framed) {
+        keys = self->keys + FRAMES_HEADER;
+        size = frames_keys(self->data, (size_t)got, keys);
         if (size == FRAMES_MORE) {
             part(self, fd);
             return tell(list, fd, events, self->data, (size_t)got);
@@ -140,7 +146,14 @@ type(Pump *self, int fd, uint32_t events, PyObject *list)
     if (done == size)
         return 0;
     part(self, fd);
-    return tell(list, fd, 0, keys + done, size - done);
+    keys += done;
+    size -= done;
+    if (framed) {
+        keys -= FRAMES_HEADER;
+        frames_head(keys, (uint16_t)size);
+        size += FRAMES_HEADER;
+    }
+    return tell(list, fd, 0, keys, size);
 }
 
 static int

@@ -11,6 +11,11 @@ def write(event: str, **facts: object) -> None:
     log.write(f"[terminal] {event} {told}")
 
 
+def fact(key: str, text: str) -> str:
+    """Return one more fact about who it is; a stranger's text cannot look like two."""
+    return f",{key}={ascii(text) if set(text) & set(',=') else text}"
+
+
 def _quoted(text: str) -> str:
     """Return a stranger's text so that it is one word of the line."""
     plain = text and all(one.isalnum() or one in "@%+=:,./_-" for one in text)

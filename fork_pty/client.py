@@ -150,7 +150,8 @@ class _Screen:
         self._wish = wish
         self._answers = Answers() if wish.hello is not None else None
         self._filter = Filter() if wish.filtered else None
-        self._status = 0
+        self._out = bytearray()  # what the router has not taken yet; nothing is read from 0 then
+        self._status: int | None = None  # nobody told it yet
         self._refused = ""
 
     def run(self) -> int:
@@ -173,12 +174,16 @@ class _Screen:
     def _say_size(self) -> None:
         size = _own_size()
         if self._wish.framed and size is not None:
-            self._link.sendall(protocol.window(*size))
+            self._send(protocol.window(*size))
 
     def _serve(self, woken: Wakening) -> int:
-        waits = [self._link.fileno(), 0, woken.fileno()]
+        waits = [self._link.fileno(), woken.fileno()]
+        keys_come = True
         while True:
-            ready, _, _ = select.select(waits, [], [])
+            reads = [*waits, 0] if keys_come and not self._out else waits
+            ready, writable, _ = select.select(reads, waits[:1] if self._out else [], [])
+            if writable:
+                self._flush()
             if woken.fileno() in ready:
                 for number in woken.read():
                     if number in ENDING:
@@ -187,14 +192,23 @@ class _Screen:
             if self._link.fileno() in ready:
                 data = self._receive()
                 if not data:
-                    return self._status
+                    return self._end()
                 self._show(data)
             if 0 in ready:
                 keys = self._read_keys()
                 if DETACH in keys and self._wish.keeps:
                     return 0
-                if not self._type(keys):
-                    waits.remove(0)
+                self._type(keys)
+                keys_come = bool(keys)
+
+    def _end(self) -> int:
+        """Return what was told of the end. Raises DonjonError where that is missing."""
+        if self._status is None and self._answers is not None:
+            raise DonjonError(
+                "the router has hung up and does not say how the program ended",
+                reason="it was ended, or we were too far behind",
+            )
+        return self._status or 0
 
     def _receive(self) -> bytes:
         try:
@@ -209,16 +223,23 @@ class _Screen:
         except OSError:
             return b""
 
-    def _type(self, keys: bytes) -> bool:
-        """Hand keys on; return whether more may come."""
-        if self._wish.watches:
-            return bool(keys)
-        sent = keys or END_OF_INPUT
+    def _type(self, keys: bytes) -> None:
+        if not self._wish.watches:
+            sent = keys or END_OF_INPUT
+            self._send(protocol.stdin(sent) if self._wish.framed else sent)
+
+    def _send(self, data: bytes) -> None:
+        """Hand on, and never wait for a router that waits until we read."""
+        self._out += data
+        self._flush()
+
+    def _flush(self) -> None:
         try:
-            self._link.sendall(protocol.stdin(sent) if self._wish.framed else sent)
+            del self._out[: self._link.send(self._out, socket.MSG_DONTWAIT)]
+        except BlockingIOError:
+            return
         except OSError:
-            return False  # its end is read from the other side
-        return bool(keys)
+            self._out.clear()  # its end is read from the other side
 
     def _show(self, data: bytes) -> None:
         if self._answers is None:

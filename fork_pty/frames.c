@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { HEADER = 4, STDIN = 0, OURS = 0xD0 };
+enum { STDIN = 0, OURS = 0xD0 };
 
 /*
  * Take the bodies out of whole packets for the terminal.
@@ -18,10 +18,10 @@ frames_keys(const uint8_t *data, size_t size, uint8_t *keys)
     size_t at = 0, found = 0;
 
     while (at < size) {
-        if (size - at < HEADER || data[at] == OURS || data[at + 3] != STDIN)
+        if (size - at < FRAMES_HEADER || data[at] == OURS || data[at + 3] != STDIN)
             return FRAMES_MORE;
         size_t body = (size_t)data[at + 1] | (size_t)data[at + 2] << 8;
-        at += HEADER;
+        at += FRAMES_HEADER;
         if (body > size - at)
             return FRAMES_MORE;
         memcpy(keys + found, data + at, body);
@@ -29,4 +29,17 @@ frames_keys(const uint8_t *data, size_t size, uint8_t *keys)
         at += body;
     }
     return found;
+}
+
+/*
+ * Write the header of a packet for the terminal.
+ * @size: of the body that follows it
+ */
+void
+frames_head(uint8_t *packet, uint16_t size)
+{
+    packet[0] = 0;
+    packet[1] = (uint8_t)(size & 0xFF);
+    packet[2] = (uint8_t)(size >> 8);
+    packet[3] = STDIN;
 }

@@ -19,6 +19,8 @@ Spilling = tuple[int, Callable[[bytes], None]]
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 EVENTS = 64
+CROWD = 1024
+"""Timers of which those that are cancelled are looked for, before they are due."""
 
 
 class Timer:
@@ -46,6 +48,7 @@ class Loop:
         self._spills: dict[int, Callable[[bytes], None]] = {}
         self._callbacks: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
+        self._crowd = CROWD
         self._order = itertools.count()
         self._signals: dict[int, Callable[[], None]] = {}
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -90,6 +93,10 @@ class Loop:
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``seconds`` from now."""
+        if len(self._timers) > self._crowd:
+            self._timers = [one for one in self._timers if one[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._crowd = max(CROWD, 2 * len(self._timers))
         timer = Timer(callback)
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer
@@ -116,8 +123,11 @@ class Loop:
             for fd, _, data in happened:  # first: nothing was closed yet, and no number reused
                 if data is not None and (spill := self._spills.get(fd)) is not None:
                     spill(data)
-            for fd, events, data in happened:
-                if data is None and (callback := callbacks.get(fd)) is not None:
+            due = [
+                (fd, events, callbacks.get(fd)) for fd, events, data in happened if data is None
+            ]
+            for fd, events, callback in due:
+                if callback is not None and callbacks.get(fd) is callback:  # not another's number
                     callback(events)
             self._fire()
 

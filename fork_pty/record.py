@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -57,7 +58,12 @@ class Record:
         head = {"version": 2, "width": cols, "height": rows, "timestamp": int(time.time()),
                 "title": self._name}  # fmt: skip
         line = json.dumps(head).encode() + b"\n"
-        os.write(file.fileno(), line)
+        try:
+            _write_whole(file, line)
+        except OSError:
+            file.close()
+            os.unlink(path, dir_fd=self._directory.fileno())  # each event is another try
+            raise
         self._written = len(line)
         return file
 
@@ -108,6 +114,11 @@ class Record:
         """End the record."""
         self._file.close()
         self._directory.close()
+
+
+def _write_whole(file: Fd, line: bytes) -> None:
+    if os.write(file.fileno(), line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _check_owner(directory: Fd, path: str) -> None:

@@ -8,6 +8,7 @@ happens before the hello that brings it. Then it opens a session, or joins one b
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -17,11 +18,12 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from donjon.errors import reason_of
 from donjon.fork_pty import audit, login, shell, statistics, ticket
 from donjon.fork_pty.limits import Rate
-from donjon.fork_pty.loop import READ, Loop, Timer
+from donjon.fork_pty.loop import READ, Callback, Loop, Timer
 from donjon.fork_pty.peer import Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
 from donjon.fork_pty.session import Session
@@ -38,12 +40,22 @@ LOGIN_PATIENCE = 30.0
 DELAY = 2.0
 """Seconds between a failed login and the word that it failed."""
 
+PAUSE = 0.1
+"""Seconds without a look at a listener when descriptors or memory are used up."""
+
 WAITING_MAX = 64
+PEERS_MAX = 32
+"""Clients of one session: each may be far behind, and is remembered what it has not read."""
+
+LOGINS_MAX = 16
+"""Logins that PAM is asked about at once: a process each, for as long as PAM takes."""
+
 KEYS_MAX = 64 << 10
 """Bytes that a client may send before it has a session."""
 
 SIZE = frozenset({What.ROWS, What.COLS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid: who has no name in our user namespace
 
@@ -86,8 +98,10 @@ class Router:
         self.sessions: dict[int, Session] = {}
         self.waiting: set[Waiting] = set()
         self.refused = 0
+        self._logins = 0  # that PAM is asked about now, also for clients that are gone
         self._number = 0
         self._opened = tuple(opened)
+        self._listening: set[int] = set()
         self._stats = stats
         self._rate = Rate(spec.rate)
         self._gate: ticket.Gate | None = None
@@ -100,12 +114,10 @@ class Router:
     def run(self) -> None:
         """Serve."""
         for one in self._opened:
-            one.listener.setblocking(False)  # noqa: FBT003  (socket names it so)
             accept = functools.partial(self._accept, one)
-            self.loop.watch(one.listener.fileno(), READ, accept)
+            self._listen(one.listener, accept)
         if self._stats is not None:
-            self._stats.setblocking(False)  # noqa: FBT003  (socket names it so)
-            self.loop.watch(self._stats.fileno(), READ, self._tell_statistics)
+            self._listen(self._stats, self._tell_statistics)
         for number in (signal.SIGINT, signal.SIGTERM):
             self.loop.on_signal(number, self.stop)
         if self.spec.timeout or self.spec.longest:
@@ -113,12 +125,20 @@ class Router:
         self.loop.run()
         self.loop.close()
 
+    def _listen(self, listener: socket.socket, callback: Callback) -> None:
+        listener.setblocking(False)  # noqa: FBT003  (socket names it so)
+        self._listening.add(listener.fileno())
+        self.loop.watch(listener.fileno(), READ, callback)
+
     def stop(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody. Who comes from now on is the next router's."""
+        for fd in self._listening:
+            self.loop.forget(fd)
+        self._listening.clear()
         for one in tuple(self.waiting):
             self._drop(one)
         for session in tuple(self.sessions.values()):
-            session.end("the instance ends")
+            session.end("the router ends")
         if self.sessions:
             self.loop.after(shell.GRACE + 0.5, self.loop.stop)
         else:
@@ -127,10 +147,10 @@ class Router:
     # -- who comes
 
     def _accept(self, door: Opened, _events: int) -> None:
-        try:
-            link, address = door.listener.accept()
-        except OSError:
-            return  # gone before we came, or another process was faster
+        taken = self._take(door.listener)
+        if taken is None:
+            return
+        link, address = taken
         link.setblocking(False)  # noqa: FBT003  (socket names it so)
         who, known = self._ask_kernel(link, address)
         spec = self.spec
@@ -148,6 +168,24 @@ class Router:
             self._refuse(one, "too many wait", delay=0.0)
         elif spec.auth.kind == PEER and not door.framed:
             self._open(one)
+
+    def _take(self, listener: socket.socket) -> tuple[socket.socket, Any] | None:
+        """Accept who waits; None if he was gone before we came or another process was faster.
+
+        Where the kernel has nothing left to give, who waits would wake us all the time.
+        """
+        try:
+            return listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                fd = listener.fileno()
+                self.loop.change(fd, 0)
+                self.loop.after(PAUSE, lambda: self._look_again(fd))
+            return None
+
+    def _look_again(self, listener: int) -> None:
+        if listener in self._listening:
+            self.loop.change(listener, READ)
 
     def _ask_kernel(self, link: socket.socket, address: tuple[str, int]) -> tuple[str, bool]:
         """Return who connected, and whether peer credentials let him in."""
@@ -214,11 +252,15 @@ class Router:
             self._open(one)
 
     def _ask_pam(self, one: Waiting, hello: Hello) -> None:
+        if self._logins >= LOGINS_MAX:
+            self._refuse(one, "too many log in", delay=0.0)
+            return
         try:
             login.check(
                 self.loop, self.spec.auth.service, hello.user, hello.password,
                 lambda good: self._logged_in(one, hello.user, good=good),
             )  # fmt: skip
+            self._logins += 1
         except OSError as error:
             self._refuse(one, f"no login: {reason_of(error)}", delay=0.0)
 
@@ -229,14 +271,15 @@ class Router:
         except ticket.TicketError as error:
             self._refuse(one, str(error))
             return
-        one.peer.who += f",ticket={found.user}"
+        one.peer.who += audit.fact("ticket", found.user)
         one.peer.allowed = frozenset(found.roles)
         self._open(one)
 
     def _logged_in(self, one: Waiting, user: str, *, good: bool) -> None:
+        self._logins -= 1
         if one not in self.waiting:
             return
-        one.peer.who += f",user={user}"
+        one.peer.who += audit.fact("user", user)
         if good:
             self._open(one)
         else:
@@ -269,6 +312,9 @@ class Router:
         peer.wants_to_drive = peer.wants_to_drive and Role.DRIVE in peer.allowed
         found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
         if found is not None and not found.over:
+            if len(found.peers) >= PEERS_MAX:
+                self._refuse(one, "too many look at it", delay=0.0)
+                return
             self._join(one, found)
             if found.driver is peer:
                 found.fit(one.rows, one.cols)
@@ -340,9 +386,12 @@ class Router:
 
     def _tell_statistics(self, _events: int) -> None:
         assert self._stats is not None
+        taken = self._take(self._stats)
+        if taken is None:
+            return
         for session in self.sessions.values():
             session.sync()
-        statistics.answer(self._stats, self)
+        statistics.answer(taken[0], self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

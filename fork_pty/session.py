@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -169,8 +170,11 @@ class Session:
     # -- the terminal
 
     def _listen(self) -> None:
+        """Wait for what can be done now. A held terminal tells of its end once, not all the time:
+        what it still has is read, and the end found, when the driver has caught up.
+        """
         if not self.over:
-            events = (0 if self._held else READ) | (WRITE if self._keys else 0)
+            events = (select.EPOLLET if self._held else READ) | (WRITE if self._keys else 0)
             self.loop.change(self._fd, events)
 
     def _consider(self) -> None:
@@ -249,7 +253,7 @@ class Session:
         if peer is self.driver:
             self._held = True
             self._listen()
-        elif peer.behind > WATCHER_MAX:
+        elif peer.behind > WATCHER_MAX + self.scrollback:  # it began with that much
             self.peers.remove(peer)
             peer.cut_off(MARK)
 

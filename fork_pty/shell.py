@@ -10,6 +10,7 @@ do its jobs; whoever of its session is there ``GRACE`` seconds later is killed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -260,12 +261,13 @@ def give_terminal(link: int, rows: int, cols: int) -> None:
     """Make a terminal here, send its near end through ``link``, and live on its far end.
 
     For a process that has just come into a jail: the terminal is the jail's, who looks at it is
-    outside. Raises OSError.
+    outside. It goes on when that one has called ``let_go``. Raises OSError.
     """
     terminal = open_terminal(rows, cols)
     with terminal.master, socket.socket(fileno=link) as sender:
         rights = struct.pack("i", terminal.master.fileno())
         sender.sendmsg([_TERMINAL], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        sender.recv(len(_TERMINAL))
     take_terminal(terminal.slave.fileno())
 
 
@@ -273,3 +275,9 @@ def receive_terminal(link: socket.socket) -> Fd | None:
     """Return the near end that ``give_terminal`` sent; None if its process ended before."""
     data, found, _, _ = socket.recv_fds(link, len(_TERMINAL), 1, socket.MSG_CMSG_CLOEXEC)
     return Fd(found[0]) if data == _TERMINAL and found else None
+
+
+def let_go(link: socket.socket) -> None:
+    """Let who sent a terminal go on: whoever has to know it before it ends knows it now."""
+    with contextlib.suppress(OSError):  # it was killed, which is found out as any end is
+        link.send(_TERMINAL, socket.MSG_NOSIGNAL)

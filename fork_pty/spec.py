@@ -28,12 +28,15 @@ class Door:
 
     address: str
     framed: bool
-    origin: Origin = DEFAULT
+    origin: Origin = field(default=DEFAULT, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSpec:
-    """Everything about the router; times in seconds, sizes in bytes."""
+    """Everything about the router; times in seconds, sizes in bytes.
+
+    Where it was asked for makes no other router of it: a reload compares.
+    """
 
     doors: tuple[Door, ...] = ()
     command: str = ""  # "": /bin/sh; with a blank: by /bin/sh -c
@@ -56,4 +59,4 @@ class RouterSpec:
     longest: int = 0  # seconds that a session may last; 0: any time
     scrollback: int = 256 << 10  # of a named session
 
-    origins: Mapping[str, Origin] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)

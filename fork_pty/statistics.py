@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 VERSION = "2.0.31"
 
 
-def answer(listener: socket.socket, router: Router) -> None:
-    """Tell one client; who does not read it at once goes without."""
-    with contextlib.suppress(OSError):
-        link, _address = listener.accept()
-        with link:
-            link.setblocking(False)  # noqa: FBT003  (socket names it so)
-            link.sendall(json.dumps(document(router), indent="\t").encode() + b"\n")
+def answer(link: socket.socket, router: Router) -> None:
+    """Tell one client and hang up; who does not read it at once goes without."""
+    with link, contextlib.suppress(OSError):
+        link.setblocking(False)  # noqa: FBT003  (socket names it so)
+        link.sendall(json.dumps(document(router), indent="\t").encode() + b"\n")
 
 
 def document(router: Router) -> dict[str, Any]:

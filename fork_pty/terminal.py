@@ -2,7 +2,7 @@
 
 Whatever ends us, a *guard* gives the terminal back: a child that waits until our end of a pipe is
 closed, which the kernel does also for a process that is killed. A guard that is told of a good end
-does nothing.
+does nothing. It holds nothing else of ours: a far end would not be hung up while it lives.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import os
 import signal
 import sys
 import termios
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+from donjon import syscalls
 
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 _INPUT_OFF = (
@@ -31,13 +34,16 @@ class RawTerminal:
     """A terminal that is raw within a ``with``. A descriptor that is no terminal stays as it is.
 
     ``keep_signals`` leaves ISIG on, as the original does without ``pty-no-isig``: Ctrl-C ends the
-    client then.
+    client then. ``abandoned`` is called by the guard if we are killed.
     """
 
-    def __init__(self, fd: int, *, keep_signals: bool) -> None:
+    def __init__(
+        self, fd: int, *, keep_signals: bool, abandoned: Callable[[], None] | None = None
+    ) -> None:
         """Change nothing yet."""
         self._fd = fd
         self._keep_signals = keep_signals
+        self._abandoned = abandoned
         self._before: list[Any] | None = None
         self._pipe = -1
         self._guard = 0
@@ -79,13 +85,22 @@ class RawTerminal:
             sys.stdout.flush()
             self._guard = os.fork()
             if self._guard == 0:
-                os.close(self._pipe)
-                if os.read(reader, 1) != _DONE:
-                    _restore(self._fd, before)
-                os._exit(0)
+                self._be_guard(reader, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         os.close(reader)
+
+    def _be_guard(self, reader: int, before: list[Any]) -> NoReturn:
+        try:
+            os.dup2(self._fd, 0)
+            os.dup2(reader, 3)
+            syscalls.close_range(4, 0xFFFFFFFF)
+            if os.read(3, 1) != _DONE:
+                _restore(0, before)
+                if self._abandoned is not None:
+                    self._abandoned()
+        finally:
+            os._exit(0)
 
 
 def _restore(fd: int, before: list[Any]) -> None:

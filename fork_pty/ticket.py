@@ -21,6 +21,9 @@ VERSION = "v1"
 KEY_MIN = 32
 KEY_MAX = 4096
 TEXT_MAX = 2048
+LONGEST = 24 * 3600
+"""Seconds that a ticket may be good for, whoever signed it."""
+
 KNOWN_MAX = 10_000
 """Tickets that were used and have not expired: beyond it none is good any more."""
 
@@ -95,6 +98,8 @@ class Gate:
             raise TicketError("a ticket of another instance")
         if ticket.expires <= now:
             raise TicketError("an expired ticket")
+        if not ticket.expires - now <= LONGEST:  # NaN too
+            raise TicketError("a ticket for too long a time")
         self._used = {number: till for number, till in self._used.items() if till > now}
         if ticket.number in self._used:
             raise TicketError("a ticket that was used")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.server import merging, parts, pidfiles
+from donjon.server.address import ListenError
 from donjon.server.crew import Crew, State
 from donjon.server.fdwatch import FdWatches
 from donjon.server.fifo import Fifo
@@ -80,26 +81,37 @@ class Services:
         }
 
     def start(self, crew: Crew) -> None:
-        """Begin, or do as a new generation's configuration says."""
-        if not self._started:
+        """Begin, or do as a new generation's configuration says.
+
+        Raises ListenError at the first time: later what serves goes on, and the next
+        configuration is another try.
+        """
+        first = not self._started
+        if first:
             self._started = True
             for companion in self._companions:
                 companion.start()
         self._listen(crew)
         self._renew_parts(crew)
-        self._open_terminals(crew)
+        self._open_terminals(crew, first=first)
         if self._tick is not None:
             self._tick.cancel()
         self._schedule(crew)
 
-    def _open_terminals(self, crew: Crew) -> None:
+    def _open_terminals(self, crew: Crew, *, first: bool) -> None:
         if crew.spec.terminals and self._terminals is None:
             # who may want it has it since before its walls; a zygote's other vassals share less
             from donjon.server.terminals import Terminals  # noqa: PLC0415
 
             self._terminals = Terminals(self._part)
-        if self._terminals is not None:
+        if self._terminals is None:
+            return
+        try:
             self._terminals.set(crew, PATIENCE)
+        except ListenError as error:
+            if first:
+                raise
+            log.write(f"donjon: {error}")
 
     def _listen(self, crew: Crew) -> None:
         """Open what the configuration asks for; nothing is made that nobody asked for."""

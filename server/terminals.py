@@ -19,11 +19,12 @@ from donjon.fork_pty.spec import RouterSpec
 from donjon.jail.phase import Phase
 from donjon.origin import DEFAULT
 from donjon.server import procname
+from donjon.server.address import ListenError
 from donjon.server.crew import Crew
 from donjon.server.parts import Part, Recipe
 from donjon.server.phases import DropPoint
 from donjon.server.sockets import Bound, Sockets
-from donjon.server.spec import Listener
+from donjon.server.spec import Listener, ServerSpec
 
 
 class Terminals:
@@ -34,34 +35,45 @@ class Terminals:
         self._part = part
         self._sockets = Sockets()
         self._spec: RouterSpec | None = None
+        self._served: tuple[Bound, ...] = ()
         self.parts: list[Part] = []
 
     def set(self, crew: Crew, patience: float) -> None:
-        """Serve what the generation asks for. Raises ListenError."""
+        """Serve what the generation asks for. Raises ListenError; all is as before then."""
         spec = crew.spec.terminals
         if spec == self._spec:
             return
+        try:
+            bound, stats = self._open(crew.spec)
+        except ListenError:
+            self._sockets.keep(self._served)
+            raise
         self.stop(patience)
         self.parts.clear()
-        self._spec = spec
+        self._spec, self._served = spec, (*bound, *([stats] if stats else []))
+        self._sockets.keep(self._served)
         if spec is None:
-            self._sockets.keep(())
             return
-        bound = [
-            self._sockets.open_one(Listener(door.address, "forkpty", door.origin), crew.spec)
-            for door in spec.doors
-        ]
-        stats = None
-        if spec.stats is not None:
-            origin = spec.origins.get("stats", DEFAULT)
-            stats = self._sockets.open_one(Listener(spec.stats, "stats", origin), crew.spec)
-        self._sockets.keep((*bound, *([stats] if stats else [])))
         for number in range(1, spec.processes + 1):
             part = self._part(_recipe(crew, spec, number, bound, stats))
             self.parts.append(part)
             part.start()
         for each in bound:
             log.write(f"forkpty router on {each.name()}")
+
+    def _open(self, server: ServerSpec) -> tuple[list[Bound], Bound | None]:
+        """Open the doors and the listener of statistics. Raises ListenError."""
+        spec = server.terminals
+        if spec is None:
+            return [], None
+        bound = [
+            self._sockets.open_one(Listener(door.address, "forkpty", door.origin), server)
+            for door in spec.doors
+        ]
+        if spec.stats is None:
+            return bound, None
+        listener = Listener(spec.stats, "stats", spec.origins.get("stats", DEFAULT))
+        return bound, self._sockets.open_one(listener, server)
 
     def stop(self, patience: float) -> None:
         """Ask the routers to hang up on everybody."""

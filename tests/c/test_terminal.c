@@ -30,5 +30,7 @@ main(void)
     CHECK(take("\0\0\0\2", 4) == FRAMES_MORE);          /* a signal */
     CHECK(take("\320\1\0\0x", 5) == FRAMES_MORE);       /* ours */
     CHECK(take("\0\1\0\0x\0\0\0\2", 9) == FRAMES_MORE); /* keys, and a signal after them */
+    frames_head(keys, 513);
+    CHECK(memcmp(keys, "\0\1\2\0", FRAMES_HEADER) == 0);
     return checked("terminal");
 }

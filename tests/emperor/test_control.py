@@ -136,6 +136,18 @@ def test_what_is_no_request_is_answered_so(emperor, line):
     assert answer["ok"] is False
 
 
+def test_a_status_that_is_no_number_does_not_end_the_emperor(emperor):
+    emperor.start()
+    emperor.vassal("a.ini")
+    emperor.started("a.ini")
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(control(emperor))
+        link.sendall(b'{"verb": "left", "name": "a.ini", "seconds": 1, "status": Infinity}\n')
+        with link.makefile("rb") as answers:
+            assert json.loads(answers.readline())["error"] == "not a request"
+
+
 def test_an_unknown_vassal_is_named_with_those_there_are(emperor):
     emperor.start()
     emperor.vassal("a.ini")

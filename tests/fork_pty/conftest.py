@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pexpect
@@ -30,11 +31,13 @@ class Place:
         self._started: list[subprocess.Popen[bytes]] = []
         self._clients: list[pexpect.spawn] = []
 
-    def ours(self, *words: str) -> int:
+    def ours(self, *words: str, before: Sequence[str] = ()) -> int:
         """Start an instance of donjon with both routers; return its pid."""
-        return self._start(
-            [*DONJON, "--master", *self._doors(), *words], f"router on {self.framed}"
-        )
+        return self.run("--master", *self._doors(), *words, before=before)
+
+    def run(self, *words: str, before: Sequence[str] = ()) -> int:
+        """The same with options that say all themselves; ``before`` executes what follows it."""
+        return self._start([*before, *DONJON, *words], f"router on {self.framed}")
 
     def originals(self, *words: str) -> int:
         """The same of the original."""
@@ -60,7 +63,11 @@ class Place:
 
     def connect(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
         """Our client on a terminal of its own."""
-        return self._spawn([*CLIENT, *words], rows, cols)
+        return self._spawn(self.client(*words), rows, cols)
+
+    @staticmethod
+    def client(*words: str) -> list[str]:
+        return [*CLIENT, *words]
 
     def donjon(self, *words: str, rows: int = 24, cols: int = 80) -> pexpect.spawn:
         """The command itself."""

@@ -34,11 +34,11 @@ class Attaching:
         self.host.start(f"emperor-control = {self.control}\nemperor-use-clone = {FIVE}\n")
         self.host.answer("shop")
 
-    def command(self, *words):
-        return [*hosting.DONJON, "attach", "--control", self.control, *words]
+    def command(self, *words, program=hosting.DONJON):
+        return [*program, "attach", "--control", self.control, *words]
 
-    def attach(self, *words, rows=24, cols=80):
-        command = self.command(*words)
+    def attach(self, *words, rows=24, cols=80, program=hosting.DONJON):
+        command = self.command(*words, program=program)
         env = {**os.environ, "TERM": "xterm-256color"}
         client = pexpect.spawn(
             command[0], command[1:], dimensions=(rows, cols), timeout=20, env=env
@@ -109,9 +109,61 @@ def test_the_exit_status_is_the_commands(attaching, command, status):
     client.expect(pexpect.EOF)
     client.close()
     assert client.exitstatus == status
+    said = f"exit status {status}"
+    wait_for(lambda: said in attaching.host.log().rpartition("left the jail")[2], "its line")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_may_end_before_anybody_has_looked(attaching):
+    attaching.start()
+    late = (
+        "import sys, time\n"
+        "from donjon.fork_pty import shell\n"
+        "receive = shell.receive_terminal\n"
+        "shell.receive_terminal = lambda link: (receive(link), time.sleep(0.5))[0]\n"
+        "from donjon.cli import main\n"
+        "raise SystemExit(main())\n"
+    )
+    client = attaching.attach("shop", "sh", "-c", "exit 6", program=[sys.executable, "-c", late])
+    client.expect(pexpect.EOF)
+    client.close()
+    assert (client.exitstatus, client.before) == (6, b"")
+
+
+def test_the_status_is_the_commands_where_the_vassal_is_gone(attaching):
+    attaching.start()
+    client = attaching.attach("shop", "sh", "-c", "echo ready; exec sleep 600")
+    client.expect_exact(b"ready")
+    (attaching.host.place / "vassals" / "shop.ini").unlink()
+    client.expect_exact(b"does not know that you have left")
+    client.expect(pexpect.EOF)
+    client.close()
+    assert client.exitstatus == 137
+
+
+def test_who_attaches_and_is_ended_hangs_up_first(attaching):
+    attaching.start()
+    client = attaching.attach(
+        "shop", "sh", "-c", "trap 'exit 9' HUP; echo ready; while :; do sleep 0.05; done"
+    )
+    client.expect_exact(b"ready")
+    os.kill(client.pid, signal.SIGTERM)
+    client.expect(pexpect.EOF)
+    client.close()
+    assert client.exitstatus == 9
+
+
+@pytest.mark.parametrize("command", ["yes", "sleep 601"])
+def test_a_window_that_is_closed_leaves_nothing(attaching, command):
+    attaching.start()
+    shell = f"trap '' HUP; sleep 600 & echo ready; exec {command}"
+    client = attaching.attach("shop", "sh", "-c", shell)
+    client.expect_exact(b"ready")
+    there = wait_for(lambda: jobs(client.pid), "processes")
+    client.ptyproc.fileobj.close()
+    wait_for(lambda: not any(map(hosting.alive, there)), "their end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_who_attaches_and_is_killed_leaves_nothing(attaching, number):
     attaching.start()
     client = attaching.attach("shop", "sh", "-c", "trap '' HUP; echo ready; sleep 600; sleep 601")
@@ -192,6 +244,7 @@ def test_half_a_terminal_is_refused(attaching):
         os.close(far)
     assert done.returncode == 1
     assert b"cannot attach with half a terminal: the jail would get yours as its errors" in text
+    assert "the operator enters" not in attaching.host.log()
 
 
 def test_pipes_stay_pipes(attaching):
@@ -199,6 +252,7 @@ def test_pipes_stay_pipes(attaching):
     done = subprocess.run(attaching.command("shop", "sh", "-c", "cat; test -t 0 || exit 4"),
                           input=b"through", capture_output=True, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (4, b"through")
+    wait_for(lambda: "exit status 4" in attaching.host.log(), "its line")
 
 
 def test_a_session_is_recorded_where_the_jail_cannot_write(attaching, tmp_path):

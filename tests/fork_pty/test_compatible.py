@@ -2,9 +2,11 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
+import subprocess
 import termios
 from pathlib import Path
 
@@ -99,6 +101,28 @@ def test_the_size_is_right_at_the_first_look(place):
         shell.expect(rb"(\d+ \d+)\r\n")
         assert shell.match[1] == b"%d 90" % (30 + number)
         shell.close()
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_a_client_types_and_shows_at_the_same_time(place, framed):
+    """A program that writes more than it reads would hold up who only types, for ever."""
+    place.ours(
+        "--forkptyrouter-command", "stty raw -echo; echo ready; exec sed -u 's/./&&&&&&&&/g'"
+    )
+    keys = place.path / "keys"
+    keys.write_bytes(b"0123456789abcde\n" * 50_000)
+    words = [place.framed] if framed else ["--raw", place.raw]
+    with (
+        keys.open("rb") as typed,
+        subprocess.Popen(place.client(*words), stdin=typed, stdout=subprocess.PIPE) as client,
+    ):
+        try:
+            shown = 0
+            while shown < 50_000 * (15 * 8 + 1):
+                assert select.select([client.stdout], [], [], 15)[0], f"stalls at {shown}"
+                shown += len(os.read(client.stdout.fileno(), 65536))
+        finally:
+            client.kill()
 
 
 def test_rows_columns_and_command_are_those_of_the_options(place):

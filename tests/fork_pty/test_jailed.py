@@ -1,9 +1,11 @@
 """Sessions of a router inside a jail are as confined as the vassal; records outlive a full disk."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import hosting
@@ -148,6 +150,28 @@ def test_a_full_disk_marks_a_gap_and_stops_nothing(tmp_path):
     assert lost + sum(len(text) for _, kind, text in events if kind == "o") == 100_000 + 8 + 5
 
 
+@pytest.mark.root
+def test_a_disk_that_is_full_at_the_end_of_a_part_gets_no_empty_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "FILE_MAX", 4096)
+    disk = tmp_path / "disk"
+    disk.mkdir(mode=0o700)
+    syscalls.mount("tmpfs", str(disk), "tmpfs", 0, "size=16k,mode=700")
+    try:
+        (disk / "ballast").write_bytes(bytes(12 << 10))
+        with contextlib.closing(Record(str(disk), "shop", 24, 80)) as written:
+            for _ in range(50):
+                written.output(b"y" * 1000)
+            parts = list(disk.glob("*.cast"))
+            (disk / "ballast").unlink()
+            written.output(b"z" * 1000)
+        last = max(disk.glob("*.cast"), key=lambda cast: int(cast.stem.rpartition("-")[2]))
+        events = [json.loads(line) for line in last.read_text().splitlines()][1:]
+    finally:
+        syscalls.umount2(str(disk))
+    assert len(parts) == 1
+    assert [kind for _, kind, _ in events] == ["m", "o"]
+
+
 def test_records_go_on_in_parts_and_the_oldest_go(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "FILE_MAX", 1000)
     monkeypatch.setattr(record, "ALL_MAX", 3000)
@@ -193,3 +217,30 @@ def test_a_ticket_that_a_panel_wrote_wrongly_is_one_that_is_not_good():
         head = "v1." + ticket._encode(body)
         with pytest.raises(ticket.TicketError, match="wrote wrongly"):
             ticket.verify(f"{head}.{ticket._encode(ticket._sign(head, key))}", key)
+
+
+@pytest.mark.parametrize("expires", [1000.0 + ticket.LONGEST + 1, float("inf"), float("nan")])
+def test_a_ticket_is_good_for_a_day_at_most_whatever_its_signer_wrote(expires):
+    key = b"k" * 40
+    gate = ticket.Gate("shop", key)
+    text = ticket.issue(ticket.Ticket("shop", "anna", (), expires), key)
+    with pytest.raises(ticket.TicketError, match="too long a time"):
+        gate.admit(text, 1000.0)
+    longest = ticket.Ticket("shop", "anna", (), 1000.0 + ticket.LONGEST)
+    assert gate.admit(ticket.issue(longest, key), 1000.0).user == "anna"
+
+
+FAKES = {"file": "touch fake", "fifo": "mkfifo fake", "device": "touch fake; fake=/dev/null"}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("fake", FAKES)
+def test_a_ptmx_that_is_none_is_refused(tmp_path, fake):
+    """Whoever is root in a jail may put what he likes there."""
+    script = (
+        f'fake=fake; {FAKES[fake]}; mount --bind "$fake" /dev/ptmx && exec "$0" -c '
+        '"from donjon.fork_pty.shell import open_terminal; open_terminal(24, 80)"'
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, sys.executable], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=20, check=False)  # fmt: skip
+    assert "No such device: '/dev/ptmx'" in done.stderr

@@ -1,9 +1,10 @@
 """Packets, however the stream is cut."""
 
+import re
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from donjon.fork_pty import protocol
@@ -81,20 +82,83 @@ def test_output_comes_out_of_packets_as_it_went_in(data, cut):
 QUESTIONS = [
     b"\x1b[c", b"\x1b[>c", b"\x1b[6n", b"\x1b[?6n", b"\x1b[21t", b"\x1b[18t", b"\x1bZ", b"\x05",
     b"\x1bP$qm\x1b\\", b"\x1bP+q544e\x1b\\", b"\x1b]10;?\x07", b"\x1b]4;1;?\x1b\\", b"\x1b[?2026$p",
-    b"\x1b]52;c;aGk=\x07", b"\x1b[>q", b"\x1b[?u", b"\x1b[x",
+    b"\x1b]52;c;aGk=\x07", b"\x1b[>q", b"\x1b[?u", b"\x1b[x", b"\x1b[?2;1;0S", b"\x1b[1$w",
+    b"\x1b[1;1;1;1;1;1*y", b"\x1b_Gi=31,a=q;AAAA\x1b\\", b"\x1b]1337;ReportCellSize\x07",
+    b"\x1bP0;1|17/0a\x1b\\", b"\x1b]21;foreground=?\x1b\\", b"\x1b%@", b"\x1b]11;?\xc2\x9c",
+]  # fmt: skip
+HIDDEN = [
+    b"\x1b[\n6n", b"\x1b[\x006n", b"\x1b\n[6n", b"\xc2\x9b6n", b"\xc2\x9a", b"\x1b[018t",
+    b"\x1b[0000000000018t", b"\x1b[4294967314t", b"\x1b]052;c;eA==\x07", b"\x1b]4;1;\x00?\x07",
+    "\x1b]4;1;\u271c;2;?\x07".encode(), b"\x1bP\x07$qm\x1b\\",
 ]  # fmt: skip
 PLAIN = [
     b"text", b"\x1b[31m", b"\x1b[2J", b"\x1b]0;title\x07", b"\x1b[?2004h", b"\x1b[10;20H", b"\x1b7",
-    b"\x1b[8;24;80t", b"\x1b(B", "ä€".encode(), b"\r\n",
+    b"\x1b[8;24;80t", b"\x1b(B", "ä€\u271c".encode(), b"\r\n", b"\x1b]8;;http://x/?a=?\x1b\\",
+    b"\x1bPq#0~\x1b\\", b"\x1b[38:2::1:2:3m", b"\x1b[22;0t",
 ]  # fmt: skip
 
 
-@given(st.lists(st.sampled_from(QUESTIONS + PLAIN)), st.integers(1, 9))
+@given(st.lists(st.sampled_from(QUESTIONS + HIDDEN + PLAIN)), st.integers(1, 9))
 def test_questions_are_taken_out_and_nothing_else(parts, cut):
     screen, stream, shown = Filter(), b"".join(parts), b""
     for at in range(0, len(stream), cut):
         shown += screen.feed(stream[at : at + cut])
     assert shown == b"".join(one for one in parts if one in PLAIN)
+
+
+PIECES = [
+    b"\x1b", b"[", b"]", b"P", b"_", b"\\", b"\x07", b"\x18", b"\n", b"\0", b"\xc2", b"\x9b", b"\x9c",
+    b"6", b"n", b"$q", b"?", b";", b"4", b"Z", b"\x05", b"(", b"\x1b[6n",
+]  # fmt: skip
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.integers(1, 9))
+def test_what_is_left_of_any_stream_is_no_question(pieces, cut):
+    screen, stream, shown = Filter(), b"".join(pieces), b""
+    for at in range(0, len(stream), cut):
+        shown += screen.feed(stream[at : at + cut])
+    assert list(questions(shown.decode())) == []
+
+
+@pytest.mark.parametrize("parts", [(b"\x1b[", b"\x1b[6n", b"6n"), (b"\x1b", b"\x1b[6n", b"[6n"),
+                                   (b"\xc2", b"\x1b[6n", b"\x9b6n"), (b"\x1b", b"\x05", b"[6n")])  # fmt: skip
+def test_what_is_taken_out_does_not_join_a_question(parts):
+    assert list(questions(Filter().feed(b"".join(parts)).decode())) == []
+
+
+def questions(text):
+    """What a terminal would answer: one that reads UTF-8, obeys C1, and does controls anywhere."""
+    state, body, before = "text", "", ("text", "")
+    for each in re.sub("[\x80-\x9f]", lambda c: f"\x1b{chr(ord(c[0]) - 64)}", text):
+        if each == "\x05":
+            yield each
+        elif each in "\x18\x1a":
+            state = "text"
+        elif each == "\x1b":
+            before, state = (state, body), "escape"
+        elif each < " " and not (state == "]" and each == "\x07"):
+            continue
+        elif state == "escape":
+            if each == "Z" or (each == "\\" and asks(*before)):
+                yield each
+            state, body = (each if each in "[]P_(" else "text"), ""
+        elif state in "[]P_":
+            body += each
+            if (state == "[" and "@" <= each <= "~") or each == "\x07":
+                if asks(state, body):
+                    yield body
+                state = "text"
+        else:
+            state = "text"
+
+
+def asks(state, body):
+    if state == "[":
+        return body[-1:] == "n" and "(" not in body
+    if state == "]":
+        return body[:1] == "4" and "?" in body.rstrip("\x07").split(";")
+    return state == "_" or (state == "P" and body.startswith("$q"))
 
 
 @given(st.lists(st.binary(max_size=64), max_size=30))

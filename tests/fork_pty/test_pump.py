@@ -85,7 +85,19 @@ def test_what_the_terminal_does_not_take_comes_back_whole(pair):
             break
     pair.outside.send(typed(pair, b"keys"))
     ((fd, _, data),) = pair.wait()
-    assert (fd, data) == (pair.link.fileno(), b"keys")
+    assert (fd, data) == (pair.link.fileno(), typed(pair, b"keys"))
+
+
+def test_what_the_terminal_takes_in_part_comes_back_as_it_was_spoken(pair):
+    pair.terminal.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    keys = bytes(range(256)) * 40
+    pair.outside.send(typed(pair, keys))
+    ((fd, _, data),) = pair.wait()
+    rest = data[4:] if pair.framed else data
+    taken = pair.inside.recv(65536)
+    assert (fd, data) == (pair.link.fileno(), typed(pair, rest))
+    assert 0 < len(rest) < len(keys)
+    assert taken + rest == keys
 
 
 def test_what_is_no_key_is_left_to_python():
@@ -112,6 +124,14 @@ def test_ends_and_strangers_are_events(pair):
     assert pair.wait() == [(reader, select.EPOLLIN, None)]
     os.close(reader)
     os.close(writer)
+
+
+def test_as_many_events_are_taken_as_asked_for(pair):
+    pair.pump.part(pair.link.fileno())
+    pair.inside.send(b"shown")
+    pair.outside.send(b"key")
+    assert len(pair.pump.wait(0.0, 1)) == 1
+    assert len(pair.pump.wait(0.0, 64)) == 2
 
 
 def test_what_is_parted_is_not_copied(pair):

@@ -1,73 +1,25 @@
-"""Who may have a session, with whom it is shared, and how it ends."""
+"""With whom a session is shared, how many there are, and how they end."""
 
 import contextlib
 import json
 import os
 import random
+import resource
+import signal
 import socket
-import struct
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
+import pexpect
 import pytest
-from hosting import DONJON, alive, descendants, wait_for
+from hosting import alive, descendants, wait_for
+from pty_client import Client
 
 from donjon.fork_pty import protocol
-from donjon.fork_pty.protocol import Answers, Word
+from donjon.fork_pty.protocol import Word
 
 pytestmark = pytest.mark.slow
-
-
-class Client:
-    """A client of ours without a terminal."""
-
-    def __init__(self, path, **hello):
-        self.link = socket.socket(socket.AF_UNIX)
-        self.link.settimeout(15)
-        self.link.connect(path)
-        self.link.sendall(protocol.said(Word.HELLO, **hello))
-        self.answers = Answers()
-        self.text = b""
-        self.news = []
-        self.open = True
-
-    def read(self):
-        try:
-            data = self.link.recv(65536)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self.open = False
-        for word, body in self.answers.feed(data):
-            if word == Word.OUTPUT:
-                self.text += body
-            else:
-                self.news.append(json.loads(body))
-
-    def until(self, text):
-        while text not in self.text:
-            assert self.open, (self.text[-300:], self.news)
-            self.read()
-        self.text = self.text.partition(text)[2]
-
-    def told(self, kind):
-        while not any(one["news"] == kind for one in self.news):
-            assert self.open, self.news
-            self.read()
-        found = next(one for one in self.news if one["news"] == kind)
-        self.news.remove(found)
-        return found
-
-    def type(self, text):
-        self.link.sendall(protocol.stdin(text))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.link.close()
 
 
 def test_the_status_of_the_program_is_told(place):
@@ -155,6 +107,49 @@ def test_a_watcher_that_does_not_read_delays_nobody(place):
         driver.until(b"g2")
 
 
+def test_a_watcher_may_take_its_time_for_what_was_kept(place):
+    place.ours("--forkpty-scrollback", "2m")
+    with Client(place.framed, session="w") as driver:
+        driver.type(b"head -c 1900000 /dev/zero | tr '\\0' x; echo f$((1+1))\n")
+        driver.until(b"f2")
+        with Client(place.framed, session="w", watch=True) as late:
+            late.told("welcome")
+            driver.type(b"echo g$((1+1))\n")
+            driver.until(b"g2")
+            late.until(b"g2")
+
+
+def test_a_driver_that_does_not_read_costs_nothing_when_the_program_ends(place):
+    master = place.ours("--forkptyrouter-command", "exec cat /dev/zero")
+    router = wait_for(lambda: router_of(master), "router")
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        link.connect(place.raw)
+        (program,) = wait_for(lambda: descendants(router), "program")
+        wait_for(lambda: is_blocked(program), "a full terminal")
+        os.kill(program, signal.SIGKILL)
+        wait_for(lambda: "State:\tZ" in Path(f"/proc/{program}/status").read_text(), "its end")
+        before = spent(router)
+        time.sleep(1)
+        assert spent(router) < before + 0.2
+        while link.recv(1 << 20):
+            continue
+    wait_for(lambda: "[terminal] close session=1" in place.text(), "close")
+    assert "status=137" in place.text()
+
+
+def is_blocked(pid):
+    before = Path(f"/proc/{pid}/io").read_text()
+    time.sleep(0.3)
+    return Path(f"/proc/{pid}/io").read_text() == before
+
+
+def spent(pid):
+    """Seconds of a processor's time."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_as_many_sessions_as_allowed_and_no_more(place):
     """Security case 62."""
     place.ours("--forkpty-sessions", "3", "--forkpty-rate", "100")
@@ -165,6 +160,37 @@ def test_as_many_sessions_as_allowed_and_no_more(place):
         with Client(place.framed) as late:
             assert late.told("refused")["why"] == "too many sessions"
         assert "[terminal] refuse" in place.text()
+
+
+def test_as_many_look_at_a_session_as_may_and_no_more(place):
+    """Security case 62."""
+    place.ours()
+    with contextlib.ExitStack() as stack:
+        for _ in range(32):
+            stack.enter_context(Client(place.framed, session="a")).told("welcome")
+        with Client(place.framed, session="a", watch=True) as late:
+            assert late.told("refused")["why"] == "too many look at it"
+
+
+def test_without_descriptors_a_router_waits_and_goes_on_later(place):
+    """Security case 62."""
+    master = place.ours("--forkptyrouter-stats", place.stats)
+    router = wait_for(lambda: router_of(master), "router")
+    with Client(place.framed) as client, contextlib.ExitStack() as stack:
+        client.told("welcome")
+        before = resource.prlimit(router, resource.RLIMIT_NOFILE)
+        resource.prlimit(router, resource.RLIMIT_NOFILE, (3, before[1]))
+        for path in (place.framed, place.stats):
+            late = stack.enter_context(socket.socket(socket.AF_UNIX))
+            late.settimeout(10)
+            late.connect(path)
+        cost = spent(router)
+        client.type(b"echo n$((1+1))\n")
+        client.until(b"n2")
+        time.sleep(1)
+        assert spent(router) < cost + 0.2
+        resource.prlimit(router, resource.RLIMIT_NOFILE, before)
+        assert late.recv(1)
 
 
 def test_only_so_many_sessions_within_a_second(place):
@@ -183,30 +209,6 @@ def test_a_session_lasts_as_long_as_it_may(place):
     place.ours("--forkpty-longest", "1")
     with Client(place.framed) as client:
         assert client.told("end")["why"] == "it lasted as long as it may"
-
-
-@pytest.mark.root
-def test_strangers_are_refused_unless_named(place):
-    """Security case 57."""
-    place.path.chmod(0o755)
-    for parent in place.path.parents[:2]:
-        parent.chmod(0o755)
-    place.ours("--chmod-socket=666", "--forkpty-uid", "20001", "--forkpty-gid", "20009")
-    try_it = (
-        "import socket, sys\n"
-        f"s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({place.raw!r})\n"
-        "print(len(s.recv(100)) > 0)\n"
-    )
-
-    def asked(user, group):
-        return subprocess.run([sys.executable, "-c", try_it], user=user, group=group,
-                              extra_groups=[], capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
-
-    assert asked(20001, 20001) == "True"
-    assert asked(20002, 20009) == "True"
-    assert asked(20002, 20002) == "False"
-    line = next(one for one in place.text().splitlines() if "[terminal] refuse" in one)
-    assert "uid=20002,gid=20002" in line
 
 
 @pytest.mark.parametrize("hello", [
@@ -244,82 +246,25 @@ def test_sizes_of_all_kinds_and_in_masses_are_harmless(place):
         client.until(b"25 81")
 
 
-def ticket(place, *words):
-    done = subprocess.run([*DONJON, "ticket", "--key", str(place.path / "key"), *words],
-                          capture_output=True, text=True, check=True)  # fmt: skip
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def asks_for_tickets(place):
-    """Routers whose key is the test's own; the pid of their master."""
-    key = place.path / "key"
-    key.write_text("k" * 40)
-    key.chmod(0o600)
-    return place.ours("--forkpty-auth", "ticket", "--forkpty-ticket-key", str(key))
-
-
-@pytest.mark.usefixtures("asks_for_tickets")
-def test_a_ticket_lets_in_once_and_here_only(place):
-    """Security case 57."""
-    here = os.uname().nodename
-    good = ticket(place, here, "--user", "anna")
-    with Client(place.framed, ticket=good) as client:
-        assert client.told("welcome")["role"] == "drive"
-    assert "ticket=anna" in place.text()
-    late = ticket(place, here, "--seconds", "0")
-    other = ticket(place, "other")
-    began = time.monotonic()
-    for text, why in (
-        (good, "a ticket that was used"),
-        (late, "an expired ticket"),
-        (other, "a ticket of another instance"),
-        (good[:-2] + "AA", "not a ticket of this instance's operator"),
-        ("", "not a ticket of this instance's operator"),
-        ("é.é", "not a ticket of this instance's operator"),
-    ):
-        with Client(place.framed, ticket=text) as client:
-            assert client.told("refused")["why"] == why
-    assert time.monotonic() - began > 6 * 1.5, "failures are delayed"
-    assert place.text().count("[terminal] refuse") == 6
-
-
-@pytest.mark.usefixtures("asks_for_tickets")
-def test_who_only_may_watch_does_not_drive(place):
-    here = os.uname().nodename
-    with Client(place.framed, session="t", ticket=ticket(place, here)) as driver:
-        driver.told("welcome")
-        watching = ticket(place, here, "--role", "watch")
-        with Client(place.framed, session="t", take=True, ticket=watching) as client:
-            assert client.told("welcome")["role"] == "watch"
-            client.link.sendall(bytes((0, 0, 0, 15)) + protocol.ours(Word.TAKE))
-            client.type(b"echo i$((1+1))\n")
-            driver.type(b"echo j$((1+1))\n")
-            driver.until(b"j2")
-            assert b"i2" not in driver.text
-
-
-def test_nothing_is_opened_before_the_login(place, asks_for_tickets):
-    master = asks_for_tickets
-    before = len(descendants(master))
-    for path in (place.raw, place.framed):
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(0.5)
-            link.connect(path)
-            link.sendall(struct.pack("<BHB", 0, 5, 0) + b"exit\n")
-            with pytest.raises(TimeoutError):
-                link.recv(100)
-            assert len(descendants(master)) == before
-
-
-def test_a_login_by_pam_that_fails_is_delayed_and_told(place):
-    place.ours("--forkpty-auth", "pam:other")
-    began = time.monotonic()
-    with Client(place.framed, user="nobody-like-this", password="x") as client:
-        assert client.told("refused")["why"] == "login failed"
-    assert time.monotonic() - began > 1.5
-    assert "user=nobody-like-this" in place.text()
-    assert "password" not in place.text()
+def test_no_key_is_lost_while_the_program_does_not_read(place):
+    place.ours("--forkptyrouter-command", "stty raw -echo; echo ready; sleep 1; exec cat")
+    keys = b"0123456789ab" * 20_000
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+        link.settimeout(10)
+        link.connect(place.framed)
+        link.sendall(protocol.window(24, 80))
+        while b"ready" not in link.recv(100):
+            continue
+        packets = b"".join(
+            protocol.stdin(keys[at : at + 4092]) for at in range(0, len(keys), 4092)
+        )
+        sender = threading.Thread(target=link.sendall, args=[packets])
+        sender.start()
+        found = bytearray()
+        while len(found.lstrip()) < len(keys):
+            found += link.recv(65536)
+        sender.join()
+    assert found.lstrip() == keys
 
 
 def test_a_reload_that_changes_nothing_keeps_sessions(place):
@@ -330,6 +275,58 @@ def test_a_reload_that_changes_nothing_keeps_sessions(place):
         wait_for(lambda: "generation 2 serves" in place.text(), "reload")
         client.type(b"echo l$((1+1))\n")
         client.until(b"l2")
+
+
+def test_a_reload_keeps_sessions_where_the_lines_of_the_router_moved(place):
+    master, file = from_file(place)
+    with Client(place.framed) as client:
+        client.told("welcome")
+        file.write_text(file.read_text().replace("master", "; a comment\nmaster"))
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: "generation 2 serves" in place.text(), "reload")
+        client.type(b"echo l$((1+1))\n")
+        client.until(b"l2")
+
+
+def test_a_reload_to_an_address_that_is_none_leaves_all_as_it_was(place):
+    master, file = from_file(place)
+    moved = place.path / "new" / "raw"
+    with Client(place.framed) as client:
+        client.told("welcome")
+        file.write_text(file.read_text().replace(place.raw, str(moved)))
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: "generation 2 serves" in place.text(), "reload")
+        assert f"cannot bind {moved}" in place.text()
+        client.type(b"echo l$((1+1))\n")
+        client.until(b"l2")
+    moved.parent.mkdir()
+    os.kill(master, signal.SIGHUP)
+    wait_for(moved.exists, "router at its new address")
+    wait_for(lambda: not Path(place.raw).exists(), "end of the old one")
+
+
+def test_a_router_that_ends_takes_no_client_from_the_next_one(place):
+    master, file = from_file(place)
+    with Client(place.framed) as old, contextlib.ExitStack() as stack:
+        old.type(b"trap '' HUP; echo s$((1+1)); sleep 600\n")
+        old.until(b"s2")
+        file.write_text(file.read_text() + "forkptyrouter-rows = 50\n")
+        os.kill(master, signal.SIGHUP)
+        wait_for(lambda: place.text().count(f"router on {place.framed}") == 2, "the next router")
+        for _ in range(8):
+            client = stack.enter_context(Client(place.framed))
+            client.type(b"stty size\n")
+            client.until(b"50 80")
+        assert old.told("end")["why"] == "the router ends"
+
+
+def from_file(place):
+    """An instance whose options are those of a file."""
+    file = place.path / "app.ini"
+    file.write_text(
+        f"[uwsgi]\nmaster = true\nforkpty-router = {place.raw}\nforkpty-urouter = {place.framed}\n"
+    )
+    return place.run("--ini", str(file)), file
 
 
 def test_a_thousand_connections_leave_nothing(place):
@@ -354,8 +351,11 @@ def test_a_thousand_connections_leave_nothing(place):
 
 
 def router_of(master):
-    found = [pid for pid in descendants(master) if holds_doors(pid)]
-    return found[0]
+    return routers_of(master)[0]
+
+
+def routers_of(master):
+    return [pid for pid in descendants(master) if holds_doors(pid)]
 
 
 def holds_doors(pid):
@@ -364,8 +364,41 @@ def holds_doors(pid):
 
 
 def state(master, router):
-    terminals = len([name for name in os.listdir("/dev/pts") if name.isdigit()])
-    return sorted(descendants(master)), len(os.listdir(f"/proc/{router}/fd")), terminals > 10
+    ends = sorted(
+        os.readlink(f"/proc/{router}/fd/{fd}") for fd in os.listdir(f"/proc/{router}/fd")
+    )
+    return sorted(descendants(master)), [end for end in ends if "ptmx" in end], len(ends)
+
+
+def test_a_client_that_is_told_no_end_says_so(place):
+    master = place.ours()
+    shell = place.connect("--session", "a", place.framed)
+    shell.expect_exact(b"# ")
+    os.kill(wait_for(lambda: router_of(master), "router"), signal.SIGKILL)
+    shell.expect_exact(b"the router has hung up")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 1
+
+
+def test_several_routers_serve_the_same_doors_and_each_comes_back(place):
+    master = place.ours("--forkptyrouter-processes", "3", "--forkptyrouter-events", "1",
+                        "--forkptyrouter-cheap", "--forkptyrouter-stats", place.stats)  # fmt: skip
+    wait_for(lambda: len(routers_of(master)) == 3, "three routers")
+    before = set(routers_of(master))
+    for router in before:
+        os.kill(router, signal.SIGKILL)
+    wait_for(lambda: len(set(routers_of(master)) - before) == 3, "three new ones")
+    with Client(place.framed, session="a") as one, Client(place.framed, session="b") as other:
+        for client in (one, other):
+            client.type(b"echo r$((1+1))\n")
+        for client in (one, other):
+            client.until(b"r2")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as link:
+            link.connect(place.stats)
+            told = json.loads(b"".join(iter(lambda: link.recv(65536), b"")))
+    assert told["cheap"] == 1
+    assert told["pid"] in routers_of(master)
 
 
 def test_everything_ends_with_the_instance(place):

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
+from donjon import log
 from donjon.emperor import client, doorway
 from donjon.errors import DonjonError
 from donjon.fork_pty import attach, shell
@@ -45,18 +46,32 @@ def main(verb: str, words: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise DonjonError("only root can attach to a jail")
     command = (chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command) or SHELL
+    attaches = os.isatty(0) and os.isatty(1)
+    if not attaches:
+        _refuse_half_a_terminal()
     answer = client.ask_root("enter", name=chosen.name, socket=chosen.control)
     door = doorway.door(answer["door"])
-    if not (os.isatty(0) and os.isatty(1)):
-        _refuse_half_a_terminal()
-        return join.run(door, command, _environment(chosen.name))
-    began = time.monotonic()
-    status = _attach(door, command, chosen)
-    client.ask(
-        "left", name=chosen.name, socket=chosen.control,
-        seconds=round(time.monotonic() - began, 1), status=status,
-    )  # fmt: skip
+    began, status = time.monotonic(), DonjonError.exit_status
+    try:
+        if attaches:
+            status = _attach(door, command, chosen)
+        else:
+            status = join.run(door, command, _environment(chosen.name))
+    except join.ExecError as error:
+        status = error.exit_status
+        raise
+    finally:
+        _say_left(chosen, time.monotonic() - began, status)
     return status
+
+
+def _say_left(chosen: argparse.Namespace, seconds: float, status: int) -> None:
+    """Tell the Emperor, for its log. The status stays the command's if he is gone."""
+    try:
+        client.ask("left", name=chosen.name, socket=chosen.control,
+                   seconds=round(seconds, 1), status=status)  # fmt: skip
+    except DonjonError as error:
+        log.write(f"donjon: the Emperor does not know that you have left: {error}")
 
 
 def _refuse_half_a_terminal() -> None:
@@ -96,9 +111,11 @@ def _attach(door: join.Door, command: Sequence[str], chosen: argparse.Namespace)
             if master is not None:
                 screen = Filter() if chosen.no_answers else None
                 leader = shell.Leader(joined.leader())
+                shell.let_go(ours)
                 with master:
-                    ended = attach.show(master, joined.fileno(), screen=screen, record=record)
-                leader.kill_session()
+                    ended = attach.show(
+                        master, joined.fileno(), leader, screen=screen, record=record
+                    )
             if record is not None:
                 record.close()
             return _status(joined) if ended else HUNG_UP

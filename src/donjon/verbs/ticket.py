@@ -11,7 +11,6 @@ from donjon.fork_pty.peer import Role
 from donjon.verbs import arguments
 
 SECONDS = 60
-LONGEST = 24 * 3600
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -31,8 +30,8 @@ def main(verb: str, words: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=int, default=SECONDS, help=f"{SECONDS} if not given")
     parser.add_argument("name", metavar="NAME", help="the instance")
     chosen = parser.parse_args(words)
-    if not 0 <= chosen.seconds <= LONGEST:
-        raise UsageError(f"a ticket is good for 0 to {LONGEST} seconds")
+    if not 0 <= chosen.seconds <= ticket.LONGEST:
+        raise UsageError(f"a ticket is good for 0 to {ticket.LONGEST} seconds")
     roles = tuple(Role(role) for role in chosen.role or [Role.DRIVE])
     expires = time.time() + chosen.seconds
     wanted = ticket.Ticket(chosen.name, chosen.user, roles, expires)
