@@ -1,15 +1,17 @@
 """The process that makes network namespaces, and who speaks to it.
 
 One thread, started by execution, so that entering namespaces never changes the one who asks. One
-request is one packet of a private pair; the answer carries the descriptors (SCM_RIGHTS). It ends
-at the end of file of the pair, and only after it removed the tables it made: also when who asked
-was killed.
+request is one packet of a private pair, a descriptor of memory: the table of a thousand vassals is
+longer than a packet can be. The answer carries the descriptors that were made (SCM_RIGHTS). It
+ends at the end of file of the pair, and only after it removed the tables it made: also when who
+asked was killed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import pickle
 import signal
 import socket
@@ -24,7 +26,7 @@ from donjon.records import dataclass, replace
 MOST = 4
 """Descriptors of one answer at most."""
 
-PACKET = 128 << 10
+_PACKET = 16 << 10
 _QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PROGRAM = "from donjon.netns.helper import main; main()"
 
@@ -51,7 +53,6 @@ class Helper:
     def __init__(self) -> None:
         """Start the process. Raises OSError."""
         self.link, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * PACKET)
         words = [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(far.fileno())]
         with far:
             self._process = subprocess.Popen(
@@ -65,13 +66,15 @@ class Helper:
 
     def ask(self, request: Request) -> None:
         """Send a request. Raises OSError."""
-        data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
-        self.link.send(data)
+        with Fd(os.memfd_create("request", os.MFD_CLOEXEC)) as memory:
+            with open(memory.fileno(), "wb", closefd=False) as file:
+                pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
+            socket.send_fds(self.link, [b"?"], [memory.fileno()])
 
     def answer(self) -> tuple[Answer, list[Fd]] | None:
         """Return the next answer, or None when the helper is gone."""
         try:
-            data, numbers, _flags, _address = socket.recv_fds(self.link, PACKET, MOST)
+            data, numbers, _flags, _address = socket.recv_fds(self.link, _PACKET, MOST)
         except OSError:
             return None
         fds = [Fd(number) for number in numbers]
@@ -100,8 +103,7 @@ def main() -> None:
 
     syscalls.set_name("donjon netns")
     made: dict[str, Nat] = {}
-    while data := _received(link):
-        request = pickle.loads(data)
+    while request := _received(link):
         fds: list[Fd] = []
         answer = Answer(request.number)
         try:
@@ -118,12 +120,19 @@ def main() -> None:
             making.make(replace(nat, script=""))
 
 
-def _received(link: socket.socket) -> bytes:
-    """Return a request, nothing when who asked is gone, be it with an answer unread."""
+def _received(link: socket.socket) -> Request | None:
+    """Return a request, None when who asked is gone, be it with an answer unread."""
     try:
-        return link.recv(PACKET)
+        _data, numbers, _flags, _address = socket.recv_fds(link, _PACKET, 1)
     except ConnectionResetError:
-        return b""
+        return None
+    if not numbers:
+        return None
+    with open(numbers[0], "rb") as file:
+        file.seek(0)
+        request = pickle.load(file)
+    assert isinstance(request, Request)
+    return request
 
 
 def _words(error: Exception) -> str:
