@@ -120,20 +120,19 @@ class Networks:
         held = self._held.get(vassal.name)
         if held is None or held.device is None or self.tap is None:
             return
-        if not self.tap.differs(vassal.name, self.tap.member(reading)):
+        member = self.tap.member(reading)
+        if not self.tap.differs(vassal.name, member):
             return
-        device, tap = held.device, self.tap
-        member = tap.member(reading)
-        tap.dismiss(vassal.name)
 
-        def admitted(problem: DonjonError | None) -> None:
-            if problem is None:
-                problem = _attached(tap, vassal.name, device)
+        def changed(problem: DonjonError | None) -> None:
             if problem is not None:
                 vassal.error = log.one_line(str(problem))
-                log.write(f"[emperor] vassal {vassal.name} has no network: {vassal.error}")
+                log.write(f"[emperor] vassal {vassal.name} keeps its network: {vassal.error}")
 
-        tap.admit(vassal.name, member, admitted)
+        try:
+            self.tap.change(vassal.name, member, held.device, changed)
+        except DonjonError as error:
+            changed(error)
 
     def _make(self, vassal: Vassal, grant: NetworkGrant, prepared: Prepared) -> None:
         def made(found: list[Fd] | DonjonError) -> None:

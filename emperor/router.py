@@ -81,10 +81,10 @@ class Router:
 
         Raises DonjonError.
         """
-        self._due = table
         try:
             self.client.rules(table)
         except RouterGoneError:
+            self._due = table
             self._kill()
         else:
             self._due = None

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from empire import Emperor, alive, wait_for
+from empire import Emperor, alive, children, wait_for
 from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, enter, server, sink
 
 pytestmark = pytest.mark.root
@@ -150,6 +150,22 @@ def test_a_change_of_what_is_published_needs_no_restart(emperor):
     assert len(emperor.record("a.ini")) == 1
 
 
+def test_a_vassal_that_dies_while_its_ports_are_changed_ends_nobody_else(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, helper = pid(emperor, "a.ini"), helper_of(emperor)
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        emperor.vassal("a.ini", network="tap", publish="8091:80")
+        emperor.said("reload the uwsgi instance a.ini")
+        os.kill(a, signal.SIGKILL)
+        emperor.said("removed uwsgi instance a.ini")
+    finally:
+        os.kill(helper, signal.SIGCONT)
+    with server(pid(emperor, "a.ini", 2), "0.0.0.0", 80):
+        assert ask(emperor.lab.world, HOST, 8091) == OUTSIDE
+
+
 def test_network_allow_opens_a_neighbour_in_one_direction(emperor):
     start(emperor)
     emperor.vassal("db.ini", network="tap")
@@ -208,9 +224,7 @@ def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap")
     pid(emperor, "a.ini")
-    comm = lambda one: Path(f"/proc/{one}/comm").read_text().strip()  # noqa: E731
-    (helper,) = [one for one in emperor_children(emperor) if comm(one) == "donjon netns"]
-    os.kill(helper, signal.SIGKILL)
+    os.kill(helper_of(emperor), signal.SIGKILL)
     emperor.vassal("b.ini", network="tap")
     pid(emperor, "b.ini")
     emperor.process.terminate()
@@ -219,9 +233,10 @@ def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):
     assert emperor.lab.host.run("cat", FORWARD) == "0\n"
 
 
-def emperor_children(emperor):
-    path = f"/proc/{emperor.process.pid}/task/{emperor.process.pid}/children"
-    return [int(one) for one in Path(path).read_text().split()]
+def helper_of(emperor):
+    comm = lambda one: Path(f"/proc/{one}/comm").read_text().strip()  # noqa: E731
+    (helper,) = [one for one in children(emperor.process.pid) if comm(one) == "donjon netns"]
+    return helper
 
 
 def test_the_host_is_as_before_when_the_emperor_ends(emperor):
