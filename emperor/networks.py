@@ -204,7 +204,10 @@ class Networks:
             self.tap.write_table()
 
     def _clean_up_after_another(self) -> None:
-        """Remove what an Emperor left that was killed together with its helper."""
+        """Remove what an Emperor left that was killed together with its helper.
+
+        One that has its control socket beside ours may be alive: then the table stays.
+        """
         spec = self.emperor.spec
         record = record_of(spec)
         if os.path.exists(record):
@@ -248,5 +251,7 @@ def _tell(problem: DonjonError | None) -> None:
 
 
 def _tell_cleaned(made: list[Fd] | DonjonError) -> None:
-    what = f"cannot be removed: {made}" if isinstance(made, DonjonError) else "is removed"
-    log.write(f"[emperor] a killed Emperor's table of nftables {what}")
+    if isinstance(made, DonjonError):
+        log.write(f"[emperor] a table of nftables that was found here stays: {made}")
+    else:
+        log.write("[emperor] a killed Emperor's table of nftables is removed")

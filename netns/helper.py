@@ -117,7 +117,10 @@ def main() -> None:
             one.close()
     for nat in made.values():
         if nat.script:
-            making.make(replace(nat, script=""))
+            try:
+                making.make(replace(nat, script=""))
+            except DonjonError as error:
+                print(f"[emperor] the host's table stays: {error}", file=sys.stderr, flush=True)
 
 
 def _received(link: socket.socket) -> Request | None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 
@@ -29,6 +31,9 @@ from donjon.netns.wanted import HostDevice, Interface, Namespace, Nat, Wanted
 
 OWN = "/proc/self/ns/net"
 LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+PATIENCE = 10.0
+"""Seconds to wait for the helper of an Emperor that ended: it may be removing the same table."""
+
 _LOOPBACK = 1  # the first link of every namespace: net/core/dev.c
 
 
@@ -205,8 +210,14 @@ async def _index_of(route: AsyncIPRoute, name: str) -> int:
 # -- translation
 
 
+_locks: dict[str, Fd] = {}
+"""The tables that are this process's, by their records."""
+
+
 def _nat(wanted: Nat) -> None:
     """Replace the table whole, in one transaction; the switches of forwarding go with it."""
+    if wanted.record not in _locks:
+        _locks[wanted.record] = _locked(wanted)
     remove = f"add table inet {wanted.table}\ndelete table inet {wanted.table}\n"
     if wanted.script or shutil.which("nft"):
         _nft(remove + wanted.script)
@@ -214,6 +225,30 @@ def _nat(wanted: Nat) -> None:
         _switch_on(wanted)
     else:
         _switch_back(wanted)
+
+
+def _locked(wanted: Nat) -> Fd:
+    """Have a table for the life of this process: another's is neither replaced nor removed."""
+    path = f"{wanted.record}.lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        lock = Fd(os.open(path, flags, 0o600))
+    except OSError as error:
+        raise DonjonError(f"cannot lock {path}", reason=reason_of(error)) from error
+    end = time.monotonic() + (PATIENCE if wanted.script else 0.0)
+    while True:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(0.02)
+                continue
+            lock.close()
+            raise DonjonError(
+                f"the table {wanted.table} is of an Emperor that runs", reason=f"it has {path}"
+            ) from None
+        return lock
 
 
 def _nft(script: str) -> None:
@@ -267,7 +302,6 @@ def _recorded(path: str) -> dict[str, str]:
 
 def _record(path: str, values: dict[str, str]) -> None:
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             json.dump(values, file)
         os.rename(f"{path}.new", path)

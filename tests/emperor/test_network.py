@@ -280,6 +280,50 @@ def test_what_even_the_helper_left_is_removed_at_the_next_start(emperor):
     assert not record.exists()
 
 
+def test_another_emperor_beside_it_leaves_its_table_alone(emperor):
+    lab = emperor.lab
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    pid(emperor, "a.ini")
+    before = table(lab)
+    place = emperor.place / "other"
+    place.mkdir()
+    other = Emperor(place)
+    other.start(prefix=lab.host.prefix, control=str(emperor.place / "second"), wait=False)
+    try:
+        other.said("the table donjon_donjon0 is of an Emperor that runs")
+    finally:
+        assert other.end() == 0
+    assert table(lab) == before
+    assert lab.host.run("cat", FORWARD) == "1\n"
+
+
+def waits_for_a_lock(helper):
+    return any(
+        str(one.readlink()).endswith(".lock") for one in Path(f"/proc/{helper}/fd").iterdir()
+    )
+
+
+def test_an_emperor_waits_for_the_helper_of_the_last_one(emperor):
+    lab = emperor.lab
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, helper = pid(emperor, "a.ini"), helper_of(emperor)
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        emperor.process.kill()
+        emperor.process.wait()
+        wait_for(lambda: "donjon0" not in lab.addresses(lab.home), "end of the device")
+        wait_for(lambda: not (emperor.place / "control").exists(), "end of the socket")
+        start(emperor)
+        wait_for(lambda: waits_for_a_lock(helper_of(emperor)), "the next helper")
+    finally:
+        os.kill(helper, signal.SIGCONT)
+    assert pid(emperor, "a.ini", 2) != a
+    assert "chain guard" in table(lab)
+    assert lab.host.run("cat", FORWARD) == "1\n"
+
+
 def test_addresses_stay_over_restarts_and_no_two_have_the_same(emperor):
     start(emperor)
     for name in ("a.ini", "b.ini"):
