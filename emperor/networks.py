@@ -7,7 +7,6 @@ made for a birth that failed goes with it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from donjon.emperor.roster import Vassal
 from donjon.errors import DonjonError
 from donjon.fd import Fd
 from donjon.jail.spec import NetworkGrant
-from donjon.netns.wanted import NAME_MAX, Interface, Namespace, Nat, table_name
+from donjon.netns.wanted import Interface, Namespace, Nat, table_name
 from donjon.records import dataclass
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from donjon.emperor.tapnet import TapNetwork
 
 OUTER = "dj"
-"""How the host's ends of pairs begin."""
+"""How the host's ends of pairs begin; twelve digits follow."""
 
 INNER = {"tap": "tun0", "veth": "eth0"}
 """What an interface is called inside."""
@@ -152,7 +151,7 @@ class Networks:
             self._release(vassal.name)
             prepared(problem)
 
-        self.makers.make(_wanted(vassal.name, grant), made)
+        self.makers.make(_wanted(grant), made)
 
     def _release(self, name: str) -> None:
         held = self._held.pop(name, None)
@@ -230,7 +229,7 @@ def _attached(tap: TapNetwork, name: str, device: Fd) -> DonjonError | None:
     return None
 
 
-def _wanted(name: str, grant: NetworkGrant) -> Namespace:
+def _wanted(grant: NetworkGrant) -> Namespace:
     if grant.kind == "none":
         return Namespace()
     inside = Interface(
@@ -241,8 +240,8 @@ def _wanted(name: str, grant: NetworkGrant) -> Namespace:
     )
     if grant.kind == "tap":
         return Namespace(tun=inside)
-    digest = hashlib.blake2b(f"{os.getpid()} {name}".encode(), digest_size=6).hexdigest()
-    return Namespace(veth=inside, outer=f"{OUTER}{digest}"[:NAME_MAX], bridge=grant.bridge)
+    # another one each time: the kernel removes a dead vassal's pair when it comes to it
+    return Namespace(veth=inside, outer=f"{OUTER}{os.urandom(6).hex()}", bridge=grant.bridge)
 
 
 def _tell(problem: DonjonError | None) -> None:

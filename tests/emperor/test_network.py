@@ -360,7 +360,13 @@ def test_veth_is_an_end_in_a_bridge(emperor):
         emperor.said("cannot join the bridge nobridge")
         os.kill(v, signal.SIGKILL)
         pid(emperor, "v.ini", 2)
-        assert len(json.loads(lab.host.run("ip", "-json", "link", "show", "master", "br0"))) == 1
+        for mtu in (1400, 1300, 1200, 1100):  # a jail in the place of one that just died
+            words = {"network-address": "10.9.0.7/24", "network-mtu": str(mtu)}
+            emperor.vassal("v.ini", network="veth:br0", **words)
+            pid(emperor, "v.ini", 3 + (1400 - mtu) // 100)
+        assert "File exists" not in emperor.log()
+        show = ("ip", "-json", "link", "show", "master", "br0")
+        wait_for(lambda: len(json.loads(lab.host.run(*show))) == 1, "the end of the others")
     finally:
         lab.host.run("ip", "link", "del", "br0")
 
