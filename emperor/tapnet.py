@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
@@ -30,6 +30,7 @@ from donjon.tuntap.client import Bandwidth
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
+from donjon.tuntap.rules.addresses import family, network
 from donjon.tuntap.rules.model import Name, NameKind
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
@@ -337,15 +338,20 @@ class TapNetwork:
     def _table(self) -> Nat:
         device = self.spec.network_device
         openings = [
-            nat.Opening(jail=address, network=one.network, ports=one.ports)
+            opening
             for name, one in self._allowances()
-            for address in self._members[name].addresses
-            if one.network and address.version == ip_interface(one.network).version
+            if one.network
+            for opening in _openings(self._members[name], one)
         ]
         script = nat.script(
             device,
             self.pool.networks,
-            [port for member in self._members.values() for port in _ports(member)],
+            [
+                port
+                for member in self._members.values()
+                for one in member.jail.publish
+                for port in _ports_of(one, member)
+            ],
             openings,
             masquerade=self.spec.network_nat,
         )
@@ -362,8 +368,16 @@ class TapNetwork:
         return bool(member.jail.publish or member.jail.network_allow)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
-        """Refuse a port that is somebody else's. Raises OptionError."""
+        """Refuse a port that is somebody else's, or of a family it has no address of. Raises
+        OptionError."""
         for port in member.jail.publish:
+            if not list(_ports_of(port, member)):
+                raise OptionError(
+                    f"cannot publish port {port.port} of {port.address}",
+                    origin=port.origin,
+                    reason="the vassal has no address of that family",
+                    hint="network-pool may have a network of each",
+                )
             for other, theirs in self._members.items():
                 if other != name and any(_clash(port, one) for one in theirs.jail.publish):
                     raise OptionError(
@@ -402,22 +416,32 @@ def _clash(one: Published, other: Published) -> bool:
     return same and (None in (one.address, other.address) or one.address == other.address)
 
 
-def _ports(member: Tapped) -> list[nat.Port]:
-    found = []
-    for one in member.jail.publish:
-        given = ip_interface(one.address).ip if one.address else None
-        for address in member.addresses:
-            if given is None or given.version == address.version:
-                found.append(
-                    nat.Port(
-                        protocol=one.protocol,
-                        address=given,
-                        port=one.port,
-                        jail=address,
-                        inner=one.inner,
-                    )
-                )
-    return found
+def _ports_of(one: Published, member: Tapped) -> Iterator[nat.Port]:
+    given = ip_address(one.address) if one.address else None
+    for address in member.addresses:
+        if given is None or given.version == address.version:
+            yield nat.Port(
+                protocol=one.protocol,
+                address=given,
+                port=one.port,
+                jail=address,
+                inner=one.inner,
+            )
+
+
+def _openings(member: Tapped, one: policies.Allowance) -> Iterator[nat.Opening]:
+    """What the rules read is what the table says: nft(8) reads some texts in another way."""
+    found = network(one.network)
+    is_four = family(found) == 4
+    first, last = (
+        IPv4Address(number & 0xFFFFFFFF) if is_four else IPv6Address(number)
+        for number in (found.low, found.high)
+    )
+    low, _, high = one.ports.partition("-")
+    ports = (int(low), int(high or low)) if low else None
+    for address in member.addresses:
+        if address.version == first.version:
+            yield nat.Opening(jail=address, first=first, last=last, ports=ports)
 
 
 def _tell_table(problem: DonjonError | None) -> None:

@@ -60,8 +60,8 @@ class Nat:
 
 
 def table_name(device: str) -> str:
-    """Return the name of the table for a device."""
-    return "donjon_" + "".join(one if one.isalnum() else "_" for one in device)
+    """Return the name of the table for a device: what ``network-device`` takes, nft(8) does."""
+    return f"donjon_{device}"
 
 
 Wanted = Namespace | HostDevice | Nat

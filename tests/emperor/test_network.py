@@ -12,6 +12,8 @@ import pytest
 from empire import Emperor, alive, children, wait_for
 from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, enter, server, sink
 
+from donjon.config.options import network as options
+
 pytestmark = pytest.mark.root
 
 POOL = ["192.168.77.0/24", "fd00:77::/64"]
@@ -437,6 +439,20 @@ def test_what_cannot_be_is_one_line(emperor, words, reason):
     start(emperor, network_nat=False)
     emperor.vassal("a.ini", **words)
     emperor.said(reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("publish", "[fe80::1%x accept]:80:80"),
+        ("network-address", "fe80::1%x accept/64"),
+        ("network-pool", "fe80::%x accept/64"),
+    ],
+)
+def test_no_text_goes_to_nft_as_a_zone(name, value):
+    (option,) = [one for one in options.OPTIONS if one.name == name]
+    with pytest.raises(ValueError, match="an address with a zone"):
+        option.parse(value)
 
 
 def test_rules_that_mean_nothing_end_the_start(emperor):

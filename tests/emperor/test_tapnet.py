@@ -157,6 +157,13 @@ def test_who_dies_while_it_is_changed_does_not_come_back(new):
     assert "dport" not in tap.makers.asked[-1][0].script
 
 
+def test_a_port_of_a_family_that_the_vassal_has_not_is_refused(new):
+    jail = JailSpec(publish=(Published(80, 80, "tcp", "2001:db8::1"),))
+    one = Tapped(jail=jail, addresses=(ip_address("192.0.2.2"),), bandwidth=UNLIMITED)
+    (problem,) = admit(new(), "a.ini", one)
+    assert "cannot publish port 80 of 2001:db8::1: the vassal has no address" in str(problem)
+
+
 def test_a_peer_must_be_somebody_but_may_go(new):
     tap = new()
     tap.known = lambda: ["b.ini"]
@@ -181,3 +188,21 @@ def test_rules_may_speak_of_plans_and_of_vassals_that_are_not_there(new, tmp_pat
     assert ADDRESS not in tap.router.tables[-1]
     tap.reload_rules()
     assert "rules:2: no vassal is called 'x.ini' now" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("text", "opening"),
+    [
+        ("10.0.0.1-10.0.0.9", "daddr 10.0.0.1-10.0.0.9 accept"),
+        ("10.0.0.0/255.0.0.0", "daddr 10.0.0.0-10.255.255.255 accept"),
+        ("10.0.0.0/08", "daddr 10.0.0.0-10.255.255.255 accept"),
+        ("10.0.0.1:010", "daddr 10.0.0.1-10.0.0.1 meta l4proto { tcp, udp } th dport 10-10"),
+        ("[fd00::/8]:80-90", ""),
+    ],
+)
+def test_what_is_allowed_is_in_the_table_as_the_rules_read_it(new, text, opening):
+    tap = new()
+    admit(tap, "a.ini", member(2, allow=[text]))
+    script = tap.makers.asked[-1][0].script
+    assert opening in script
+    assert script.count("saddr 192.0.2.2") == bool(opening)
