@@ -183,6 +183,7 @@ class Networks:
             "network": grant.kind,
             "bridge": grant.bridge,
             "addresses": list(grant.addresses),
+            "routers": list(grant.routers),
             "device": INNER.get(grant.kind, ""),
             "counters": None,
         }

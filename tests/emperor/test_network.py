@@ -497,6 +497,27 @@ def test_a_device_that_is_somebody_elses_is_said(emperor):
         lab.host.run("ip", "link", "del", "donjon0")
 
 
+def test_a_plan_differs_from_a_running_network_where_the_file_does(emperor):
+    start(emperor)
+
+    def diff(**words):
+        file = emperor.vassal("a.ini", network="tap", **words)
+        pid(emperor, "a.ini")
+        control = ["--control", str(emperor.place / "control")]
+        run = [sys.executable, "-m", "donjon", "plan", "--diff", "a.ini", *control, str(file)]
+        done = subprocess.run(run, check=False, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert diff() == (0, "")
+    emperor.vassals = emperor.place / "drafts"
+    emperor.vassals.mkdir()
+    assert diff(**{"network-address": "192.168.77.2"}) == (0, "")
+    for words in ({"network-mtu": "1400"}, {"network-address": "192.168.77.9"}):
+        status, said = diff(**words)
+        assert status == 1
+        assert "+as-vassal: enter a network namespace" in said
+
+
 def test_show_and_net_tell_it(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap")
