@@ -35,7 +35,7 @@ from donjon.tuntap.rules.model import Name, NameKind
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 RULES_MAX = 4 << 20
-"""Bytes of network-rules."""
+"""Characters of network-rules."""
 
 Ready = Callable[[DonjonError | None], None]
 
@@ -262,10 +262,13 @@ class TapNetwork:
             return Ruleset()
         try:
             with open(path, encoding="utf-8") as file:
-                text = file.read(RULES_MAX)
+                text = file.read(RULES_MAX + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = reason_of(error) if isinstance(error, OSError) else str(error)
             raise DonjonError(f"cannot read network-rules = {path}", reason=reason) from error
+        if len(text) > RULES_MAX:
+            reason = f"more than {RULES_MAX} characters"
+            raise DonjonError(f"cannot read network-rules = {path}", reason=reason)
         return parse(text, path)
 
     def _put_rules(self) -> None:

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import tapnet
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.tapnet import TapNetwork, Tapped
 from donjon.errors import DonjonError
@@ -206,3 +207,11 @@ def test_what_is_allowed_is_in_the_table_as_the_rules_read_it(new, text, opening
     script = tap.makers.asked[-1][0].script
     assert opening in script
     assert script.count("saddr 192.0.2.2") == bool(opening)
+
+
+def test_rules_that_are_too_long_are_refused_not_cut(new, tmp_path, monkeypatch):
+    rules = tmp_path / "rules"
+    rules.write_text("out accept\nout drop\n")
+    monkeypatch.setattr(tapnet, "RULES_MAX", 11)
+    with pytest.raises(DonjonError, match="more than 11 characters"):
+        new(network_rules=str(rules))
