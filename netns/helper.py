@@ -9,6 +9,7 @@ asked was killed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,6 +26,9 @@ from donjon.records import dataclass, replace
 
 MOST = 4
 """Descriptors of one answer at most."""
+
+PATIENCE = 30.0
+"""Seconds that a helper has for its end: nft(8) may have to wait for others."""
 
 _PACKET = 16 << 10
 _QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -74,7 +78,7 @@ class Helper:
     def answer(self) -> tuple[Answer, list[Fd]] | None:
         """Return the next answer, or None when the helper is gone."""
         try:
-            data, numbers, _flags, _address = socket.recv_fds(self.link, _PACKET, MOST)
+            data, numbers, flags, _address = socket.recv_fds(self.link, _PACKET, MOST)
         except OSError:
             return None
         fds = [Fd(number) for number in numbers]
@@ -84,12 +88,21 @@ class Helper:
             return None
         found = pickle.loads(data)
         assert isinstance(found, Answer)
+        if flags & socket.MSG_CTRUNC:  # recvmsg(2): what did not fit is closed already
+            for one in fds:
+                one.close()
+            reason = os.strerror(errno.EMFILE)
+            return Answer(found.number, f"cannot take what the helper made: {reason}"), []
         return found, fds
 
     def close(self) -> None:
-        """Let it remove what it made, and wait until it ended."""
+        """Let it remove what it made, and wait until it ended; not for ever."""
         self.link.close()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def main() -> None:

@@ -259,12 +259,12 @@ def _nft(script: str) -> None:
         raise DonjonError(
             "cannot run nft",
             reason=reason_of(error),
-            hint="network-nat and publish need the package nftables",
+            hint="network = tap needs the package nftables",
         ) from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[0] if said else f"status {done.returncode}"
-        raise DonjonError("nft refuses the table of network-nat", reason=reason)
+        raise DonjonError("nft refuses the host's table of network = tap", reason=reason)
 
 
 def _switch_on(wanted: Nat) -> None:
