@@ -7,6 +7,7 @@ and do not read would wait for ever.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from donjon import log
 from donjon.emperor.reactor import Reactor
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
-from donjon.netns.wanted import Wanted
+from donjon.netns.wanted import Removal, Wanted
 
 if TYPE_CHECKING:
     from donjon.netns.helper import Helper
@@ -42,6 +43,7 @@ class Makers:
         self._numbers = 0
         self._answered = False  # the helper that is there
         self._waiting: deque[tuple[Wanted, Made]] = deque()
+        self._removals: deque[Fd] = deque()
         self._open: dict[int, Made] = {}
 
     @property
@@ -54,21 +56,32 @@ class Makers:
         self._waiting.append((wanted, made))
         self._ask()
 
-    def _ask(self) -> None:
-        from donjon.netns.helper import Request  # noqa: PLC0415  (as Helper below)
+    def remove(self, device: Fd) -> None:
+        """Have a device removed when there is nothing else to do; the kernel takes its time."""
+        self._removals.append(device)
+        self._ask()
 
+    def _ask(self) -> None:
         while self._waiting and len(self._open) < AT_ONCE:
             wanted, made = self._waiting.popleft()
-            self._numbers += 1
             try:
-                self._at_work().ask(Request(self._numbers, wanted))
+                self._send(self._at_work(), wanted, made)
             except OSError as error:
                 problem = DonjonError(
                     "cannot ask for a network namespace", reason=reason_of(error)
                 )
                 self.reactor.after(0.0, functools.partial(made, problem))
-            else:
-                self._open[self._numbers] = made
+        while self._removals and not self._open:
+            with self._removals.popleft() as device, contextlib.suppress(OSError):
+                if self._helper is not None:  # else it is closed here
+                    self._send(self._helper, Removal(), _removed, device.fileno())
+
+    def _send(self, helper: Helper, wanted: Wanted, made: Made, *last: int) -> None:
+        from donjon.netns.helper import Request  # noqa: PLC0415  (as Helper below)
+
+        self._numbers += 1
+        helper.ask(Request(self._numbers, wanted), *last)
+        self._open[self._numbers] = made
 
     def close(self) -> None:
         """Let the helper clean up, and wait for it."""
@@ -106,3 +119,7 @@ class Makers:
             made(DonjonError("the helper that makes network namespaces died"))
         self.reactor.after(pause, self.lost)
         self._ask()
+
+
+def _removed(_found: list[Fd] | DonjonError) -> None:
+    """A helper that died closed it, too."""

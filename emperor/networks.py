@@ -158,7 +158,7 @@ class Networks:
         if self.tap is not None:
             self.tap.dismiss(name)
         if held is not None and held.device is not None:
-            held.device.close()
+            self.makers.remove(held.device)
 
     # what is shown
 

@@ -25,7 +25,7 @@ from donjon.netns.wanted import Nat, Wanted
 from donjon.records import dataclass, replace
 
 MOST = 4
-"""Descriptors of one answer at most."""
+"""Descriptors of one packet at most."""
 
 PATIENCE = 30.0
 """Seconds that a helper has for its end: nft(8) may have to wait for others."""
@@ -68,12 +68,12 @@ class Helper:
         """Its pid."""
         return self._process.pid
 
-    def ask(self, request: Request) -> None:
-        """Send a request. Raises OSError."""
+    def ask(self, request: Request, *last: int) -> None:
+        """Send a request, and descriptors that are to be closed. Raises OSError."""
         with Fd(os.memfd_create("request", os.MFD_CLOEXEC)) as memory:
             with open(memory.fileno(), "wb", closefd=False) as file:
                 pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
-            socket.send_fds(self.link, [b"?"], [memory.fileno()])
+            socket.send_fds(self.link, [b"?"], [memory.fileno(), *last])
 
     def answer(self) -> tuple[Answer, list[Fd]] | None:
         """Return the next answer, or None when the helper is gone."""
@@ -139,7 +139,7 @@ def main() -> None:
 def _received(link: socket.socket) -> Request | None:
     """Return a request, None when who asked is gone, be it with an answer unread."""
     try:
-        _data, numbers, _flags, _address = socket.recv_fds(link, _PACKET, 1)
+        _data, numbers, _flags, _address = socket.recv_fds(link, _PACKET, MOST)
     except ConnectionResetError:
         return None
     if not numbers:
@@ -147,6 +147,8 @@ def _received(link: socket.socket) -> Request | None:
     with open(numbers[0], "rb") as file:
         file.seek(0)
         request = pickle.load(file)
+    for one in numbers[1:]:
+        os.close(one)
     assert isinstance(request, Request)
     return request
 

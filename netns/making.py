@@ -43,7 +43,8 @@ def make(wanted: Wanted) -> list[Fd]:
         return _namespace(wanted)
     if isinstance(wanted, HostDevice):
         return [_host_device(wanted.interface)]
-    _nat(wanted)
+    if isinstance(wanted, Nat):
+        _nat(wanted)
     return []
 
 

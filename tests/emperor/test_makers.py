@@ -7,6 +7,7 @@ import sys
 from ipaddress import ip_address
 
 import pytest
+from empire import wait_for
 from netlab import Space
 
 from donjon.emperor.makers import AT_ONCE, Makers
@@ -14,7 +15,7 @@ from donjon.emperor.reactor import Reactor
 from donjon.errors import DonjonError
 from donjon.netns import helper as helpers
 from donjon.netns import nat
-from donjon.netns.wanted import HostDevice, Interface, Namespace
+from donjon.netns.wanted import HostDevice, Interface, Namespace, Removal
 
 WHY = ": File name too long"
 
@@ -126,3 +127,43 @@ def test_a_table_may_be_longer_than_a_packet(tmp_path):
         assert done.stdout == "(Answer(number=1, error=''), [])\n", done.stderr
     finally:
         space.close()
+
+
+def test_a_device_is_removed_by_the_helper_when_there_is_nothing_else(makers, monkeypatch):
+    asked, answered = [], []
+    ask = helpers.Helper.ask
+
+    def noted(self, request, *last):
+        asked.append(request.wanted)
+        ask(self, request, *last)
+
+    monkeypatch.setattr(helpers.Helper, "ask", noted)
+    makers.make(Namespace(tun=Interface(name="tun0")), answered.append)
+    turn_until(makers, lambda: answered)
+    namespace, device = answered.pop()
+    makers.make(Namespace(), answered.append)
+    makers.remove(device)
+    makers.make(Namespace(), answered.append)
+    turn_until(makers, lambda: device.closed)
+    assert [type(one) for one in asked] == [Namespace] * 3 + [Removal]
+    words = ["nsenter", f"--net=/proc/self/fd/{namespace.fileno()}", "ip", "-oneline", "link"]
+
+    def links():
+        inherited = [namespace.fileno()]
+        return subprocess.run(words, check=True, capture_output=True, pass_fds=inherited).stdout
+
+    wait_for(lambda: b"tun0" not in links(), "the end of the device")
+    for found in ([namespace], *answered):
+        close(found)
+
+
+def test_without_a_helper_a_device_is_closed_all_the_same(makers):
+    answered = []
+    makers.make(Namespace(tun=Interface(name="tun0")), answered.append)
+    turn_until(makers, lambda: answered)
+    namespace, device = answered.pop()
+    namespace.close()
+    os.kill(makers.pid, signal.SIGKILL)
+    turn_until(makers, lambda: makers.pid < 0)
+    makers.remove(device)
+    assert device.closed
