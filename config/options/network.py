@@ -72,10 +72,18 @@ def _publish(text: str) -> tuple[int, int, str, str | None]:
     protocol = match["protocol"] or "tcp"
     if protocol not in ("tcp", "udp"):
         raise ValueError("only tcp and udp have ports")
-    address = None
-    if match["address"]:
-        address = str(ip_address(match["address"].removeprefix("[").removesuffix("]")))
+    address = _of_the_host(match["address"]) if match["address"] else None
     return _port(match["port"]), _port(match["inner"]), protocol, address
+
+
+def _of_the_host(text: str) -> str:
+    """Read an address at which a port can be published."""
+    found = ip_address(text.removeprefix("[").removesuffix("]"))
+    if found.is_unspecified:
+        raise ValueError("without an address it is a port of all addresses of the host")
+    if found.is_loopback:
+        raise ValueError("nothing is published on a loopback address: a vassal's is its own")
+    return str(found)
 
 
 def _published(value: tuple[int, int, str, str | None], origin: Origin) -> Published:

@@ -455,6 +455,21 @@ def test_no_text_goes_to_nft_as_a_zone(name, value):
         option.parse(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("0.0.0.0:80:80", "without an address it is a port of all"),
+        ("[::]:80:80", "without an address it is a port of all"),
+        ("127.0.0.1:80:80", "nothing is published on a loopback address"),
+        ("[::1]:80:80", "nothing is published on a loopback address"),
+    ],
+)
+def test_a_port_that_nobody_could_reach_is_refused(value, reason):
+    (option,) = [one for one in options.OPTIONS if one.name == "publish"]
+    with pytest.raises(ValueError, match=reason):
+        option.parse(value)
+
+
 def test_rules_that_mean_nothing_end_the_start(emperor):
     rules = emperor.place / "rules"
     rules.write_text("out accept\nin nonsense\n")
