@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -125,6 +126,8 @@ def _tun(interface: Interface) -> Fd:
 
 
 def _host_device(interface: Interface) -> Fd:
+    if interface.addresses:
+        asyncio.run(_refuse_overlaps(interface))
     device = _tun(interface)
     try:
         asyncio.run(_configure(interface))
@@ -132,6 +135,21 @@ def _host_device(interface: Interface) -> Fd:
         device.close()
         raise
     return device
+
+
+async def _refuse_overlaps(interface: Interface) -> None:
+    """Refuse a network that the host is in already: answers would go where they do not belong."""
+    wanted = [ip_interface(one).network for one in interface.addresses]
+    async with _talking("cannot read the addresses of the host") as route:
+        async for one in await route.addr("dump"):
+            name = socket.if_indextoname(one["index"])
+            there = ip_interface(f"{one.get('IFA_ADDRESS')}/{one['prefixlen']}").network
+            for network in wanted if name != interface.name else ():
+                if network.version == there.version and network.overlaps(there):
+                    raise DonjonError(
+                        f"network-pool = {network} overlaps with {there}",
+                        reason=f"the host has that on {name}",
+                    )
 
 
 @contextlib.asynccontextmanager

@@ -533,6 +533,27 @@ def test_a_plan_differs_from_a_running_network_where_the_file_does(emperor):
         assert "+as-vassal: enter a network namespace" in said
 
 
+@pytest.mark.parametrize("pool", ["198.51.100.128/25", "198.51.0.0/16", "2001:db8::/48"])
+def test_a_pool_that_is_the_hosts_own_network_is_refused(emperor, pool):
+    there = "2001:db8::/64" if ":" in pool else "198.51.100.0/24"
+    start(emperor, network_pool=[pool])
+    emperor.said(f"network-pool = {pool} overlaps with {there}: the host has that on cable0")
+    assert "donjon0" not in emperor.lab.addresses(emperor.lab.home)
+
+
+def test_two_emperors_have_two_pools_and_devices(emperor):
+    lab = emperor.lab
+    start(emperor)
+    place = emperor.place / "other"
+    place.mkdir()
+    other = Emperor(place)
+    other.start(prefix=lab.host.prefix, network_pool=[POOL[0]], network_device="donjon1")
+    try:
+        other.said("192.168.77.0/24 overlaps with 192.168.77.0/24: the host has that on donjon0")
+    finally:
+        assert other.end() == 0
+
+
 def test_show_and_net_tell_it(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap")
