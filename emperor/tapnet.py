@@ -10,44 +10,30 @@ device.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from collections.abc import Callable, Iterable, Sequence
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.makers import Makers
-from donjon.emperor.prepare import Reading
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.router import Router
+from donjon.emperor.tapped import Tapped, clash, member_of, names_in, openings_of, ports_of
 from donjon.errors import DonjonError, OptionError, reason_of
 from donjon.fd import Fd
 from donjon.jail.netgrant import Pool
-from donjon.jail.spec import JailSpec, Published
 from donjon.netns import nat
 from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
 from donjon.records import dataclass
-from donjon.tuntap.client import Bandwidth
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
-from donjon.tuntap.rules.addresses import family, network
-from donjon.tuntap.rules.model import Name, NameKind
+from donjon.tuntap.rules.model import NameKind
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 RULES_MAX = 4 << 20
 """Characters of network-rules."""
 
 Ready = Callable[[DonjonError | None], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tapped:
-    """A vassal on the router: what its file asks for, and its addresses without prefix."""
-
-    jail: JailSpec
-    addresses: tuple[IPv4Address | IPv6Address, ...]
-    bandwidth: Bandwidth
-    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +118,7 @@ class TapNetwork:
 
     # -- vassals
 
-    @staticmethod
-    def member(reading: Reading) -> Tapped:
-        """Return what the router is told of a vassal."""
-        jail = reading.launch.jail
-        grant = jail.network_grant
-        hosting = reading.hosting
-        rate = (hosting.bandwidth if hosting else None) or 0
-        return Tapped(
-            jail=jail,
-            addresses=tuple(ip_interface(one).ip for one in grant.addresses) if grant else (),
-            bandwidth=Bandwidth(out=rate, into=rate),
-            plan=hosting.name if hosting else "",
-        )
+    member = staticmethod(member_of)
 
     def admit(self, name: str, member: Tapped, ready: Ready) -> None:
         """Have a vassal in table and rules, in the place of what it was; once ``ready`` is told
@@ -157,7 +131,7 @@ class TapNetwork:
             return
         before = self._members.get(name)
         self._members[name] = member
-        self._stale |= self._in_table(member) or (before is not None and self._in_table(before))
+        self._stale |= member.in_table or (before is not None and before.in_table)
         self._admissions.append(Admission(name, member, before, ready))
         self._catch_up_soon()
 
@@ -173,7 +147,7 @@ class TapNetwork:
     def differs(self, name: str, member: Tapped) -> bool:
         """Whether the router knows something else of a vassal."""
         known = self._members.get(name)
-        return known is None or _asked(known) != _asked(member)
+        return known is None or known.asked != member.asked
 
     def dismiss(self, name: str) -> None:
         """A vassal is dead: nothing will speak of it any more."""
@@ -181,7 +155,7 @@ class TapNetwork:
         if member is None:
             return
         self._admissions = [one for one in self._admissions if one.name != name]
-        self._stale |= self._in_table(member)
+        self._stale |= member.in_table
         if self.router is not None:
             self.router.detach(name)
         self._catch_up_soon()
@@ -250,7 +224,7 @@ class TapNetwork:
             log.write(f"[emperor] network-rules stay as they were: {error}")
             return
         known = set(self.known())
-        for name in _names_in(self._own, NameKind.VASSAL):
+        for name in names_in(self._own, NameKind.VASSAL):
             if name.text not in known:
                 log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
 
@@ -296,12 +270,12 @@ class TapNetwork:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not
         keep others from being born."""
         vassals = {
-            **{one.text: () for one in _names_in(whole, NameKind.VASSAL)},
+            **{one.text: () for one in names_in(whole, NameKind.VASSAL)},
             **{name: member.addresses for name, member in self._members.items()},
         }
         plans: dict[str, tuple[str, ...]] = {
             one.text: tuple(n for n, member in self._members.items() if member.plan == one.text)
-            for one in _names_in(whole, NameKind.PLAN)
+            for one in names_in(whole, NameKind.PLAN)
         }
         return Names(vassals=vassals, plans=plans)
 
@@ -344,7 +318,7 @@ class TapNetwork:
             opening
             for name, one in self._allowances()
             if one.network
-            for opening in _openings(self._members[name], one)
+            for opening in openings_of(self._members[name], one)
         ]
         script = nat.script(
             device,
@@ -353,7 +327,7 @@ class TapNetwork:
                 port
                 for member in self._members.values()
                 for one in member.jail.publish
-                for port in _ports_of(one, member)
+                for port in ports_of(one, member)
             ],
             openings,
             masquerade=self.spec.network_nat,
@@ -366,15 +340,11 @@ class TapNetwork:
             record=self.record,
         )
 
-    @staticmethod
-    def _in_table(member: Tapped) -> bool:
-        return bool(member.jail.publish or member.jail.network_allow)
-
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises
         OptionError."""
         for port in member.jail.publish:
-            if not list(_ports_of(port, member)):
+            if not list(ports_of(port, member)):
                 raise OptionError(
                     f"cannot publish port {port.port} of {port.address}",
                     origin=port.origin,
@@ -382,7 +352,7 @@ class TapNetwork:
                     hint="network-pool may have a network of each",
                 )
             for other, theirs in self._members.items():
-                if other != name and any(_clash(port, one) for one in theirs.jail.publish):
+                if other != name and any(clash(port, one) for one in theirs.jail.publish):
                     raise OptionError(
                         f"cannot publish port {port.port}/{port.protocol}",
                         origin=port.origin,
@@ -401,50 +371,6 @@ class TapNetwork:
                     origin=one.origin,
                     hint=f"did you mean {like[0]!r}?" if like else "",
                 )
-
-
-def _names_in(rules: Ruleset, kind: NameKind) -> Iterator[Name]:
-    for rule in rules.rules:
-        for end in (rule.source, rule.destination):
-            yield from (name for name in (end.names if end else ()) if name.kind is kind)
-
-
-def _asked(member: Tapped) -> tuple[object, ...]:
-    jail = member.jail
-    return member.addresses, member.bandwidth, member.plan, jail.publish, jail.network_allow
-
-
-def _clash(one: Published, other: Published) -> bool:
-    same = one.port == other.port and one.protocol == other.protocol
-    return same and (None in (one.address, other.address) or one.address == other.address)
-
-
-def _ports_of(one: Published, member: Tapped) -> Iterator[nat.Port]:
-    given = ip_address(one.address) if one.address else None
-    for address in member.addresses:
-        if given is None or given.version == address.version:
-            yield nat.Port(
-                protocol=one.protocol,
-                address=given,
-                port=one.port,
-                jail=address,
-                inner=one.inner,
-            )
-
-
-def _openings(member: Tapped, one: policies.Allowance) -> Iterator[nat.Opening]:
-    """What the rules read is what the table says: nft(8) reads some texts in another way."""
-    found = network(one.network)
-    is_four = family(found) == 4
-    first, last = (
-        IPv4Address(number & 0xFFFFFFFF) if is_four else IPv6Address(number)
-        for number in (found.low, found.high)
-    )
-    low, _, high = one.ports.partition("-")
-    ports = (int(low), int(high or low)) if low else None
-    for address in member.addresses:
-        if address.version == first.version:
-            yield nat.Opening(jail=address, first=first, last=last, ports=ports)
 
 
 def _tell_table(problem: DonjonError | None) -> None:

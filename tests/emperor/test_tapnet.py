@@ -7,7 +7,8 @@ import pytest
 from donjon.config.spec import EmperorSpec
 from donjon.emperor import tapnet
 from donjon.emperor.reactor import Reactor
-from donjon.emperor.tapnet import TapNetwork, Tapped
+from donjon.emperor.tapnet import TapNetwork
+from donjon.emperor.tapped import Tapped
 from donjon.errors import DonjonError
 from donjon.jail.netgrant import Pool
 from donjon.jail.spec import Allowed, JailSpec, Published
