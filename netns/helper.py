@@ -163,5 +163,5 @@ def _send(link: socket.socket, answer: Answer, fds: list[Fd]) -> None:
     data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     try:
         socket.send_fds(link, [data], [one.fileno() for one in fds])
-    except BrokenPipeError:
-        return  # who asked is gone; the end of file comes next
+    except (BrokenPipeError, ConnectionResetError):
+        return  # who asked is gone, perhaps with an answer unread; the end of file comes next

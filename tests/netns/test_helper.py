@@ -148,6 +148,32 @@ def test_a_helper_that_does_not_end_is_killed(monkeypatch):
     assert not alive(one.pid)
 
 
+def test_it_cleans_up_also_when_an_answer_was_not_read(tmp_path):
+    program = (
+        "import fcntl, os, pathlib, select, subprocess, sys\n"
+        "from donjon.netns.helper import Helper, Request\n"
+        "from donjon.netns.wanted import Nat\n"
+        "one = Helper()\n"
+        "for name in 'ab':\n"
+        "    lock = open(f'{sys.argv[1]}{name}.lock', 'w')\n"
+        "    if name == 'b': fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "    table = f'donjon_{name}'\n"
+        "    script = f'table inet {table} {{ }}\\n'\n"
+        "    one.ask(Request(1, Nat(table=table, script=script, record=sys.argv[1] + name)))\n"
+        "    select.select([one.link], [], [])\n"
+        "fds = pathlib.Path(f'/proc/{one.pid}/fd')\n"
+        "while not any(str(each.readlink()).endswith('b.lock') for each in fds.iterdir()): pass\n"
+        "assert subprocess.check_output(['nft', 'list', 'ruleset'])\n"
+        "one.link.close()\n"
+        "fcntl.flock(lock, fcntl.LOCK_UN)\n"
+        "one.close()\n"
+        "print(subprocess.check_output(['nft', 'list', 'ruleset']))\n"
+    )
+    words = ["unshare", "-n", sys.executable, "-c", program, str(tmp_path / "record")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("b''\n", "")
+
+
 def test_it_ends_when_who_asked_is_killed():
     program = (
         "from donjon.netns.helper import Helper\n"
