@@ -1,11 +1,15 @@
 """The Emperor's use of the helper that makes network namespaces: questions out, answers in.
 
-The helper is started at the first question, and again when it died; what it had not answered then
-has failed.
+The helper is started at the first question, and again when it died; what it had been asked then
+has failed. It is asked a few things at once and the rest waits here: two that write to each other
+and do not read would wait for ever.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,10 +17,17 @@ from donjon import log
 from donjon.emperor.reactor import Reactor
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
-from donjon.netns.wanted import Wanted
+from donjon.netns.wanted import Removal, Wanted
 
 if TYPE_CHECKING:
     from donjon.netns.helper import Helper
+
+AT_ONCE = 8
+"""Questions that the helper has at a time."""
+
+PAUSE = 2.0
+"""Seconds until the end of a helper that never answered is told: who is told asks the next one,
+and may be what ended it."""
 
 Made = Callable[[list[Fd] | DonjonError], None]
 """What follows: the descriptors, which are the callee's now, or why there are none."""
@@ -30,6 +41,9 @@ class Makers:
         self.lost: Callable[[], None] = lambda: None
         self._helper: Helper | None = None
         self._numbers = 0
+        self._answered = False  # the helper that is there
+        self._waiting: deque[tuple[Wanted, Made]] = deque()
+        self._removals: deque[Fd] = deque()
         self._open: dict[int, Made] = {}
 
     @property
@@ -39,18 +53,35 @@ class Makers:
 
     def make(self, wanted: Wanted, made: Made) -> None:
         """Have it made; ``made`` is called later, in any case."""
-        self._numbers += 1
-        number = self._numbers
-        self._open[number] = made
+        self._waiting.append((wanted, made))
+        self._ask()
+
+    def remove(self, device: Fd) -> None:
+        """Have a device removed when there is nothing else to do; the kernel takes its time."""
+        self._removals.append(device)
+        self._ask()
+
+    def _ask(self) -> None:
+        while self._waiting and len(self._open) < AT_ONCE:
+            wanted, made = self._waiting.popleft()
+            try:
+                self._send(self._at_work(), wanted, made)
+            except OSError as error:
+                problem = DonjonError(
+                    "cannot ask for a network namespace", reason=reason_of(error)
+                )
+                self.reactor.after(0.0, functools.partial(made, problem))
+        while self._removals and not self._open:
+            with self._removals.popleft() as device, contextlib.suppress(OSError):
+                if self._helper is not None:  # else it is closed here
+                    self._send(self._helper, Removal(), _removed, device.fileno())
+
+    def _send(self, helper: Helper, wanted: Wanted, made: Made, *last: int) -> None:
         from donjon.netns.helper import Request  # noqa: PLC0415  (as Helper below)
 
-        try:
-            self._at_work().ask(Request(number, wanted))
-        except OSError as error:
-            reason = reason_of(error)
-            problem = DonjonError("cannot ask for a network namespace", reason=reason)
-            del self._open[number]
-            self.reactor.after(0.0, lambda: made(problem))
+        self._numbers += 1
+        helper.ask(Request(self._numbers, wanted), *last)
+        self._open[self._numbers] = made
 
     def close(self) -> None:
         """Let the helper clean up, and wait for it."""
@@ -64,6 +95,7 @@ class Makers:
             from donjon.netns.helper import Helper  # noqa: PLC0415  (most Emperors never ask)
 
             self._helper = Helper()
+            self._answered = False
             self.reactor.watch(self._helper.link.fileno(), lambda _events: self._hear())
         return self._helper
 
@@ -73,13 +105,21 @@ class Makers:
             self._lose()
             return
         answer, fds = found
+        self._answered = True
         made = self._open.pop(answer.number)
+        self._ask()
         made(DonjonError(answer.error) if answer.error else fds)
 
     def _lose(self) -> None:
         log.write("[emperor] the helper that makes network namespaces died")
         self.close()
+        pause = 0.0 if self._answered else PAUSE
         waiting, self._open = list(self._open.values()), {}
         for made in waiting:
             made(DonjonError("the helper that makes network namespaces died"))
-        self.lost()
+        self.reactor.after(pause, self.lost)
+        self._ask()
+
+
+def _removed(_found: list[Fd] | DonjonError) -> None:
+    """A helper that died closed it, too."""

@@ -20,7 +20,7 @@ from donjon.emperor.roster import Vassal
 from donjon.errors import DonjonError
 from donjon.fd import Fd
 from donjon.jail.spec import NetworkGrant
-from donjon.netns.wanted import NAME_MAX, Interface, Namespace, Nat, table_name
+from donjon.netns.wanted import Interface, Namespace, Nat, table_name
 from donjon.records import dataclass
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from donjon.emperor.tapnet import TapNetwork
 
 OUTER = "dj"
-"""How the host's ends of pairs begin."""
+"""How the host's ends of pairs begin; twelve digits follow."""
 
 INNER = {"tap": "tun0", "veth": "eth0"}
 """What an interface is called inside."""
@@ -119,20 +119,19 @@ class Networks:
         held = self._held.get(vassal.name)
         if held is None or held.device is None or self.tap is None:
             return
-        if not self.tap.differs(vassal.name, self.tap.member(reading)):
+        member = self.tap.member(reading)
+        if not self.tap.differs(vassal.name, member):
             return
-        device, tap = held.device, self.tap
-        member = tap.member(reading)
-        tap.dismiss(vassal.name)
 
-        def admitted(problem: DonjonError | None) -> None:
-            if problem is None:
-                problem = _attached(tap, vassal.name, device)
+        def changed(problem: DonjonError | None) -> None:
             if problem is not None:
                 vassal.error = log.one_line(str(problem))
-                log.write(f"[emperor] vassal {vassal.name} has no network: {vassal.error}")
+                log.write(f"[emperor] vassal {vassal.name} keeps its network: {vassal.error}")
 
-        tap.admit(vassal.name, member, admitted)
+        try:
+            self.tap.change(vassal.name, member, held.device, changed)
+        except DonjonError as error:
+            changed(error)
 
     def _make(self, vassal: Vassal, grant: NetworkGrant, prepared: Prepared) -> None:
         def made(found: list[Fd] | DonjonError) -> None:
@@ -152,14 +151,14 @@ class Networks:
             self._release(vassal.name)
             prepared(problem)
 
-        self.makers.make(_wanted(vassal.name, grant), made)
+        self.makers.make(_wanted(grant), made)
 
     def _release(self, name: str) -> None:
         held = self._held.pop(name, None)
         if self.tap is not None:
             self.tap.dismiss(name)
         if held is not None and held.device is not None:
-            held.device.close()
+            self.makers.remove(held.device)
 
     # what is shown
 
@@ -184,6 +183,7 @@ class Networks:
             "network": grant.kind,
             "bridge": grant.bridge,
             "addresses": list(grant.addresses),
+            "routers": list(grant.routers),
             "device": INNER.get(grant.kind, ""),
             "counters": None,
         }
@@ -204,7 +204,10 @@ class Networks:
             self.tap.write_table()
 
     def _clean_up_after_another(self) -> None:
-        """Remove what an Emperor left that was killed together with its helper."""
+        """Remove what an Emperor left that was killed together with its helper.
+
+        One that has its control socket beside ours may be alive: then the table stays.
+        """
         spec = self.emperor.spec
         record = record_of(spec)
         if os.path.exists(record):
@@ -227,7 +230,7 @@ def _attached(tap: TapNetwork, name: str, device: Fd) -> DonjonError | None:
     return None
 
 
-def _wanted(name: str, grant: NetworkGrant) -> Namespace:
+def _wanted(grant: NetworkGrant) -> Namespace:
     if grant.kind == "none":
         return Namespace()
     inside = Interface(
@@ -238,10 +241,8 @@ def _wanted(name: str, grant: NetworkGrant) -> Namespace:
     )
     if grant.kind == "tap":
         return Namespace(tun=inside)
-    import hashlib  # noqa: PLC0415  (it maps OpenSSL, and few have pairs)
-
-    digest = hashlib.blake2b(f"{os.getpid()} {name}".encode(), digest_size=6).hexdigest()
-    return Namespace(veth=inside, outer=f"{OUTER}{digest}"[:NAME_MAX], bridge=grant.bridge)
+    # another one each time: the kernel removes a dead vassal's pair when it comes to it
+    return Namespace(veth=inside, outer=f"{OUTER}{os.urandom(6).hex()}", bridge=grant.bridge)
 
 
 def _tell(problem: DonjonError | None) -> None:
@@ -250,5 +251,7 @@ def _tell(problem: DonjonError | None) -> None:
 
 
 def _tell_cleaned(made: list[Fd] | DonjonError) -> None:
-    what = f"cannot be removed: {made}" if isinstance(made, DonjonError) else "is removed"
-    log.write(f"[emperor] a killed Emperor's table of nftables {what}")
+    if isinstance(made, DonjonError):
+        log.write(f"[emperor] a table of nftables that was found here stays: {made}")
+    else:
+        log.write("[emperor] a killed Emperor's table of nftables is removed")

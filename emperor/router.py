@@ -83,6 +83,7 @@ class Router:
         try:
             self.client.rules(table)
         except RouterGoneError:
+            self._due = table
             self._kill()
 
     def counters(self) -> Counters:

@@ -1,47 +1,49 @@
 """What the Emperor does for all vassals with ``network = tap`` together.
 
-Once: the router's device on the host, the host's table of nftables, the router itself. For each
-vassal: rules and table are written again, whole, and put in force at once. Nothing is let through
-before its rules are there: the table comes first, then the rules, then the vassal's device.
+Once: the router's device on the host, the host's table of nftables, the router itself. When
+vassals come, change or go, rules and table are written again, whole; once for all that do so in
+one turn of the loop, and for all that do so while a table is being written. Nothing is let
+through before it is asked for everywhere: the rules come first, then the table, then the vassal's
+device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.makers import Makers
-from donjon.emperor.prepare import Reading
-from donjon.emperor.reactor import Reactor
+from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.router import Router
+from donjon.emperor.tapped import Tapped, clash, member_of, names_in, openings_of, ports_of
 from donjon.errors import DonjonError, OptionError, reason_of
 from donjon.fd import Fd
 from donjon.jail.netgrant import Pool
-from donjon.jail.spec import JailSpec, Published
 from donjon.netns import nat
 from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
 from donjon.records import dataclass
-from donjon.tuntap.client import Bandwidth
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
+from donjon.tuntap.rules.model import NameKind
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 RULES_MAX = 4 << 20
-"""Bytes of network-rules."""
+"""Characters of network-rules."""
 
 Ready = Callable[[DonjonError | None], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tapped:
-    """A vassal on the router: what its file asks for, and its addresses without prefix."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A vassal whose rules are not in force yet, and what it was ``before``."""
 
-    jail: JailSpec
-    addresses: tuple[IPv4Address | IPv6Address, ...]
-    bandwidth: Bandwidth
+    name: str
+    member: Tapped
+    before: Tapped | None
+    ready: Ready
 
 
 class TapNetwork:
@@ -61,6 +63,11 @@ class TapNetwork:
         self._own = self._read_rules()
         self._members: dict[str, Tapped] = {}
         self._starting: list[Ready] | None = None
+        self._admissions: list[Admission] = []
+        self._due: Timer | None = None  # the next writing of rules
+        self._stale = False  # whether the host's table is not what it should be
+        self._writing = False
+        self._unwritten: list[Ready] = []
 
     # -- once
 
@@ -111,55 +118,86 @@ class TapNetwork:
 
     # -- vassals
 
-    @staticmethod
-    def member(reading: Reading) -> Tapped:
-        """Return what the router is told of a vassal."""
-        jail = reading.launch.jail
-        grant = jail.network_grant
-        rate = (reading.hosting.bandwidth if reading.hosting else None) or 0
-        return Tapped(
-            jail=jail,
-            addresses=tuple(ip_interface(one).ip for one in grant.addresses) if grant else (),
-            bandwidth=Bandwidth(out=rate, into=rate),
-        )
+    member = staticmethod(member_of)
 
     def admit(self, name: str, member: Tapped, ready: Ready) -> None:
-        """Have a vassal in table and rules; it may be attached once ``ready`` is told so."""
+        """Have a vassal in table and rules, in the place of what it was; once ``ready`` is told
+        so it may be attached. One that cannot be stays what it was."""
         try:
             self._check_ports(name, member)
-            self._members[name] = member
-            self._put_rules()
+            self._check_peers(member)
         except DonjonError as error:
-            self._members.pop(name, None)
             ready(error)
             return
-        if not self._in_table(member):
-            ready(None)
-            return
+        before = self._members.get(name)
+        self._members[name] = member
+        self._stale |= member.in_table or (before is not None and before.in_table)
+        self._admissions.append(Admission(name, member, before, ready))
+        self._catch_up_soon()
 
-        def made(found: list[Fd] | DonjonError) -> None:
-            ready(found if isinstance(found, DonjonError) else None)
-
-        self.makers.make(self._table(), made)
+    def change(self, name: str, member: Tapped, device: Fd, ready: Ready) -> None:
+        """Have an attached vassal be something else; nothing of its is interrupted, but for a
+        moment where its bandwidth changes. Raises DonjonError."""
+        before = self._members[name]
+        self.admit(name, member, ready)
+        if self.router is not None and before.bandwidth != self._members[name].bandwidth:
+            self.router.detach(name)
+            self.attach(name, device)
 
     def differs(self, name: str, member: Tapped) -> bool:
         """Whether the router knows something else of a vassal."""
         known = self._members.get(name)
-        return known is None or _asked(known) != _asked(member)
+        return known is None or known.asked != member.asked
 
     def dismiss(self, name: str) -> None:
-        """A vassal is dead: nothing speaks of it any more."""
+        """A vassal is dead: nothing will speak of it any more."""
         member = self._members.pop(name, None)
         if member is None:
             return
+        self._admissions = [one for one in self._admissions if one.name != name]
+        self._stale |= member.in_table
         if self.router is not None:
             self.router.detach(name)
-            try:
-                self._put_rules()
-            except DonjonError as error:
+        self._catch_up_soon()
+
+    def _catch_up_soon(self) -> None:
+        if self._due is None:
+            self._due = self.reactor.after(0.0, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Put in force what changed since the last time."""
+        self._due = None
+        admissions, self._admissions = self._admissions, []
+        admitted = self._enter(admissions)
+        if self._stale:
+            self._write(*admitted)
+            return
+        for ready in admitted:
+            ready(None)
+
+    def _enter(self, admissions: Sequence[Admission]) -> list[Ready]:
+        """Put the rules in force with all of these among them, or with each that can be."""
+        for one in admissions:
+            self._members[one.name] = one.member
+        try:
+            self._put_rules()
+        except DonjonError as error:
+            for one in reversed(admissions):
+                self._put_back(one)
+            if len(admissions) > 1:
+                return [ready for one in admissions for ready in self._enter([one])]
+            for one in admissions:
+                one.ready(error)
+            if not admissions:
                 log.write(f"[emperor] the rules of the router stay as they were: {error}")
-        if self._in_table(member):
-            self.write_table()
+            return []
+        return [one.ready for one in admissions]
+
+    def _put_back(self, one: Admission) -> None:
+        if one.before is None:
+            del self._members[one.name]
+        else:
+            self._members[one.name] = one.before
 
     def attach(self, name: str, device: Fd) -> None:
         """Attach the device of a vassal that was admitted. Raises DonjonError."""
@@ -184,6 +222,11 @@ class TapNetwork:
         except DonjonError as error:
             self._own = before
             log.write(f"[emperor] network-rules stay as they were: {error}")
+            return
+        known = set(self.known())
+        for name in names_in(self._own, NameKind.VASSAL):
+            if name.text not in known:
+                log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
 
     # -- rules
 
@@ -193,10 +236,13 @@ class TapNetwork:
             return Ruleset()
         try:
             with open(path, encoding="utf-8") as file:
-                text = file.read(RULES_MAX)
+                text = file.read(RULES_MAX + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = reason_of(error) if isinstance(error, OSError) else str(error)
             raise DonjonError(f"cannot read network-rules = {path}", reason=reason) from error
+        if len(text) > RULES_MAX:
+            reason = f"more than {RULES_MAX} characters"
+            raise DonjonError(f"cannot read network-rules = {path}", reason=reason)
         return parse(text, path)
 
     def _put_rules(self) -> None:
@@ -217,13 +263,24 @@ class TapNetwork:
                 ),
             )
         )
-        known: dict[str, tuple[IPv4Address | IPv6Address, ...]] = dict.fromkeys(self.known(), ())
-        known |= {name: member.addresses for name, member in self._members.items()}
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
-        return compile_rules(whole, Names(vassals=known)).table
+        return compile_rules(whole, self._names(whole)).table
+
+    def _names(self, whole: Ruleset) -> Names:
+        """Return whom names mean. Who is not there has no address: a vassal that is gone must not
+        keep others from being born."""
+        vassals = {
+            **{one.text: () for one in names_in(whole, NameKind.VASSAL)},
+            **{name: member.addresses for name, member in self._members.items()},
+        }
+        plans: dict[str, tuple[str, ...]] = {
+            one.text: tuple(n for n, member in self._members.items() if member.plan == one.text)
+            for one in names_in(whole, NameKind.PLAN)
+        }
+        return Names(vassals=vassals, plans=plans)
 
     def _allowances(self) -> list[tuple[str, policies.Allowance]]:
-        """Return who is allowed what; vassals go by their names, or by those of their files."""
+        """Return who is allowed what."""
         found = []
         for name, member in self._members.items():
             for one in member.jail.network_allow:
@@ -234,20 +291,44 @@ class TapNetwork:
 
     def write_table(self) -> None:
         """Put the host's table in force again."""
-        self.makers.make(self._table(), _tell_table)
+        self._write()
+
+    def _write(self, *waiting: Ready) -> None:
+        """Put the table in force; who asks while one is being written is in the next."""
+        self._unwritten += waiting or (_tell_table,)
+        if not self._writing:
+            self._write_next()
+
+    def _write_next(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
+        self._writing, self._stale = True, False
+
+        def made(found: list[Fd] | DonjonError) -> None:
+            self._writing = False
+            if self._unwritten:
+                self._write_next()
+            for ready in waiting:
+                ready(found if isinstance(found, DonjonError) else None)
+
+        self.makers.make(self._table(), made)
 
     def _table(self) -> Nat:
         device = self.spec.network_device
         openings = [
-            nat.Opening(jail=address, network=one.network, ports=one.ports)
+            opening
             for name, one in self._allowances()
-            for address in self._members[name].addresses
-            if one.network and address.version == ip_interface(one.network).version
+            if one.network
+            for opening in openings_of(self._members[name], one)
         ]
         script = nat.script(
             device,
             self.pool.networks,
-            [port for member in self._members.values() for port in _ports(member)],
+            [
+                port
+                for member in self._members.values()
+                for one in member.jail.publish
+                for port in ports_of(one, member)
+            ],
             openings,
             masquerade=self.spec.network_nat,
         )
@@ -259,50 +340,39 @@ class TapNetwork:
             record=self.record,
         )
 
-    @staticmethod
-    def _in_table(member: Tapped) -> bool:
-        return bool(member.jail.publish or member.jail.network_allow)
-
     def _check_ports(self, name: str, member: Tapped) -> None:
-        """Refuse a port that is somebody else's. Raises OptionError."""
+        """Refuse a port that is somebody else's, or of a family it has no address of. Raises
+        OptionError."""
         for port in member.jail.publish:
+            if not list(ports_of(port, member)):
+                raise OptionError(
+                    f"cannot publish port {port.port} of {port.address}",
+                    origin=port.origin,
+                    reason="the vassal has no address of that family",
+                    hint="network-pool may have a network of each",
+                )
             for other, theirs in self._members.items():
-                if other != name and any(_clash(port, one) for one in theirs.jail.publish):
+                if other != name and any(clash(port, one) for one in theirs.jail.publish):
                     raise OptionError(
                         f"cannot publish port {port.port}/{port.protocol}",
                         origin=port.origin,
                         reason=f"{other} publishes it",
                     )
 
-
-def _asked(member: Tapped) -> tuple[object, ...]:
-    jail = member.jail
-    return member.addresses, member.bandwidth, jail.publish, jail.network_allow
-
-
-def _clash(one: Published, other: Published) -> bool:
-    same = one.port == other.port and one.protocol == other.protocol
-    return same and (None in (one.address, other.address) or one.address == other.address)
-
-
-def _ports(member: Tapped) -> list[nat.Port]:
-    found = []
-    for one in member.jail.publish:
-        given = ip_interface(one.address).ip if one.address else None
-        for address in member.addresses:
-            if given is None or given.version == address.version:
-                found.append(
-                    nat.Port(
-                        protocol=one.protocol,
-                        address=given,
-                        port=one.port,
-                        jail=address,
-                        inner=one.inner,
-                    )
+    def _check_peers(self, member: Tapped) -> None:
+        """Refuse a peer that is nobody. Raises OptionError."""
+        for one in member.jail.network_allow:
+            peer = policies.allowance("", one.text, one.origin).peer
+            known = (*self.known(), *self._members) if peer else ()
+            if peer and peer not in known:
+                like = difflib.get_close_matches(peer, known, 1)
+                raise OptionError(
+                    f"no vassal is called {peer!r}",
+                    origin=one.origin,
+                    hint=f"did you mean {like[0]!r}?" if like else "",
                 )
-    return found
 
 
-def _tell_table(made: list[Fd] | DonjonError) -> None:
-    if isinstance(made, DonjonError):
-        log.write(f"[emperor] the host's table stays as it was: {made}")
+def _tell_table(problem: DonjonError | None) -> None:
+    if problem is not None:
+        log.write(f"[emperor] the host's table stays as it was: {problem}")

@@ -44,12 +44,16 @@ OVERFLOW = Change("", "", syscalls.IN_Q_OVERFLOW)
 
 
 class Watch:
-    """One inotify instance; ``mask`` is what it is told of."""
+    """One inotify instance; ``mask`` is what it is told of.
+
+    Two paths may be one file, by a link that anybody made: the kernel has one watch for both
+    (inotify_add_watch(2)), and what happens is told of each.
+    """
 
     def __init__(self, mask: int = IN_DIRECTORIES) -> None:
         self._mask = mask
         self._fd = Fd(syscalls.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-        self._paths: dict[int, str] = {}
+        self._paths: dict[int, set[str]] = {}
         self._wds: dict[str, int] = {}
 
     def fileno(self) -> int:
@@ -66,7 +70,9 @@ class Watch:
             wd = syscalls.inotify_add_watch(self._fd.fileno(), path, self._mask)
         except OSError:
             return False
-        self._paths[wd] = path
+        if self._wds.get(path, wd) != wd:
+            self.remove(path)  # another file has the name now
+        self._paths.setdefault(wd, set()).add(path)
         self._wds[path] = wd
         return True
 
@@ -74,6 +80,9 @@ class Watch:
         """Watch it no more. Does nothing for what is not watched."""
         wd = self._wds.pop(path, None)
         if wd is None:
+            return
+        self._paths[wd].remove(path)
+        if self._paths[wd]:
             return
         del self._paths[wd]
         with contextlib.suppress(OSError):  # it is gone, and its watch with it
@@ -107,7 +116,8 @@ class Watch:
             if mask & syscalls.IN_Q_OVERFLOW:
                 changes.append(OVERFLOW)
             elif mask & syscalls.IN_IGNORED:
-                self._wds.pop(self._paths.pop(wd, ""), None)
-            elif wd in self._paths:
-                changes.append(Change(self._paths[wd], name, mask))
+                for path in self._paths.pop(wd, ()):
+                    del self._wds[path]
+            else:
+                changes += [Change(path, name, mask) for path in sorted(self._paths.get(wd, ()))]
         return changes

@@ -114,7 +114,10 @@ class Ledger:
                 return {}
             text = None if self._known[0] == identity else _read(self.path)
         if text is not None:
-            self._known = (identity, {one.name: one for one in _parse(self.path, text)})
+            self._known = (
+                identity,
+                {one.name: one for one in _parse(self.path, text, self.stock)},
+            )
         return self._known[1]
 
     def assign(self, name: str, size: int) -> Range:
@@ -156,7 +159,7 @@ class Ledger:
         found = self.find(wanted.name)
         if found is not None and found != wanted:
             raise JailError(
-                f"ids {wanted} cannot be {wanted.name}'s",
+                f"{self.stock.nouns} {wanted} cannot be {wanted.name}'s",
                 reason=f"it has {found}, and files with those ids",
                 hint=f"donjon ids --release {wanted.name}, when there are none any more",
             )
@@ -167,7 +170,7 @@ class Ledger:
         with self._locked():
             found = self.find(name)
             if found is None:
-                raise JailError(f"{name} has no ids in {self.path}")
+                raise JailError(f"{name} has no {self.stock.nouns} in {self.path}")
             self._write([one for one in self.ranges() if one.name != name])
         return found
 
@@ -182,8 +185,9 @@ class Ledger:
                 break
             base = -(-(one.last + 1 - first) // size) * size + first
         if base + size - 1 > last:
+            count = f"{size} " if size > 1 else ""
             raise JailError(
-                f"no {size} {self.stock.nouns} are left for {name}",
+                f"no {count}{self.stock.nouns} are left for {name}",
                 reason=f"all from {first} to {last} are given out",
                 hint=self.stock.hint,
             )
@@ -278,7 +282,7 @@ def _line(one: Range) -> bytes:
     return b"%d %d %s\n" % (one.base, one.size, name)
 
 
-def _parse(path: str, text: bytes) -> tuple[Range, ...]:
+def _parse(path: str, text: bytes, stock: Stock) -> tuple[Range, ...]:
     found: list[Range] = []
     names: set[str] = set()
     for number, line in enumerate(text.split(b"\n"), 1):
@@ -288,9 +292,9 @@ def _parse(path: str, text: bytes) -> tuple[Range, ...]:
         reason = "this is not BASE SIZE NAME" if one is None else _conflict(one, found, names)
         if one is None or reason:
             raise JailError(
-                f"{path}:{number}: the id ledger is damaged",
+                f"{path}:{number}: the {stock.book} is damaged",
                 reason=reason,
-                hint="no ids are given out until it is mended",
+                hint=f"no {stock.nouns} are given out until it is mended",
             )
         found.append(one)
         names.add(one.name)

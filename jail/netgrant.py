@@ -35,7 +35,6 @@ class Pool:
 
     networks: tuple[str, ...]
     path: str = PATH
-    mtu: int = 0
 
     @property
     def parsed(self) -> tuple[Network, ...]:
@@ -91,13 +90,18 @@ def settle(spec: JailSpec, name: str, pool: Pool | None, *, preview: bool = Fals
     if not spec.own_network or spec.network is None:
         return spec
     kind, _, bridge = spec.network.partition(":")
-    mtu = spec.network_mtu or (pool.mtu if pool else 0)
     try:
         addresses, routers = _addresses(spec, kind, name, pool, preview=preview)
     except JailError as error:
         error.origin = error.origin or spec.origins.get("network")
         raise
-    grant = NetworkGrant(kind=kind, bridge=bridge, addresses=addresses, routers=routers, mtu=mtu)
+    grant = NetworkGrant(
+        kind=kind,
+        bridge=bridge,
+        addresses=addresses,
+        routers=routers,
+        mtu=spec.network_mtu or 0,
+    )
     return replace(spec, network_grant=grant)
 
 
@@ -162,6 +166,12 @@ def _claim(name: str, given: Sequence[str], pool: Pool) -> int:
         raise JailError(f"network-address: {' and '.join(given)} are not the same number")
     number = numbers.pop()
     ledger = ledger_of(pool)
+    for one in ledger.ranges():
+        if one.base == number and one.name != name:
+            raise JailError(
+                f"network-address = {' and '.join(given)} cannot be {name}'s",
+                reason=f"it is {one.name}'s",
+            )
     found = ledger.find(name)
     if found is not None and found.base != number:
         ledger.release(name)
@@ -182,13 +192,11 @@ def _number_in(address: str, pool: Pool) -> int:
 
 
 def _take_back(ledger: Ledger) -> bool:
-    """Release what belongs to files that are gone; whether there was something."""
-    gone = [
-        one.name
-        for one in ledger.ranges()
-        if one.name.startswith("/") and not os.path.lexists(one.name.partition(":")[0])
-    ]
-    for name in gone:
-        with contextlib.suppress(JailError):  # another process was faster
-            ledger.release(name)
-    return bool(gone)
+    """Release what belongs to a file that is gone; whether there was one. One is enough: each
+    release is a write to the disk, and the others may come back."""
+    for one in ledger.ranges():
+        if one.name.startswith("/") and not os.path.lexists(one.name.partition(":")[0]):
+            with contextlib.suppress(JailError):  # another process was faster
+                ledger.release(one.name)
+                return True
+    return False

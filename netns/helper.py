@@ -1,15 +1,18 @@
 """The process that makes network namespaces, and who speaks to it.
 
 One thread, started by execution, so that entering namespaces never changes the one who asks. One
-request is one packet of a private pair; the answer carries the descriptors (SCM_RIGHTS). It ends
-at the end of file of the pair, and only after it removed the tables it made: also when who asked
-was killed.
+request is one packet of a private pair, a descriptor of memory: the table of a thousand vassals is
+longer than a packet can be. The answer carries the descriptors that were made (SCM_RIGHTS). It
+ends at the end of file of the pair, and only after it removed the tables it made: also when who
+asked was killed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import pickle
 import signal
 import socket
@@ -22,9 +25,12 @@ from donjon.netns.wanted import Nat, Wanted
 from donjon.records import dataclass, replace
 
 MOST = 4
-"""Descriptors of one answer at most."""
+"""Descriptors of one packet at most."""
 
-PACKET = 128 << 10
+PATIENCE = 30.0
+"""Seconds that a helper has for its end: nft(8) may have to wait for others."""
+
+_PACKET = 16 << 10
 _QUIET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PROGRAM = "from donjon.netns.helper import main; main()"
 
@@ -51,7 +57,6 @@ class Helper:
     def __init__(self) -> None:
         """Start the process. Raises OSError."""
         self.link, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * PACKET)
         words = [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(far.fileno())]
         with far:
             self._process = subprocess.Popen(
@@ -63,15 +68,17 @@ class Helper:
         """Its pid."""
         return self._process.pid
 
-    def ask(self, request: Request) -> None:
-        """Send a request. Raises OSError."""
-        data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
-        self.link.send(data)
+    def ask(self, request: Request, *last: int) -> None:
+        """Send a request, and descriptors that are to be closed. Raises OSError."""
+        with Fd(os.memfd_create("request", os.MFD_CLOEXEC)) as memory:
+            with open(memory.fileno(), "wb", closefd=False) as file:
+                pickle.dump(request, file, protocol=pickle.HIGHEST_PROTOCOL)
+            socket.send_fds(self.link, [b"?"], [memory.fileno(), *last])
 
     def answer(self) -> tuple[Answer, list[Fd]] | None:
         """Return the next answer, or None when the helper is gone."""
         try:
-            data, numbers, _flags, _address = socket.recv_fds(self.link, PACKET, MOST)
+            data, numbers, flags, _address = socket.recv_fds(self.link, _PACKET, MOST)
         except OSError:
             return None
         fds = [Fd(number) for number in numbers]
@@ -81,12 +88,21 @@ class Helper:
             return None
         found = pickle.loads(data)
         assert isinstance(found, Answer)
+        if flags & socket.MSG_CTRUNC:  # recvmsg(2): what did not fit is closed already
+            for one in fds:
+                one.close()
+            reason = os.strerror(errno.EMFILE)
+            return Answer(found.number, f"cannot take what the helper made: {reason}"), []
         return found, fds
 
     def close(self) -> None:
-        """Let it remove what it made, and wait until it ended."""
+        """Let it remove what it made, and wait until it ended; not for ever."""
         self.link.close()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def main() -> None:
@@ -100,8 +116,7 @@ def main() -> None:
 
     syscalls.set_name("donjon netns")
     made: dict[str, Nat] = {}
-    while data := _received(link):
-        request = pickle.loads(data)
+    while request := _received(link):
         fds: list[Fd] = []
         answer = Answer(request.number)
         try:
@@ -115,15 +130,27 @@ def main() -> None:
             one.close()
     for nat in made.values():
         if nat.script:
-            making.make(replace(nat, script=""))
+            try:
+                making.make(replace(nat, script=""))
+            except DonjonError as error:
+                print(f"[emperor] the host's table stays: {error}", file=sys.stderr, flush=True)
 
 
-def _received(link: socket.socket) -> bytes:
-    """Return a request, nothing when who asked is gone, be it with an answer unread."""
+def _received(link: socket.socket) -> Request | None:
+    """Return a request, None when who asked is gone, be it with an answer unread."""
     try:
-        return link.recv(PACKET)
+        _data, numbers, _flags, _address = socket.recv_fds(link, _PACKET, MOST)
     except ConnectionResetError:
-        return b""
+        return None
+    if not numbers:
+        return None
+    with open(numbers[0], "rb") as file:
+        file.seek(0)
+        request = pickle.load(file)
+    for one in numbers[1:]:
+        os.close(one)
+    assert isinstance(request, Request)
+    return request
 
 
 def _words(error: Exception) -> str:
@@ -136,5 +163,5 @@ def _send(link: socket.socket, answer: Answer, fds: list[Fd]) -> None:
     data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     try:
         socket.send_fds(link, [data], [one.fileno() for one in fds])
-    except BrokenPipeError:
-        return  # who asked is gone; the end of file comes next
+    except (BrokenPipeError, ConnectionResetError):
+        return  # who asked is gone, perhaps with an answer unread; the end of file comes next

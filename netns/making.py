@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 
@@ -29,6 +32,9 @@ from donjon.netns.wanted import HostDevice, Interface, Namespace, Nat, Wanted
 
 OWN = "/proc/self/ns/net"
 LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+PATIENCE = 10.0
+"""Seconds to wait for the helper of an Emperor that ended: it may be removing the same table."""
+
 _LOOPBACK = 1  # the first link of every namespace: net/core/dev.c
 
 
@@ -38,7 +44,8 @@ def make(wanted: Wanted) -> list[Fd]:
         return _namespace(wanted)
     if isinstance(wanted, HostDevice):
         return [_host_device(wanted.interface)]
-    _nat(wanted)
+    if isinstance(wanted, Nat):
+        _nat(wanted)
     return []
 
 
@@ -119,6 +126,8 @@ def _tun(interface: Interface) -> Fd:
 
 
 def _host_device(interface: Interface) -> Fd:
+    if interface.addresses:
+        asyncio.run(_refuse_overlaps(interface))
     device = _tun(interface)
     try:
         asyncio.run(_configure(interface))
@@ -126,6 +135,21 @@ def _host_device(interface: Interface) -> Fd:
         device.close()
         raise
     return device
+
+
+async def _refuse_overlaps(interface: Interface) -> None:
+    """Refuse a network that the host is in already: answers would go where they do not belong."""
+    wanted = [ip_interface(one).network for one in interface.addresses]
+    async with _talking("cannot read the addresses of the host") as route:
+        async for one in await route.addr("dump"):
+            name = socket.if_indextoname(one["index"])
+            there = ip_interface(f"{one.get('IFA_ADDRESS')}/{one['prefixlen']}").network
+            for network in wanted if name != interface.name else ():
+                if network.version == there.version and network.overlaps(there):
+                    raise DonjonError(
+                        f"network-pool = {network} overlaps with {there}",
+                        reason=f"the host has that on {name}",
+                    )
 
 
 @contextlib.asynccontextmanager
@@ -205,8 +229,14 @@ async def _index_of(route: AsyncIPRoute, name: str) -> int:
 # -- translation
 
 
+_locks: dict[str, Fd] = {}
+"""The tables that are this process's, by their records."""
+
+
 def _nat(wanted: Nat) -> None:
     """Replace the table whole, in one transaction; the switches of forwarding go with it."""
+    if wanted.record not in _locks:
+        _locks[wanted.record] = _locked(wanted)
     remove = f"add table inet {wanted.table}\ndelete table inet {wanted.table}\n"
     if wanted.script or shutil.which("nft"):
         _nft(remove + wanted.script)
@@ -214,6 +244,30 @@ def _nat(wanted: Nat) -> None:
         _switch_on(wanted)
     else:
         _switch_back(wanted)
+
+
+def _locked(wanted: Nat) -> Fd:
+    """Have a table for the life of this process: another's is neither replaced nor removed."""
+    path = f"{wanted.record}.lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        lock = Fd(os.open(path, flags, 0o600))
+    except OSError as error:
+        raise DonjonError(f"cannot lock {path}", reason=reason_of(error)) from error
+    end = time.monotonic() + (PATIENCE if wanted.script else 0.0)
+    while True:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(0.02)
+                continue
+            lock.close()
+            raise DonjonError(
+                f"the table {wanted.table} is of an Emperor that runs", reason=f"it has {path}"
+            ) from None
+        return lock
 
 
 def _nft(script: str) -> None:
@@ -224,12 +278,12 @@ def _nft(script: str) -> None:
         raise DonjonError(
             "cannot run nft",
             reason=reason_of(error),
-            hint="network-nat and publish need the package nftables",
+            hint="network = tap needs the package nftables",
         ) from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = said[0] if said else f"status {done.returncode}"
-        raise DonjonError("nft refuses the table of network-nat", reason=reason)
+        raise DonjonError("nft refuses the host's table of network = tap", reason=reason)
 
 
 def _switch_on(wanted: Nat) -> None:
@@ -267,7 +321,6 @@ def _recorded(path: str) -> dict[str, str]:
 
 def _record(path: str, values: dict[str, str]) -> None:
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             json.dump(values, file)
         os.rename(f"{path}.new", path)

@@ -37,11 +37,13 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A jail may reach the host itself on ``network``; ``ports`` "" is everything there."""
+    """A jail may reach the host itself at ``first`` to ``last``, on ``ports`` from the lower to
+    the higher, None for all."""
 
     jail: Address
-    network: str
-    ports: str = ""
+    first: Address
+    last: Address
+    ports: tuple[int, int] | None = None
 
 
 def script(
@@ -99,8 +101,9 @@ def _family(network: str) -> str:
 
 def _opening(one: Opening) -> str:
     family = "ip" if one.jail.version == 4 else "ip6"
-    ports = f" meta l4proto {{ tcp, udp }} th dport {one.ports}" if one.ports else ""
-    return f"{family} saddr {one.jail} {family} daddr {one.network}{ports}"
+    low, high = one.ports or (0, 65535)
+    ports = f" meta l4proto {{ tcp, udp }} th dport {low}-{high}" if one.ports else ""
+    return f"{family} saddr {one.jail} {family} daddr {one.first}-{one.last}{ports}"
 
 
 def _not_loopback(one: Port) -> str:

@@ -37,10 +37,18 @@ def _network(text: str) -> str:
     return text
 
 
+def _without_zone(text: str) -> str:
+    """Refuse ``fe80::1%eth0``: Python takes any text for a zone, and it would get to nft(8)."""
+    if "%" in text:
+        raise ValueError("an address with a zone (%) means something on one link only")
+    return text.strip()
+
+
 def _address(text: str) -> str:
     """Read an address, with a prefix or without."""
+    text = _without_zone(text)
     try:
-        found = ip_interface(text.strip())
+        found = ip_interface(text)
     except ValueError as error:
         raise ValueError("not an address such as 192.168.0.5 or 192.168.0.5/24") from error
     return str(found) if "/" in text else str(found.ip)
@@ -58,16 +66,24 @@ def _port(text: str) -> int:
 
 def _publish(text: str) -> tuple[int, int, str, str | None]:
     """Read ``[ADDRESS:]PORT:INNER[/PROTOCOL]``."""
-    match = _PUBLISH.fullmatch(text.strip())
+    match = _PUBLISH.fullmatch(_without_zone(text))
     if match is None:
         raise ValueError("not [ADDRESS:]PORT:INNER[/udp]")
     protocol = match["protocol"] or "tcp"
     if protocol not in ("tcp", "udp"):
         raise ValueError("only tcp and udp have ports")
-    address = None
-    if match["address"]:
-        address = str(ip_address(match["address"].removeprefix("[").removesuffix("]")))
+    address = _of_the_host(match["address"]) if match["address"] else None
     return _port(match["port"]), _port(match["inner"]), protocol, address
+
+
+def _of_the_host(text: str) -> str:
+    """Read an address at which a port can be published."""
+    found = ip_address(text.removeprefix("[").removesuffix("]"))
+    if found.is_unspecified:
+        raise ValueError("without an address it is a port of all addresses of the host")
+    if found.is_loopback:
+        raise ValueError("nothing is published on a loopback address: a vassal's is its own")
+    return str(found)
 
 
 def _published(value: tuple[int, int, str, str | None], origin: Origin) -> Published:
@@ -126,8 +142,9 @@ VASSAL = (
 
 def _pool(text: str) -> str:
     """Read a network with room for a router and a vassal at least."""
+    text = _without_zone(text)
     try:
-        found = ip_network(text.strip())
+        found = ip_network(text)
     except ValueError as error:
         raise ValueError("not a network such as 192.168.0.0/24 or fd00:1::/64") from error
     if found.num_addresses < 4:

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from empire import Emperor, alive, wait_for
+from empire import Emperor, alive, children, wait_for
 from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, server, sink
 from netspaces import enter
+
+from donjon.config.options import network as options
 
 pytestmark = pytest.mark.root
 
@@ -150,6 +152,22 @@ def test_a_change_of_what_is_published_needs_no_restart(emperor):
     assert len(emperor.record("a.ini")) == 1
 
 
+def test_a_vassal_that_dies_while_its_ports_are_changed_ends_nobody_else(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, helper = pid(emperor, "a.ini"), helper_of(emperor)
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        emperor.vassal("a.ini", network="tap", publish="8091:80")
+        emperor.said("reload the uwsgi instance a.ini")
+        os.kill(a, signal.SIGKILL)
+        emperor.said("removed uwsgi instance a.ini")
+    finally:
+        os.kill(helper, signal.SIGCONT)
+    with server(pid(emperor, "a.ini", 2), "0.0.0.0", 80):
+        assert ask(emperor.lab.world, HOST, 8091) == OUTSIDE
+
+
 def test_network_allow_opens_a_neighbour_in_one_direction(emperor):
     start(emperor)
     emperor.vassal("db.ini", network="tap")
@@ -208,9 +226,7 @@ def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap")
     pid(emperor, "a.ini")
-    comm = lambda one: Path(f"/proc/{one}/comm").read_text().strip()  # noqa: E731
-    (helper,) = [one for one in emperor_children(emperor) if comm(one) == "donjon netns"]
-    os.kill(helper, signal.SIGKILL)
+    os.kill(helper_of(emperor), signal.SIGKILL)
     emperor.vassal("b.ini", network="tap")
     pid(emperor, "b.ini")
     emperor.process.terminate()
@@ -219,9 +235,10 @@ def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):
     assert emperor.lab.host.run("cat", FORWARD) == "0\n"
 
 
-def emperor_children(emperor):
-    path = f"/proc/{emperor.process.pid}/task/{emperor.process.pid}/children"
-    return [int(one) for one in Path(path).read_text().split()]
+def helper_of(emperor):
+    comm = lambda one: Path(f"/proc/{one}/comm").read_text().strip()  # noqa: E731
+    (helper,) = [one for one in children(emperor.process.pid) if comm(one) == "donjon netns"]
+    return helper
 
 
 def test_the_host_is_as_before_when_the_emperor_ends(emperor):
@@ -265,6 +282,50 @@ def test_what_even_the_helper_left_is_removed_at_the_next_start(emperor):
     assert not record.exists()
 
 
+def test_another_emperor_beside_it_leaves_its_table_alone(emperor):
+    lab = emperor.lab
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    pid(emperor, "a.ini")
+    before = table(lab)
+    place = emperor.place / "other"
+    place.mkdir()
+    other = Emperor(place)
+    other.start(prefix=lab.host.prefix, control=str(emperor.place / "second"), wait=False)
+    try:
+        other.said("the table donjon_donjon0 is of an Emperor that runs")
+    finally:
+        assert other.end() == 0
+    assert table(lab) == before
+    assert lab.host.run("cat", FORWARD) == "1\n"
+
+
+def waits_for_a_lock(helper):
+    return any(
+        str(one.readlink()).endswith(".lock") for one in Path(f"/proc/{helper}/fd").iterdir()
+    )
+
+
+def test_an_emperor_waits_for_the_helper_of_the_last_one(emperor):
+    lab = emperor.lab
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, helper = pid(emperor, "a.ini"), helper_of(emperor)
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        emperor.process.kill()
+        emperor.process.wait()
+        wait_for(lambda: "donjon0" not in lab.addresses(lab.home), "end of the device")
+        wait_for(lambda: not (emperor.place / "control").exists(), "end of the socket")
+        start(emperor)
+        wait_for(lambda: waits_for_a_lock(helper_of(emperor)), "the next helper")
+    finally:
+        os.kill(helper, signal.SIGCONT)
+    assert pid(emperor, "a.ini", 2) != a
+    assert "chain guard" in table(lab)
+    assert lab.host.run("cat", FORWARD) == "1\n"
+
+
 def test_addresses_stay_over_restarts_and_no_two_have_the_same(emperor):
     start(emperor)
     for name in ("a.ini", "b.ini"):
@@ -301,7 +362,13 @@ def test_veth_is_an_end_in_a_bridge(emperor):
         emperor.said("cannot join the bridge nobridge")
         os.kill(v, signal.SIGKILL)
         pid(emperor, "v.ini", 2)
-        assert len(json.loads(lab.host.run("ip", "-json", "link", "show", "master", "br0"))) == 1
+        for mtu in (1400, 1300, 1200, 1100):  # a jail in the place of one that just died
+            words = {"network-address": "10.9.0.7/24", "network-mtu": str(mtu)}
+            emperor.vassal("v.ini", network="veth:br0", **words)
+            pid(emperor, "v.ini", 3 + (1400 - mtu) // 100)
+        assert "File exists" not in emperor.log()
+        show = ("ip", "-json", "link", "show", "master", "br0")
+        wait_for(lambda: len(json.loads(lab.host.run(*show))) == 1, "the end of the others")
     finally:
         lab.host.run("ip", "link", "del", "br0")
 
@@ -374,6 +441,35 @@ def test_what_cannot_be_is_one_line(emperor, words, reason):
     emperor.said(reason)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("publish", "[fe80::1%x accept]:80:80"),
+        ("network-address", "fe80::1%x accept/64"),
+        ("network-pool", "fe80::%x accept/64"),
+    ],
+)
+def test_no_text_goes_to_nft_as_a_zone(name, value):
+    (option,) = [one for one in options.OPTIONS if one.name == name]
+    with pytest.raises(ValueError, match="an address with a zone"):
+        option.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("0.0.0.0:80:80", "without an address it is a port of all"),
+        ("[::]:80:80", "without an address it is a port of all"),
+        ("127.0.0.1:80:80", "nothing is published on a loopback address"),
+        ("[::1]:80:80", "nothing is published on a loopback address"),
+    ],
+)
+def test_a_port_that_nobody_could_reach_is_refused(value, reason):
+    (option,) = [one for one in options.OPTIONS if one.name == "publish"]
+    with pytest.raises(ValueError, match=reason):
+        option.parse(value)
+
+
 def test_rules_that_mean_nothing_end_the_start(emperor):
     rules = emperor.place / "rules"
     rules.write_text("out accept\nin nonsense\n")
@@ -414,6 +510,48 @@ def test_a_device_that_is_somebody_elses_is_said(emperor):
         emperor.said("vassal a.ini: cannot make the device donjon0")
     finally:
         lab.host.run("ip", "link", "del", "donjon0")
+
+
+def test_a_plan_differs_from_a_running_network_where_the_file_does(emperor):
+    start(emperor)
+
+    def diff(**words):
+        file = emperor.vassal("a.ini", network="tap", **words)
+        pid(emperor, "a.ini")
+        control = ["--control", str(emperor.place / "control")]
+        run = [sys.executable, "-m", "donjon", "plan", "--diff", "a.ini", *control, str(file)]
+        done = subprocess.run(run, check=False, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert diff() == (0, "")
+    emperor.vassals = emperor.place / "drafts"
+    emperor.vassals.mkdir()
+    assert diff(**{"network-address": "192.168.77.2"}) == (0, "")
+    for words in ({"network-mtu": "1400"}, {"network-address": "192.168.77.9"}):
+        status, said = diff(**words)
+        assert status == 1
+        assert "+as-vassal: enter a network namespace" in said
+
+
+@pytest.mark.parametrize("pool", ["198.51.100.128/25", "198.51.0.0/16", "2001:db8::/48"])
+def test_a_pool_that_is_the_hosts_own_network_is_refused(emperor, pool):
+    there = "2001:db8::/64" if ":" in pool else "198.51.100.0/24"
+    start(emperor, network_pool=[pool])
+    emperor.said(f"network-pool = {pool} overlaps with {there}: the host has that on cable0")
+    assert "donjon0" not in emperor.lab.addresses(emperor.lab.home)
+
+
+def test_two_emperors_have_two_pools_and_devices(emperor):
+    lab = emperor.lab
+    start(emperor)
+    place = emperor.place / "other"
+    place.mkdir()
+    other = Emperor(place)
+    other.start(prefix=lab.host.prefix, network_pool=[POOL[0]], network_device="donjon1")
+    try:
+        other.said("192.168.77.0/24 overlaps with 192.168.77.0/24: the host has that on donjon0")
+    finally:
+        assert other.end() == 0
 
 
 def test_show_and_net_tell_it(emperor):

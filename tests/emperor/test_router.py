@@ -10,6 +10,8 @@ from donjon.emperor.reactor import Reactor
 from donjon.emperor.router import Router
 from donjon.errors import DonjonError
 from donjon.fd import Fd
+from donjon.netns import making
+from donjon.netns.wanted import Interface, Namespace
 from donjon.tuntap.rules import Ruleset, compile_rules
 
 pytestmark = pytest.mark.root
@@ -45,3 +47,19 @@ def test_a_program_that_is_no_router_is_one_line(reactor, monkeypatch):
         Router(reactor, device, b"")
     assert "router" in str(caught.value)
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+
+
+def test_rules_that_were_refused_are_not_the_next_routers(reactor):
+    namespace, device = making.make(Namespace(tun=Interface(name="tun0")))
+    with namespace, device:
+        router = Router(reactor, device, compile_rules(Ruleset()).table)
+        try:
+            with pytest.raises(DonjonError):
+                router.rules(b"nonsense")
+            os.kill(router.pid, signal.SIGKILL)
+            end = reactor.clock() + 10
+            while not router.restarts:
+                assert reactor.clock() < end
+                reactor.turn(0.1)
+        finally:
+            router.close()

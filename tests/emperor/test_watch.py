@@ -40,3 +40,25 @@ def test_directories_are_kept_as_they_are_wanted(tmp_path):
         }
     finally:
         watch.close()
+
+
+def test_two_names_of_a_directory_are_both_told_and_one_may_go(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    both = {str(tmp_path / "a"), str(tmp_path / "link")}
+    watch = Watch()
+    try:
+        watch.keep(both)
+        (tmp_path / "a" / "shop.ini").write_text("")
+        assert {one.path for one in watch.read()} == both
+        watch.keep({str(tmp_path / "a")})
+        (tmp_path / "a" / "shop.ini").write_text("more")
+        assert {one.path for one in watch.read()} == {str(tmp_path / "a")}
+        watch.keep(set())
+        watch.keep(both)
+        (tmp_path / "a" / "shop.ini").unlink()
+        (tmp_path / "a").rmdir()
+        watch.read()
+        watch.keep(set())
+    finally:
+        watch.close()

@@ -62,9 +62,36 @@ def test_an_exhausted_pool_takes_back_from_files_that_are_gone(pool, tmp_path):
         grant(TAP, str(file), pool)
     with pytest.raises(JailError) as caught:
         grant(TAP, "/etc/other", pool)
-    assert str(caught.value).startswith("no 1 addresses are left for /etc/other: all from 2 to 6")
+    assert str(caught.value).startswith("no addresses are left for /etc/other: all from 2 to 6")
     files[2].unlink()
     assert grant(TAP, str(tmp_path), pool).addresses[0] == "192.168.7.4/29"
+
+
+def test_what_is_taken_back_is_one_address_not_all_that_could_be(pool, tmp_path):
+    for number in range(5):
+        grant(TAP, str(tmp_path / f"{number}.ini"), pool)
+    assert grant(TAP, "/etc/hosts", pool).addresses[0] == "192.168.7.2/29"
+    names = {one.name for one in netgrant.ledger_of(pool).ranges()}
+    assert {str(tmp_path / f"{number}.ini") for number in range(1, 5)} < names
+
+
+def test_who_asks_for_anothers_address_keeps_its_own(pool):
+    mine = grant(TAP, "a", pool)
+    theirs = grant(TAP, "b", pool).addresses[0].partition("/")[0]
+    with pytest.raises(JailError) as caught:
+        grant(given_to(theirs), "a", pool)
+    assert str(caught.value) == f"network-address = {theirs} cannot be a's: it is b's"
+    grant(TAP, "c", pool)
+    assert grant(TAP, "a", pool) == mine
+
+
+def test_a_damaged_ledger_is_one_of_addresses(pool):
+    with open(pool.path, "w", encoding="ascii") as file:
+        file.write("garbage\n")
+    with pytest.raises(JailError) as caught:
+        grant(TAP, "a", pool)
+    assert f"{pool.path}:1: the address ledger is damaged" in str(caught.value)
+    assert "no addresses are given out until it is mended" in str(caught.value)
 
 
 def test_an_address_of_choice_is_given_and_can_change(pool):

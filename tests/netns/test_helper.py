@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from empire import alive, wait_for
 
 from donjon import syscalls
 from donjon.errors import DonjonError
+from donjon.netns import helper as helpers
 from donjon.netns import making
 from donjon.netns.helper import Helper, Request
 from donjon.netns.wanted import HostDevice, Interface, Namespace
@@ -116,6 +119,59 @@ def test_a_dead_helper_is_an_end_and_no_answer(helper):
     os.kill(helper.pid, signal.SIGKILL)
     wait_for(lambda: not alive(helper.pid), "its end")
     assert helper.answer() is None
+
+
+def test_a_process_without_a_free_descriptor_is_told_so(helper):
+    helper.ask(Request(1, Namespace(tun=TUN)))
+    select.select([helper.link], [], [])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    before = sorted(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # none is free
+    try:
+        answer, fds = helper.answer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (answer.error, fds) == (
+        "cannot take what the helper made: Too many open files",
+        [],
+    )
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    os.close(free)
+
+
+def test_a_helper_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(helpers, "PATIENCE", 0.1)
+    one = Helper()
+    os.kill(one.pid, signal.SIGSTOP)
+    one.close()
+    assert not alive(one.pid)
+
+
+def test_it_cleans_up_also_when_an_answer_was_not_read(tmp_path):
+    program = (
+        "import fcntl, os, pathlib, select, subprocess, sys\n"
+        "from donjon.netns.helper import Helper, Request\n"
+        "from donjon.netns.wanted import Nat\n"
+        "one = Helper()\n"
+        "for name in 'ab':\n"
+        "    lock = open(f'{sys.argv[1]}{name}.lock', 'w')\n"
+        "    if name == 'b': fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "    table = f'donjon_{name}'\n"
+        "    script = f'table inet {table} {{ }}\\n'\n"
+        "    one.ask(Request(1, Nat(table=table, script=script, record=sys.argv[1] + name)))\n"
+        "    select.select([one.link], [], [])\n"
+        "fds = pathlib.Path(f'/proc/{one.pid}/fd')\n"
+        "while not any(os.path.realpath(each).endswith('b.lock') for each in fds.iterdir()): pass\n"
+        "assert subprocess.check_output(['nft', 'list', 'ruleset'])\n"
+        "one.link.close()\n"
+        "fcntl.flock(lock, fcntl.LOCK_UN)\n"
+        "one.close()\n"
+        "print(subprocess.check_output(['nft', 'list', 'ruleset']))\n"
+    )
+    words = ["unshare", "-n", sys.executable, "-c", program, str(tmp_path / "record")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("b''\n", "")
 
 
 def test_it_ends_when_who_asked_is_killed():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_interface
+from typing import Any
 
 from donjon.config import launch as config_launch
 from donjon.config.outline import steps_of
@@ -13,6 +15,7 @@ from donjon.emperor import client, plans
 from donjon.jail import idgrant, netgrant
 from donjon.jail import plan as jail_plan
 from donjon.jail.plan import Plan
+from donjon.jail.spec import JailSpec
 from donjon.records import replace
 from donjon.verbs import arguments, reading, text
 
@@ -77,9 +80,26 @@ def _print(plan: Plan) -> None:
         print("nothing to do before the application starts")
 
 
+def _as_given(jail: JailSpec, running: Mapping[str, Any]) -> JailSpec:
+    """Return the jail with the addresses that a running one has: the ledger keeps them for it."""
+    grant = jail.network_grant
+    if grant is None or (grant.kind, grant.bridge) != (
+        running.get("network"),
+        running.get("bridge"),
+    ):
+        return jail
+    addresses, routers = tuple(running["addresses"]), tuple(running["routers"])
+    if not {ip_interface(one).ip for one in grant.addresses} <= {
+        ip_interface(one).ip for one in addresses
+    }:
+        return jail
+    return replace(jail, network_grant=replace(grant, addresses=addresses, routers=routers))
+
+
 def _diff(name: str, control: str | None, launch: Launch) -> int:
     running = client.ask("show", name=name, socket=control)["vassal"]
     born_in = frozenset(running.get("clone", ()))
+    launch = replace(launch, jail=_as_given(launch.jail, running.get("network") or {}))
     # without who asked: a step that moved to another line is the same step
     new = [f"{each.phase.value}: {each.describe()}" for each in plan_of(launch, born_in).steps]
     old = running.get("plan", [])
