@@ -83,7 +83,6 @@ class Router:
         try:
             self.client.rules(table)
         except RouterGoneError:
-            self._due = table
             self._kill()
 
     def counters(self) -> Counters:

@@ -291,7 +291,7 @@ def test_another_emperor_beside_it_leaves_its_table_alone(emperor):
     place = emperor.place / "other"
     place.mkdir()
     other = Emperor(place)
-    other.start(prefix=lab.host.prefix, control=str(emperor.place / "second"), wait=False)
+    other.start(prefix=lab.host.command(), control=str(emperor.place / "second"), wait=False)
     try:
         other.said("the table donjon_donjon0 is of an Emperor that runs")
     finally:
@@ -547,7 +547,7 @@ def test_two_emperors_have_two_pools_and_devices(emperor):
     place = emperor.place / "other"
     place.mkdir()
     other = Emperor(place)
-    other.start(prefix=lab.host.prefix, network_pool=[POOL[0]], network_device="donjon1")
+    other.start(prefix=lab.host.command(), network_pool=[POOL[0]], network_device="donjon1")
     try:
         other.said("192.168.77.0/24 overlaps with 192.168.77.0/24: the host has that on donjon0")
     finally:
