@@ -14,8 +14,9 @@ from donjon import log
 from donjon.emperor import live
 from donjon.emperor.janitor import kill, members
 from donjon.emperor.reactor import Reactor
+from donjon.errors import JailError
 from donjon.jail import cgroups
-from donjon.jail.spec import CgroupOption, JailSpec
+from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.records import replace
 
 RETRY = 0.05
@@ -25,8 +26,10 @@ TRIES = 100
 class Groups:
     """Makes, remembers and removes."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, plans: str) -> None:
+        """Make none yet. ``plans`` is the directory of the groups of hosting plans."""
         self.reactor = reactor
+        self._plans = plans
         self.removed: Callable[[str], None] = lambda _path: None
         self._made: set[str] = set()
         self._users: dict[str, set[str]] = {}  # vassal → paths
@@ -36,12 +39,28 @@ class Groups:
         """Make the groups of a vassal. Raises JailError; nothing is left then."""
         if not spec.cgroups:
             return None
+        for group in spec.cgroups:
+            self._refuse_foreign(group)
         undone = tuple(live.taken_back(self._given.get(vassal, ()), spec.cgroup_options))
         prepared = cgroups.prepare(replace(spec, cgroup_options=undone + spec.cgroup_options))
         self._given[vassal] = spec.cgroup_options
         self._made.update(prepared.created)
         self._users.setdefault(vassal, set()).update(prepared.paths)
         return prepared
+
+    def _refuse_foreign(self, group: CgroupPath) -> None:
+        """Raise JailError for a plan's group in which processes are that were not put there by us.
+
+        Of another Emperor, whose end would kill everything in it.
+        """
+        ours = group.path in self._made or f"/{self._plans}/" not in group.path
+        if not ours and live.pids_of(group.path):
+            raise JailError(
+                f"the control group {group.path} is in use",
+                origin=group.origin,
+                reason="its processes are not those of this Emperor",
+                hint="each Emperor of a host needs a plan-cgroup of its own",
+            )
 
     def changed(self, vassal: str, spec: JailSpec) -> None:
         """Remember what was written to the groups of a vassal that runs."""

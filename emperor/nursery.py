@@ -95,7 +95,7 @@ class Nursery:
         self.spawner = spawner
         self.spec = spec
         self.as_vassal = tuple(hook for hook in hooks if hook.phase is Phase.AS_VASSAL)
-        self.groups = Groups(reactor)
+        self.groups = Groups(reactor, spec.plan_cgroup)
         self.groups.removed = self.unnote
         self._numbers = 0
         self._notes: dict[str, tuple[int, int]] = {}

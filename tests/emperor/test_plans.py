@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import hosting
+import planned
 import pytest
 
 from donjon.config.entry import Entry
@@ -431,3 +432,23 @@ def test_a_limit_of_the_vassals_own_is_another_jail_and_one_of_its_plan_is_not(t
     assert key(plan="gold") == key(plan="bronze")
     assert key(plan="gold", max_fd="50") != key(plan="gold", max_fd="60")
     assert key(cgroup_opt="pids.max=5") == key(cgroup_opt="pids.max=6")
+
+
+@pytest.mark.root
+@pytest.mark.cgroup1
+@pytest.mark.slow
+def test_two_emperors_do_not_share_the_group_of_a_vassal(host, base):
+    host.vassal("shop", "")
+    planned.start(host, base, "pids = 40\n")
+    host.answer("shop")
+    master = host.master("shop")
+    other = hosting.Host(Path(f"{host.place}-other"))
+    try:
+        other.vassal("shop", "")
+        planned.start(other, base, "pids = 40\n")
+        hosting.wait_for(lambda: "shop.ini is in use" in other.log(), "the refusal")
+        assert "each Emperor of a host needs a plan-cgroup of its own" in other.log()
+    finally:
+        other.close()
+    host.answer("shop")
+    assert host.master("shop") == master
