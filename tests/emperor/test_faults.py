@@ -1,7 +1,6 @@
 """Faults of vassals: told by the kernel, counted, shown, told to hooks; neighbours live on."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -143,9 +142,7 @@ def test_pressure_is_watched_from_the_moment_a_plan_asks_for_it(host, base):
     text = emperor.read_text()
 
     def watched():
-        place = f"/proc/{host.emperor.pid}/fd"
-        names = [os.readlink(f"{place}/{fd}") for fd in os.listdir(place)]
-        return sum(".pressure" in name for name in names)
+        return sum(".pressure" in name for name in hosting.held(host.emperor.pid).values())
 
     assert watched() == 0
     hosting.replace_text(emperor, text.replace("pids = 20\n", "pids = 20\npressure = 5%\n"))

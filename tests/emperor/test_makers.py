@@ -122,7 +122,7 @@ def test_a_table_may_be_longer_than_a_packet(tmp_path):
         "one.close()\n"
     )
     try:
-        words = [*space.prefix, sys.executable, "-c", program, str(tmp_path / "record")]
+        words = space.command(sys.executable, "-c", program, str(tmp_path / "record"))
         done = subprocess.run(words, input=script, check=True, capture_output=True, text=True)
         assert done.stdout == "(Answer(number=1, error=''), [])\n", done.stderr
     finally:

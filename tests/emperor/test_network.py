@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from empire import Emperor, alive, children, wait_for
+from hosting import held
 from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, Lab, ask, server, sink
 from netspaces import enter
 
@@ -301,9 +302,7 @@ def test_another_emperor_beside_it_leaves_its_table_alone(emperor):
 
 
 def waits_for_a_lock(helper):
-    return any(
-        str(one.readlink()).endswith(".lock") for one in Path(f"/proc/{helper}/fd").iterdir()
-    )
+    return any(name.endswith(".lock") for name in held(helper).values())
 
 
 def test_an_emperor_waits_for_the_helper_of_the_last_one(emperor):

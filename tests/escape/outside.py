@@ -14,19 +14,9 @@ import hosting
 CELL, NEIGHBOUR = "cell", "neighbour"
 
 
-def _links(pid: int) -> dict[int, str]:
-    found = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue  # closed meanwhile
-    return found
-
-
 def descriptors(found: Any, cell: Any) -> list[str]:
     """Whether the worker holds sockets and pipes only."""
-    links = _links(cell.worker())
+    links = hosting.held(cell.worker())
     odd = [
         link
         for number, link in links.items()

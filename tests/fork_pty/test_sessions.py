@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from hosting import alive, descendants, wait_for
+from hosting import alive, descendants, held, wait_for
 from pty_client import Client
 
 from donjon.fork_pty import protocol
@@ -359,14 +359,15 @@ def routers_of(master):
 
 
 def holds_doors(pid):
-    names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    try:
+        names = list(held(pid).values())
+    except (FileNotFoundError, ProcessLookupError):  # it has gone since
+        return False
     return "anon_inode:[eventpoll]" in names and sum("socket:" in name for name in names) >= 2
 
 
 def state(master, router):
-    ends = sorted(
-        os.readlink(f"/proc/{router}/fd/{fd}") for fd in os.listdir(f"/proc/{router}/fd")
-    )
+    ends = sorted(held(router).values())
     return sorted(descendants(master)), [end for end in ends if "ptmx" in end], len(ends)
 
 

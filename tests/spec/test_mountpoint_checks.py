@@ -101,5 +101,5 @@ def test_a_sentinel_that_is_killed_is_noticed(host):
 
 def _has_no_socket(pid: int) -> bool:
     """The sentinel holds its pipe and the standard descriptors; workers hold sockets."""
-    links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    links = hosting.held(pid).values()
     return bool(links) and not any(link.startswith("socket:") for link in links)

@@ -154,8 +154,9 @@ def test_sns_03_with_preopen_the_giver_runs_without_root(place, run, preopen):
     given = [kind for kind in ("net", "ipc", "uts") if kinds(one.pid)[kind] in links]
     assert given == ["net", "ipc", "uts"]
     if preopen:
-        held = [os.readlink(f"/proc/{pid}/fd/{name}") for pid in hosting.descendants(one.pid)
-                for name in os.listdir(f"/proc/{pid}/fd")]  # fmt: skip
+        held = [
+            link for pid in hosting.descendants(one.pid) for link in hosting.held(pid).values()
+        ]
         assert not [link for link in held if link.startswith(("net:", "mnt:"))], (
             "no worker has them"
         )

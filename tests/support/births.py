@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hosting import Host, children, own_namespaces, receive, status, wait_for
+from hosting import Host, children, held, own_namespaces, receive, status, wait_for
 
 PUPPET = """
 import json
@@ -160,13 +160,7 @@ def private_memory(pid: int) -> int:
 
 def descriptors(pid: int) -> list[str]:
     """The kinds of what a process holds open."""
-    found = []
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.append(re.sub(r":?\[\d+\]$", "", os.readlink(f"/proc/{pid}/fd/{number}")))
-        except OSError:
-            continue  # closed meanwhile
-    return sorted(found)
+    return sorted(re.sub(r":?\[\d+\]$", "", link) for link in held(pid).values())
 
 
 STATUS = (

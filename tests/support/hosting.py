@@ -1,5 +1,6 @@
 """An Emperor with vassals in a scratch directory, driven from outside as an administrator would."""
 
+import contextlib
 import json
 import os
 import select
@@ -76,10 +77,21 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return all processes below ``pid``."""
+    """Return all processes below ``pid``; one that ends during the look has nothing below it."""
     found = []
     for child in children(pid):
-        found += [child, *descendants(child)]
+        found.append(child)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += descendants(child)
+    return found
+
+
+def held(pid: int) -> dict[int, str]:
+    """Return the open descriptors of ``pid`` and what each is; one closed during the look is left out."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
     return found
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hosting import held
 from netspaces import four
 from routed import ALLOW_ALL, routed
 
@@ -249,8 +250,9 @@ def test_the_router_has_no_files_and_no_network(router):
     assert os.listdir(Path("/proc", str(pid), "root")) == []
     for name in ("net", "mnt", "ipc", "uts", "cgroup"):
         assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
-    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    files = [path for path in held if path.startswith("/") and path != "/dev/net/tun"]
+    files = [
+        path for path in held(pid).values() if path.startswith("/") and path != "/dev/net/tun"
+    ]
     assert set(files) <= {"/dev/null", "/if_inet6", os.readlink("/proc/self/fd/2")} | {
         path for path in files if path.endswith("/net/if_inet6") or "memfd:" in path
     }
