@@ -30,6 +30,9 @@ from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+FROM_LOOPBACK = "/proc/sys/net/ipv4/conf/{}/route_localnet"
+"""Whether the host's 127.0.0.1 may speak on a device. What jails begin towards 127.0.0.0/8 the
+router's rules drop, and the table's ``guard`` again."""
 RULES_MAX = 4 << 20
 """Characters of network-rules."""
 
@@ -320,24 +323,20 @@ class TapNetwork:
             if one.network
             for opening in openings_of(self._members[name], one)
         ]
-        script = nat.script(
-            device,
-            self.pool.networks,
-            [
-                port
-                for member in self._members.values()
-                for one in member.jail.publish
-                for port in ports_of(one, member)
-            ],
-            openings,
-            masquerade=self.spec.network_nat,
-        )
-        versions = {one.version for one in self.pool.parsed} if self.spec.network_nat else set()
+        ports = [
+            port
+            for member in self._members.values()
+            for one in member.jail.publish
+            for port in ports_of(one, member)
+        ]
+        nat_on = self.spec.network_nat
+        script = nat.script(device, self.pool.networks, ports, openings, masquerade=nat_on)
+        versions = {one.version for one in self.pool.parsed} if nat_on else set()
+        switches = [FORWARDING[one] for one in sorted(versions)]
+        if any(one.jail.version == 4 for one in ports):
+            switches.append(FROM_LOOPBACK.format(device))
         return Nat(
-            table=table_name(device),
-            script=script,
-            forwards=tuple(FORWARDING[one] for one in sorted(versions)),
-            record=self.record,
+            table=table_name(device), script=script, switches=tuple(switches), record=self.record
         )
 
     def _check_ports(self, name: str, member: Tapped) -> None:

@@ -289,16 +289,17 @@ def _nft(script: str) -> None:
 def _switch_on(wanted: Nat) -> None:
     """Note what the switches were, on disk before they are changed, and turn them on."""
     known = _recorded(wanted.record)
-    new = {path: _read(path) for path in wanted.forwards if path not in known}
+    new = {path: _read(path) for path in wanted.switches if path not in known}
     if new or not os.path.exists(wanted.record):
         _record(wanted.record, {**known, **new})
-    for path in wanted.forwards:
+    for path in wanted.switches:
         _write(path, "1")
 
 
 def _switch_back(wanted: Nat) -> None:
     for path, value in _recorded(wanted.record).items():
-        _write(path, value)
+        with contextlib.suppress(FileNotFoundError):  # a switch of the device, which is gone
+            _write(path, value)
     with contextlib.suppress(FileNotFoundError):  # nothing was ever changed
         os.unlink(wanted.record)
 

@@ -7,7 +7,8 @@ It is one table of its own, named after the device, and says nothing about other
 - jails begin connections to the outside and are answered; from the outside only what was
   published is let in;
 - with ``masquerade`` packets of the jails' networks leave with the address of the host;
-- a ``Port`` of the host leads to a jail; the address of who connects stays as it is.
+- a ``Port`` of the host leads to a jail; the address of who connects stays as it is, but for
+  127.0.0.1, which is another one in the jail: there it is the router's.
 
 Another table that drops still drops: nftables asks all of them.
 """
@@ -26,7 +27,7 @@ Address = IPv4Address | IPv6Address
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
     """``publish``: ``port`` of the host (of ``address`` alone, or of each) is ``inner`` of
-    ``jail``."""
+    ``jail``. One of 127.0.0.1 is for the host's own programs."""
 
     protocol: str  # tcp or udp
     address: Address | None
@@ -77,17 +78,25 @@ def script(
             f'oifname "{device}" drop',
         ),
     ]
+    leaving = []
     if masquerade:
-        hidden = (
+        leaving += [
             f'{_family(one)} saddr {one} oifname != "{device}" masquerade' for one in networks
-        )
-        lines += _chain("leaving", "nat hook postrouting priority srcnat", *hidden)
+        ]
     if ports:
-        arriving = (f'iifname != "{device}" {_redirection(one)}' for one in ports)
+        leaving += [f'ip saddr 127.0.0.0/8 oifname "{device}" masquerade']
+        arriving = (f'iifname != "{device}" {_redirection(one)}' for one in ports if _is_open(one))
         lines += _chain("arriving", "nat hook prerouting priority dstnat", *arriving)
-        here = (f"{_not_loopback(one)} {_redirection(one)}" for one in ports)
+        here = (f"{_answerable(one)}{_redirection(one)}" for one in ports)
         lines += _chain("here", "nat hook output priority -100", *here)
+    if leaving:
+        lines += _chain("leaving", "nat hook postrouting priority srcnat", *leaving)
     return "\n".join((*lines, "}", ""))
+
+
+def _is_open(one: Port) -> bool:
+    """Whether others than the host may connect."""
+    return one.address is None or not one.address.is_loopback
 
 
 def _chain(name: str, hook: str, *rules: str) -> list[str]:
@@ -106,9 +115,9 @@ def _opening(one: Opening) -> str:
     return f"{family} saddr {one.jail} {family} daddr {one.first}-{one.last}{ports}"
 
 
-def _not_loopback(one: Port) -> str:
-    """What comes from 127.0.0.1 could not be answered: a jail's 127.0.0.1 is its own."""
-    return "ip daddr != 127.0.0.0/8" if one.jail.version == 4 else "ip6 daddr != ::1"
+def _answerable(one: Port) -> str:
+    """Leave out ::1: the kernel routes it on no other device (127.0.0.1: ``route_localnet``)."""
+    return "" if one.jail.version == 4 else "ip6 daddr != ::1 "
 
 
 def _redirection(one: Port) -> str:

@@ -49,13 +49,13 @@ class HostDevice:
 class Nat:
     """What the host does for a device's networks: ``script`` is for nft(8), ``table`` its own.
 
-    ``script`` "" removes. ``forwards`` are files of /proc/sys that are 1 while the table is there;
+    ``script`` "" removes. ``switches`` are files of /proc/sys that are 1 while the table is there;
     what they were stands in ``record``, for whoever finds it after a crash.
     """
 
     table: str
     script: str = ""
-    forwards: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
     record: str = ""
 
 

@@ -81,8 +81,8 @@ def _of_the_host(text: str) -> str:
     found = ip_address(text.removeprefix("[").removesuffix("]"))
     if found.is_unspecified:
         raise ValueError("without an address it is a port of all addresses of the host")
-    if found.is_loopback:
-        raise ValueError("nothing is published on a loopback address: a vassal's is its own")
+    if found.is_loopback and found.version == 6:
+        raise ValueError("the kernel leads nobody from ::1 to a jail: 127.0.0.1 can be published")
     return str(found)
 
 

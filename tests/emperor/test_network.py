@@ -134,6 +134,44 @@ def test_a_published_port_shows_who_connects_and_is_the_only_one(emperor):
         assert ask(lab.world, HOST6, 8080) == OUTSIDE6
 
 
+def test_the_host_reaches_a_published_port_at_127_0_0_1(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", "publish = 8080:80\npublish = 127.0.0.1:8081:81\n", network="tap")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with server(a, "0.0.0.0", 80), server(a, "0.0.0.0", 81):
+        for port in (8080, 8081):
+            assert ask(lab.home, "127.0.0.1", port) == "192.168.77.1"
+        assert ask(lab.world, HOST, 8080) == OUTSIDE
+        assert ask(lab.world, HOST, 8081) == ask(lab.home, HOST, 8081) == "ConnectionRefusedError"
+        lab.outside.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet")
+        lab.outside.run(
+            "ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local"
+        )
+        lab.outside.run("ip", "route", "del", "local", "127.0.0.1", "dev", "lo", "table", "local")
+        lab.outside.run("ip", "route", "add", "127.0.0.1", "via", HOST)
+        assert ask(lab.world, "127.0.0.1", 8081, 0.3) == "TimeoutError"
+
+
+def test_a_vassal_does_not_reach_127_0_0_1_of_the_host(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap", publish="127.0.0.1:8081:81")
+    a = pid(emperor, "a.ini")
+    send = """
+import socket, struct, sys
+source, target = map(socket.inet_aton, (sys.argv[1], "127.0.0.1"))
+head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 29, 0, 0, 64, 17, 0, source, target)
+total = sum(struct.unpack("!10H", head))
+head = head[:10] + struct.pack("!H", 0xFFFF & ~(total + (total >> 16))) + head[12:]
+with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as link:
+    link.sendto(head + struct.pack("!HHHH", 9, 7009, 9, 0) + b"x", ("tun0", 0x0800))
+"""
+    drops = lambda: sum(network(emperor, "a.ini")["counters"]["drops"].values())  # noqa: E731
+    before = drops()
+    words = [*enter(a), sys.executable, "-c", send, address(emperor, "a.ini")]
+    subprocess.run(words, check=True)
+    wait_for(lambda: drops() > before, "a drop")
+
+
 def test_a_port_is_published_once(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap", publish="8080:80")
@@ -459,8 +497,7 @@ def test_no_text_goes_to_nft_as_a_zone(name, value):
     [
         ("0.0.0.0:80:80", "without an address it is a port of all"),
         ("[::]:80:80", "without an address it is a port of all"),
-        ("127.0.0.1:80:80", "nothing is published on a loopback address"),
-        ("[::1]:80:80", "nothing is published on a loopback address"),
+        ("[::1]:80:80", "the kernel leads nobody from ::1 to a jail"),
     ],
 )
 def test_a_port_that_nobody_could_reach_is_refused(value, reason):

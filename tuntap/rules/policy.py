@@ -131,7 +131,8 @@ def _exceptions(tap: TapNetwork) -> Iterator[str]:
             yield from _to_network(allowed)
     for published in tap.published:
         ports = f"{published.protocol} dport {published.port}"
-        yield f"in daddr {_vassal(published.vassal)} {ports} saddr != @jails ct state new accept"
+        for who in ("!= @jails", "@host"):  # the router's own address is one of the pool
+            yield f"in daddr {_vassal(published.vassal)} {ports} saddr {who} ct state new accept"
 
 
 def _to_vassal(vassal: str, peer: str) -> Iterator[str]:
