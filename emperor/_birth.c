@@ -9,10 +9,15 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../syscalls/cmdline.h"
@@ -176,15 +181,46 @@ note(struct state *state, size_t size)
     return sizeof state->notes - state->notes_size >= sizeof length + sizeof state->packet;
 }
 
-static int
-cgroup_of(const struct birth_head *head, const int *fds)
+/* Clone a newborn, in the cgroup and in the network namespace that came with its order.
+ *
+ * We are in that namespace for this moment alone: a newborn in a user namespace of its own has no
+ * right to enter. Who cannot come back must not bear anybody else there.
+ */
+static pid_t
+clone_newborn(const struct birth *birth, const int *fds, int *pidfd)
 {
-    for (size_t i = 0; i < head->role_count; i++) {
-        if (head->roles[i] == ROLE_CGROUP) {
-            return fds[i];
+    const struct birth_head *head = &birth->newborn.head;
+    struct faults *faults = birth->newborn.faults;
+    unsigned long long flags = CLONE_PARENT | head->clone_flags;
+    int cgroup = lent(head, fds, ROLE_CGROUP);
+    int network = lent(head, fds, ROLE_NETWORK);
+    int home = -1;
+    if (network >= 0) {
+        home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (home < 0) {
+            return -1;
+        }
+        if (faults_trip(faults, "setns") || setns(network, CLONE_NEWNET) < 0) {
+            int error = errno;
+            close(home);
+            errno = error;
+            return -1;
         }
     }
-    return -1;
+    pid_t pid = faults_trip(faults, "clone3") ? -1 : fork_with(flags, 0, cgroup, pidfd);
+    int error = errno;
+    if (home >= 0 && pid != 0) {
+        if (setns(home, CLONE_NEWNET) < 0) {
+            (void)dprintf(STDERR_FILENO,
+                          "[spawner] died: cannot return to the host's network: %s\n",
+                          strerror(errno));
+            (void)syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0U);
+            _exit(1);
+        }
+        close(home);
+    }
+    errno = error;
+    return pid;
 }
 
 /* Keep the pidfd of a newborn, and watch it. What the janitor is not told, the kernel's signal at
@@ -212,10 +248,7 @@ bear(struct state *state, int link, int epoll, size_t size, int *fds, size_t cou
         close_all(fds, count);
         return 0;
     }
-    unsigned long long flags = CLONE_PARENT | head->clone_flags;
-    pid_t pid = faults_trip(state->birth.newborn.faults, "clone3")
-                    ? -1
-                    : fork_with(flags, 0, cgroup_of(head, fds), &pidfd);
+    pid_t pid = clone_newborn(&state->birth, fds, &pidfd);
     if (pid == 0) {
         return (int)live(&state->birth, &state->cmdline, acts, fds, count);
     }

@@ -38,7 +38,8 @@ enum role {
     ROLE_LOG = 'o',
     ROLE_CGROUP = 'g', /* for clone3, v2 */
     ROLE_TASKS = 't',  /* of a v1 group: 0 written into it is the writer (cgroups(7)) */
-    ROLE_MAPS = 'm'    /* readable when the id maps are written */
+    ROLE_MAPS = 'm',   /* readable when the id maps are written */
+    ROLE_NETWORK = 'n' /* the network namespace to be born in */
 };
 
 enum act_kind {

@@ -54,7 +54,7 @@ ACT = struct.Struct("=HHI")
 KIND = b"F"
 ROLES = {
     "control": b"c", "launch": b"l", "error": b"e", "log": b"o",
-    "cgroup": b"g", "tasks": b"t", "go": b"m",
+    "cgroup": b"g", "tasks": b"t", "go": b"m", "network": b"n",
 }  # fmt: skip
 MOST_ROLES = 32
 MOST_LISTENERS = 16

@@ -38,8 +38,15 @@ default_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* The descriptor that came for ROLE, or -1. */
-static int
+/**
+ * lent() - what came with an order.
+ * @head: of the order.
+ * @fds: its descriptors.
+ * @role: what for.
+ *
+ * Return: the descriptor that came for @role, or -1.
+ */
+int
 lent(const struct birth_head *head, const int *fds, enum role role)
 {
     for (size_t i = 0; i < head->role_count; i++) {

@@ -21,6 +21,7 @@ struct birth {
     size_t board_size;
 };
 
+int lent(const struct birth_head *head, const int *fds, enum role role);
 enum outcome live(struct birth *birth, struct cmdline *cmdline, struct cursor acts, int *fds,
                   size_t count);
 

@@ -256,7 +256,7 @@ def test_bytes_that_are_no_text_go_through():
     assert acts["directory"] == b"/srv/\xff\0"
 
 
-def test_a_vassal_with_a_network_is_not_written_flat():
-    """The plain path in C does not enter the network; it must not bear the vassal elsewhere."""
-    assert flat.write(order()) is not None
-    assert flat.write(order(roles=(*ROLES, "network"))) is None
+def test_a_network_to_be_born_in_goes_with_the_order_and_what_nobody_knows_does_not():
+    *_, roles = flat.HEAD.unpack_from(flat.write(order(roles=(*ROLES, "network"))))
+    assert roles.rstrip(b"\0")[-1:] == b"n"
+    assert flat.write(order(roles=(*ROLES, "stdin"))) is None

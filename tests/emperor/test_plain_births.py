@@ -29,6 +29,7 @@ SAME = {
     "threads": "uid = 20001\nthreads = 3\n",
     "module": "uid = 20001\nneed-app = true\npythonpath = %(place)s\n",
     "umask": "uid = 20001\numask = 027\n",
+    "network": "uid = 20001\nnetwork = none\n",
 }
 INSIDE = """
 import os, resource, signal, socket, sys

@@ -65,3 +65,18 @@ def test_a_spawner_that_was_killed_is_replaced_and_waiting_masters_wait_on(new_b
     host.emperor.kill()
     host.emperor.wait()
     wait_for(lambda: not any(map(alive, below)), "end of all")
+
+
+def test_a_birth_into_a_network_that_fails_is_said_and_leaves_the_spawner_at_home(
+    new_births, monkeypatch
+):
+    monkeypatch.setenv("DONJON_INJECT", "clone3:EPERM:1")  # the first one makes the spawner
+    host = new_births(NAMESPACES)
+    home = os.readlink("/proc/self/ns/net")
+    host.vassal("a", "uid = 20001\nnetwork = none\n")
+    assert "cannot clone: Operation not permitted" in host.error("a")
+    assert os.readlink(f"/proc/{host.spawner()}/ns/net") == home
+    master = host.born("a")
+    assert is_quiet(master)
+    assert os.readlink(f"/proc/{master}/ns/net") != home
+    assert os.readlink(f"/proc/{host.spawner()}/ns/net") == home
