@@ -7,6 +7,7 @@ itself: a verb asks the package that does and presents the answer.
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,10 @@ Main = Callable[[str, Sequence[str]], int]
 
 def load(name: str) -> Main:
     """Import a verb. Late, so that ``donjon ls`` does not read the server to talk to a socket."""
-    module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
+    gc.disable()  # it would look at all modules again and again, and what they make stays
+    try:
+        module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
+    finally:
+        gc.enable()
     found: Main = module.main
     return found
