@@ -52,6 +52,7 @@ class HostingPlan:
     open_files: int | None = None
     processes: int | None = None
     bandwidth: int | None = None  # bytes a second in each direction, network = tap
+    connections: int | None = None  # that are remembered at once, network = tap
     pressure: int | None = None  # percent of a time in which work had to wait
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -132,6 +133,12 @@ VOCABULARY: dict[str, Word] = {
         _SIZE,
         "10M",
         "bytes a second, to and from a vassal with network = tap each",
+    ),
+    "connections": Word(
+        "connections",
+        _or_max(values.integer(1, 4096)),
+        "500",
+        "connections at once of a vassal with network = tap",
     ),
     "pressure": Word(
         "pressure",

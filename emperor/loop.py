@@ -40,6 +40,7 @@ from donjon.emperor.upper import UpperLink
 from donjon.emperor.vassal import Event, step
 from donjon.errors import DonjonError
 from donjon.hooks.spec import Hook
+from donjon.server import telling
 
 RAGNAROK = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 SIGNALS = (
@@ -211,6 +212,7 @@ class Emperor:
 
     def reload_all(self) -> None:
         """Reload the plans and every vassal (SIGHUP)."""
+        telling.read_again()
         self.resources.reload_plans()
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RELOAD)

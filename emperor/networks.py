@@ -128,10 +128,7 @@ class Networks:
                 vassal.error = log.one_line(str(problem))
                 log.write(f"[emperor] vassal {vassal.name} keeps its network: {vassal.error}")
 
-        try:
-            self.tap.change(vassal.name, member, held.device, changed)
-        except DonjonError as error:
-            changed(error)
+        self.tap.change(vassal.name, member, held.device, changed)
 
     def _make(self, vassal: Vassal, grant: NetworkGrant, prepared: Prepared) -> None:
         def made(found: list[Fd] | DonjonError) -> None:
@@ -141,15 +138,20 @@ class Networks:
                 return
             namespace, *devices = found
             self._held[vassal.name] = held = Held(grant, devices[0] if devices else None)
-            problem = None
+
+            def attached(problem: DonjonError | None) -> None:
+                if problem is None and self._held.get(vassal.name) is held:
+                    prepared(namespace)
+                    return
+                namespace.close()
+                if self._held.get(vassal.name) is held:
+                    self._release(vassal.name)
+                prepared(problem or DonjonError("its network was given back meanwhile"))
+
             if held.device is not None and self.tap is not None:
-                problem = _attached(self.tap, vassal.name, held.device)
-            if problem is None:
-                prepared(namespace)
-                return
-            namespace.close()
-            self._release(vassal.name)
-            prepared(problem)
+                self.tap.attach(vassal.name, held.device, attached)
+            else:
+                attached(None)
 
         self.makers.make(_wanted(grant), made)
 
@@ -219,15 +221,6 @@ def record_of(spec: EmperorSpec) -> str:
     """Return the file that remembers how the host was, while a table of ours is there."""
     directory = os.path.dirname(os.path.abspath(spec.control or DEFAULT_SOCKET))
     return f"{directory}/network-{spec.network_device}.json"
-
-
-def _attached(tap: TapNetwork, name: str, device: Fd) -> DonjonError | None:
-    """Attach a device; return why it is not."""
-    try:
-        tap.attach(name, device)
-    except DonjonError as error:
-        return error
-    return None
 
 
 def _wanted(grant: NetworkGrant) -> Namespace:

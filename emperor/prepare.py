@@ -91,6 +91,7 @@ class Reading:
             self.uid,
             self.gid,
             self.launch.spawn,
+            _routers_rules(self.launch.server),
             self.launch.server.terminals is not None,  # its modules come before the walls
             self.is_foreign,
         )
@@ -325,6 +326,14 @@ def _walls_of(understood: Outline) -> tuple[str, ...]:
 
 def _is_live(step: Step) -> bool:
     return isinstance(step, Limit) and step.kind in LIVE_LIMITS
+
+
+def _routers_rules(server: ServerSpec) -> tuple[str, ...]:
+    """The rules of a vassal's own TunTap router, which is there as long as the vassal is."""
+    if not server.tuntap_routers:
+        return ()
+    incoming, outgoing = server.tuntap_rules_in, server.tuntap_rules_out
+    return (*(text for text, _ in incoming), "", *(text for text, _ in outgoing))
 
 
 def _wall(step: Step) -> str:

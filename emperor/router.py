@@ -2,57 +2,81 @@
 
 The client keeps duplicates of all devices, so vassals keep theirs while there is no router; until
 the next one has its rules it lets nothing through. A router that dies at once is not started
-again for ``PAUSE`` seconds.
+again for ``PAUSE`` seconds. Nobody waits for it: what is asked is answered later, and one that
+does not answer in time, or not to a question that is asked now and then, is killed and replaced.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from donjon import log, syscalls
+from donjon.emperor.letters import Letters
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
-from donjon.tuntap import launch
-from donjon.tuntap.client import Bandwidth, Counters, RouterClient
+from donjon.records import dataclass
+from donjon.tuntap import launch, notes
+from donjon.tuntap.client import UNLIMITED, Bandwidth, Steps
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.launch import Started
-from donjon.tuntap.protocol import RouterGoneError
+from donjon.tuntap.protocol import Do, RouterError, RouterGoneError
 
 LIFE = 2.0
 """Seconds that a router must live for the next one to be started at once."""
 
 PAUSE = 0.5
 
+CHECK = 5.0
+"""Seconds after which a router that said nothing is asked whether it is there."""
+
+Done = Callable[[DonjonError | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a vassal may have of the router: bandwidth, connections (0 is what all have)."""
+
+    bandwidth: Bandwidth = UNLIMITED
+    connections: int = 0
+
 
 class Router:
     """A router that is there, but for moments."""
 
-    def __init__(self, reactor: Reactor, device: Fd, rules: bytes) -> None:
-        """Start it with its device of the host and its rules. Raises DonjonError."""
+    def __init__(self, reactor: Reactor, device: Fd, rules: bytes, ready: Done) -> None:
+        """Start it with its device of the host and its rules. Raises DonjonError.
+
+        ``ready`` is told when they are in force, or why they are not; then it is gone.
+        """
         self.reactor = reactor
+        self.restarts = 0
+        self.labels: Mapping[int, str] = {}
         self._since = reactor.clock()
         self._started = self._start()
         self._again: Timer | None = None
-        self.restarts = 0
-        try:
-            self.client = RouterClient(self._started.channel)
-            self._furnish(device, rules)
-        except DonjonError:
-            self._started.channel.close()
-            self._kill()
-            self._reap()
-            raise
+        self._closed = False
+        self.client = Letters(self._started.channel, reactor, self._kill)
+        self._check: Timer | None = reactor.after(CHECK, self._look)
+        reactor.watch(self.client.notes.fileno(), lambda _events: self._write_notes())
+        self._furnish(device, rules, ready)
 
-    def _furnish(self, device: Fd, rules: bytes) -> None:
-        try:
-            self.client.rules(rules)
-            self.client.device(device.fileno())
-        except DonjonError:
-            self.client.close()
-            raise
+    def _furnish(self, device: Fd, rules: bytes, ready: Done) -> None:
+        def lent(result: object) -> None:
+            problem = result if isinstance(result, DonjonError) else None
+            if problem is not None:
+                self.close()
+            self.reactor.after(0.0, lambda: ready(problem))
+
+        def ruled(result: object) -> None:
+            if isinstance(result, DonjonError):
+                lent(result)
+            else:
+                self.client.post(self.client.lending(Do.DEVICE, device.fileno()), lent)
+
+        self.client.post(self.client.ruling(rules), ruled)
 
     @property
     def pid(self) -> int:
@@ -60,50 +84,73 @@ class Router:
         return self._started.pid
 
     def attach(
-        self, name: str, device: Fd, addresses: Sequence[str], bandwidth: Bandwidth
+        self,
+        name: str,
+        device: Fd,
+        addresses: Sequence[str],
+        limits: Limits,
+        done: Done,
     ) -> None:
-        """Attach a vassal. Without a router now, the next one does. Raises DonjonError."""
-        try:
-            self.client.attach(name, device.fileno(), addresses, bandwidth=bandwidth)
-        except RouterGoneError:
-            self._kill()
+        """Attach a vassal. Without a router now, the next one does."""
+        self._post(
+            self.client.attaching(
+                name,
+                device.fileno(),
+                addresses,
+                bandwidth=limits.bandwidth,
+                connections=limits.connections,
+            ),
+            done,
+        )
 
     def detach(self, name: str) -> None:
         """Forget a vassal."""
-        try:
-            self.client.detach(name)
-        except RouterGoneError:
-            self._kill()
+        self._post(self.client.detaching(name), _nobody)
 
-    def rules(self, table: bytes) -> None:
-        """Put other rules in force. Without a router now, the next one gets them.
+    def rules(self, table: bytes, done: Done) -> None:
+        """Put other rules in force. Without a router now, the next one gets them."""
+        self._post(self.client.ruling(table), done)
 
-        Raises DonjonError.
-        """
-        try:
-            self.client.rules(table)
-        except RouterGoneError:
-            self._kill()
+    def _post(self, steps: Steps[object], done: Done) -> None:
+        """Ask, and tell of a refusal; what a router that is gone was asked is the next one's."""
 
-    def counters(self) -> Counters:
-        """Return all that is counted. Raises DonjonError."""
-        try:
-            return self.client.counters()
-        except RouterGoneError:
-            self._kill()
-            raise
+        def answered(result: object) -> None:
+            gone = isinstance(result, RouterGoneError)
+            done(result if isinstance(result, DonjonError) and not gone else None)
+
+        self.client.post(steps, answered)
 
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
         return self.client.port_counters(name)
 
     def close(self) -> None:
-        """End it, and wait until it is gone."""
-        if self._again is not None:
-            self._again.cancel()
+        """End it, and wait until it is gone: it is killed."""
+        if self._closed:
+            return
+        self._closed = True
+        for timer in (self._again, self._check):
+            if timer is not None:
+                timer.cancel()
+        self.reactor.forget(self.client.notes.fileno())
         self.client.close()
         self._kill()
         self._reap()
+
+    # -- what rules note
+
+    def _write_notes(self) -> None:
+        names = self.client.names()
+        for note in self.client.noted():
+            log.write(f"[emperor] {notes.line(note, self.labels, names)}")
+
+    # -- its life
+
+    def _look(self) -> None:
+        """Ask a router that was silent for long whether it is there."""
+        self._check = self.reactor.after(CHECK, self._look)
+        if self.client.idle and self.reactor.clock() - self.client.heard >= CHECK:
+            self.client.post(self.client.living(), _nobody)
 
     def _start(self) -> Started:
         try:
@@ -135,21 +182,29 @@ class Router:
         pause = 0.0 if now - self._since >= LIFE else PAUSE
         log.write(f"[emperor] the router (pid {self.pid}) ended with {how}: starting another")
         self._again = self.reactor.after(pause, self._resume)
+        self.client.leave()
 
     def _resume(self) -> None:
         self._again = None
         self._since = self.reactor.clock()
         try:
             self._started = self._start()
-            refused = self.client.resume(self._started.channel)
         except DonjonError as error:
             log.write(f"[emperor] no router: {error}")
-            if self._started.pidfd.closed:
-                self._again = self.reactor.after(PAUSE, self._resume)
-            else:
-                self._kill()
+            self._again = self.reactor.after(PAUSE, self._resume)
+            return
+        self.client.resume_with(self._started.channel, self._resumed)
+
+    def _resumed(self, refused: dict[str, RouterError] | DonjonError) -> None:
+        if isinstance(refused, DonjonError):
+            log.write(f"[emperor] no router: {refused}")
+            self._kill()
             return
         for name, why in refused.items():
             log.write(f"[emperor] {name} has no network any more: {why}")
         self.restarts += 1
         log.write(f"[emperor] the router goes on (pid {self.pid})")
+
+
+def _nobody(_result: object) -> None:
+    """What became of it shows by itself."""

@@ -23,9 +23,10 @@ from donjon.fd import Fd
 from donjon.jail.netgrant import Pool
 from donjon.netns import nat
 from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
-from donjon.records import dataclass
+from donjon.records import dataclass, replace
+from donjon.tuntap import notes
 from donjon.tuntap.counters import PortCounters
-from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
+from donjon.tuntap.rules import Compiled, Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
 
@@ -49,6 +50,10 @@ class Admission:
     ready: Ready
 
 
+Entered = Callable[[Sequence[Admission]], None]
+"""Gets those that are in force."""
+
+
 class TapNetwork:
     """Device, table, rules, router."""
 
@@ -67,6 +72,9 @@ class TapNetwork:
         self._members: dict[str, Tapped] = {}
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
+        self._entering: list[Admission] = []  # whose rules the router was given
+        self._ruling = False  # whether it has not answered to them
+        self._changed = False  # whether there is more to be done then
         self._due: Timer | None = None  # the next writing of rules
         self._stale = False  # whether the host's table is not what it should be
         self._writing = False
@@ -76,10 +84,10 @@ class TapNetwork:
 
     def begin(self, ready: Ready) -> None:
         """Have all that is needed once; ``ready`` is told why there is not."""
-        if self.router is not None:
-            ready(None)
-        elif self._starting is not None:
+        if self._starting is not None:
             self._starting.append(ready)
+        elif self.router is not None:
+            ready(None)
         else:
             self._starting = [ready]
             interface = Interface(name=self.spec.network_device, addresses=self.pool.addresses(1))
@@ -97,12 +105,18 @@ class TapNetwork:
         problem = made if isinstance(made, DonjonError) else None
         try:
             if problem is None:
-                self.router = Router(self.reactor, self._device, self._compiled())
+                compiled = self._compiled()
+                router = Router(self.reactor, self._device, compiled.table, self._have_router)
+                router.labels = notes.labels(compiled)
+                self.router = router
+                return
         except DonjonError as error:
             problem = error
+        self._have_router(problem)
+
+    def _have_router(self, problem: DonjonError | None) -> None:
         if problem is not None:
-            self._device.close()
-            self._device = None
+            self.close()
         self._end_start(problem)
 
     def _end_start(self, problem: DonjonError | None) -> None:
@@ -140,12 +154,12 @@ class TapNetwork:
 
     def change(self, name: str, member: Tapped, device: Fd, ready: Ready) -> None:
         """Have an attached vassal be something else; nothing of its is interrupted, but for a
-        moment where its bandwidth changes. Raises DonjonError."""
+        moment where its limits change."""
         before = self._members[name]
         self.admit(name, member, ready)
-        if self.router is not None and before.bandwidth != self._members[name].bandwidth:
+        if self.router is not None and before.limits != self._members[name].limits:
             self.router.detach(name)
-            self.attach(name, device)
+            self.attach(name, device, lambda problem: ready(problem) if problem else None)
 
     def differs(self, name: str, member: Tapped) -> bool:
         """Whether the router knows something else of a vassal."""
@@ -158,56 +172,108 @@ class TapNetwork:
         if member is None:
             return
         self._admissions = [one for one in self._admissions if one.name != name]
+        self._entering = [one for one in self._entering if one.name != name]
         self._stale |= member.in_table
         if self.router is not None:
             self.router.detach(name)
         self._catch_up_soon()
 
     def _catch_up_soon(self) -> None:
-        if self._due is None:
+        if self._ruling:
+            self._changed = True
+        elif self._due is None:
             self._due = self.reactor.after(0.0, self._catch_up)
 
     def _catch_up(self) -> None:
-        """Put in force what changed since the last time."""
+        """Put in force what changed since the last time; what changes meanwhile is the next."""
         self._due = None
         admissions, self._admissions = self._admissions, []
-        admitted = self._enter(admissions)
-        if self._stale:
-            self._write(*admitted)
-            return
-        for ready in admitted:
-            ready(None)
-
-    def _enter(self, admissions: Sequence[Admission]) -> list[Ready]:
-        """Put the rules in force with all of these among them, or with each that can be."""
         for one in admissions:
             self._members[one.name] = one.member
-        try:
-            self._put_rules()
-        except DonjonError as error:
-            for one in reversed(admissions):
-                self._put_back(one)
-            if len(admissions) > 1:
-                return [ready for one in admissions for ready in self._enter([one])]
-            for one in admissions:
-                one.ready(error)
-            if not admissions:
-                log.write(f"[emperor] the rules of the router stay as they were: {error}")
-            return []
-        return [one.ready for one in admissions]
+        self._enter(admissions, self._caught_up)
+
+    def _caught_up(self, admitted: Sequence[Admission]) -> None:
+        if self._changed or self._admissions:
+            self._changed = False
+            self._catch_up_soon()
+        told = [one.ready for one in admitted]
+        if self._stale:
+            self._write(*told)
+            return
+        for ready in told:
+            ready(None)
+
+    def _enter(self, admissions: list[Admission], entered: Entered) -> None:
+        """Put the rules in force with all of these among them, or with each that can be."""
+        self._ruling, self._entering = True, admissions
+
+        def ruled(problem: DonjonError | None) -> None:
+            here, self._entering, self._ruling = self._entering, [], False
+            if problem is None:
+                entered(here)
+            else:
+                self._refuse(here, problem, entered)
+
+        self._put_rules(ruled)
+
+    def _refuse(self, admissions: list[Admission], problem: DonjonError, entered: Entered) -> None:
+        """The rules were not put in force: of several vassals, try one after the other."""
+        self._set_aside()
+        for one in reversed(admissions):
+            self._put_back(one)
+        before = {one.name: one.before for one in reversed(admissions)}
+        self._admissions = [
+            replace(one, before=before.get(one.name, one.before)) for one in self._admissions
+        ]
+        if len(admissions) > 1:
+            self._enter_each(admissions, [], entered)
+            return
+        for one in admissions:
+            one.ready(problem)
+        if not admissions:
+            log.write(f"[emperor] the rules of the router stay as they were: {problem}")
+        entered([])
+
+    def _enter_each(
+        self, admissions: list[Admission], admitted: list[Admission], entered: Entered
+    ) -> None:
+        """Let one in after the other; ``entered`` is told of all that could be."""
+        if not admissions:
+            entered(admitted)
+            return
+        first, *rest = admissions
+        self._set_aside()
+        self._members[first.name] = first.member
+
+        def tried(found: Sequence[Admission]) -> None:
+            self._enter_each(rest, [*admitted, *found], entered)
+
+        self._enter([first], tried)
+
+    def _set_aside(self) -> None:
+        """Who came meanwhile is not among those that the rules speak of now."""
+        for one in reversed(self._admissions):
+            self._put_back(one)
 
     def _put_back(self, one: Admission) -> None:
         if one.before is None:
-            del self._members[one.name]
+            self._members.pop(one.name, None)
         else:
             self._members[one.name] = one.before
 
-    def attach(self, name: str, device: Fd) -> None:
-        """Attach the device of a vassal that was admitted. Raises DonjonError."""
-        member = self._members[name]
-        if self.router is not None:
+    def attach(self, name: str, device: Fd, ready: Ready) -> None:
+        """Attach the device of a vassal that was admitted; ``ready`` is told why it is not."""
+        member = self._members.get(name)
+        if member is None:
+            ready(DonjonError(f"{name} was let go meanwhile"))
+        elif self.router is None:
+            ready(None)
+        else:
             addresses = tuple(str(one) for one in member.addresses)
-            self.router.attach(name, device, addresses, member.bandwidth)
+            try:
+                self.router.attach(name, device, addresses, member.limits, ready)
+            except DonjonError as error:
+                ready(error)
 
     def counters(self, name: str) -> PortCounters | None:
         """Return what is counted of a vassal, None where it is not attached."""
@@ -219,17 +285,23 @@ class TapNetwork:
     def reload_rules(self) -> None:
         """Read network-rules again; what is wrong with it changes nothing."""
         before = self._own
+
+        def ruled(problem: DonjonError | None) -> None:
+            if problem is not None:
+                self._own = before
+                log.write(f"[emperor] network-rules stay as they were: {problem}")
+                return
+            known = set(self.known())
+            for name in names_in(self._own, NameKind.VASSAL):
+                if name.text not in known:
+                    log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
+
         try:
             self._own = self._read_rules()
-            self._put_rules()
         except DonjonError as error:
-            self._own = before
-            log.write(f"[emperor] network-rules stay as they were: {error}")
-            return
-        known = set(self.known())
-        for name in names_in(self._own, NameKind.VASSAL):
-            if name.text not in known:
-                log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
+            ruled(error)
+        else:
+            self._put_rules(ruled)
 
     # -- rules
 
@@ -248,11 +320,26 @@ class TapNetwork:
             raise DonjonError(f"cannot read network-rules = {path}", reason=reason)
         return parse(text, path)
 
-    def _put_rules(self) -> None:
-        if self.router is not None:
-            self.router.rules(self._compiled())
+    def _put_rules(self, done: Ready) -> None:
+        """Compile, and ask the router to obey; ``done`` may be called at once."""
+        router = self.router
+        if router is None:
+            done(None)
+            return
+        try:
+            compiled = self._compiled()
+        except DonjonError as error:
+            done(error)
+            return
 
-    def _compiled(self) -> bytes:
+        def ruled(problem: DonjonError | None) -> None:
+            if problem is None:
+                router.labels = notes.labels(compiled)
+            done(problem)
+
+        router.rules(compiled.table, ruled)
+
+    def _compiled(self) -> Compiled:
         """Return the operator's rules, then those that follow from vassals, as one table."""
         own = policies.policy(
             policies.TapNetwork(
@@ -267,7 +354,7 @@ class TapNetwork:
             )
         )
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
-        return compile_rules(whole, self._names(whole)).table
+        return compile_rules(whole, self._names(whole))
 
     def _names(self, whole: Ruleset) -> Names:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not

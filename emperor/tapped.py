@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 from donjon.emperor.prepare import Reading
+from donjon.emperor.router import Limits
 from donjon.jail.spec import JailSpec, Published
 from donjon.netns import nat
 from donjon.records import dataclass
@@ -22,7 +23,7 @@ class Tapped:
 
     jail: JailSpec
     addresses: tuple[IPv4Address | IPv6Address, ...]
-    bandwidth: Bandwidth
+    limits: Limits
     plan: str = ""
 
     @property
@@ -34,7 +35,7 @@ class Tapped:
     def asked(self) -> tuple[object, ...]:
         """What is equal for two that the router and the table treat alike."""
         publish, allow = self.jail.publish, self.jail.network_allow
-        return self.addresses, self.bandwidth, self.plan, publish, allow
+        return self.addresses, self.limits, self.plan, publish, allow
 
 
 def member_of(reading: Reading) -> Tapped:
@@ -43,10 +44,11 @@ def member_of(reading: Reading) -> Tapped:
     grant = jail.network_grant
     hosting = reading.hosting
     rate = (hosting.bandwidth if hosting else None) or 0
+    connections = (hosting.connections if hosting else None) or 0
     return Tapped(
         jail=jail,
         addresses=tuple(ip_interface(one).ip for one in grant.addresses) if grant else (),
-        bandwidth=Bandwidth(out=rate, into=rate),
+        limits=Limits(Bandwidth(out=rate, into=rate), connections),
         plan=hosting.name if hosting else "",
     )
 

@@ -100,6 +100,20 @@ Plane_add_stream(Plane *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(cap_doc, "Let a port have so many connections at once; 0 is as many as all");
+
+static PyObject *
+Plane_cap(Plane *self, PyObject *args)
+{
+    unsigned int number = 0;
+    unsigned int connections = 0;
+
+    if (!PyArg_ParseTuple(args, "II:cap", &number, &connections))
+        return NULL;
+    plane_cap(self->plane, number, connections);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(remove_doc, "Forget a port and its addresses");
 
 static PyObject *
@@ -209,12 +223,30 @@ Plane_load(Plane *self, PyObject *arg)
 
     if (PyObject_GetBuffer(arg, &table, PyBUF_SIMPLE) < 0)
         return NULL;
+    notes_send(self->plane); /* they name rules by their old places */
     int failed = firewall_load(table.buf, (size_t)table.len, &self->plane->firewall, &why);
     PyBuffer_Release(&table);
+    if (self->plane->firewall != NULL) {
+        firewall_limit_notes(self->plane->firewall, NOTE_INTERVAL_NS, NOTE_BURST);
+        firewall_caps(self->plane->firewall, self->plane->caps);
+    }
     if (failed < 0) {
         PyErr_SetString(PyExc_ValueError, why);
         return NULL;
     }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(note_doc, "Tell on a socket what rules note: messages of struct note[]");
+
+static PyObject *
+Plane_note(Plane *self, PyObject *arg)
+{
+    int fd = PyObject_AsFileDescriptor(arg);
+
+    if (fd < 0)
+        return NULL;
+    self->plane->notes = fd;
     Py_RETURN_NONE;
 }
 
@@ -293,6 +325,7 @@ Plane_run(Plane *self, PyObject *Py_UNUSED(unused))
 static PyMethodDef plane_methods[] = {
     {"add_tun", (PyCFunction)Plane_add_tun, METH_VARARGS, add_tun_doc},
     {"add_stream", (PyCFunction)Plane_add_stream, METH_VARARGS, add_stream_doc},
+    {"cap", (PyCFunction)Plane_cap, METH_VARARGS, cap_doc},
     {"remove", (PyCFunction)Plane_remove, METH_VARARGS, remove_doc},
     {"own", (PyCFunction)Plane_own, METH_VARARGS, own_doc},
     {"disown", (PyCFunction)Plane_disown, METH_VARARGS, disown_doc},
@@ -300,6 +333,7 @@ static PyMethodDef plane_methods[] = {
     {"watch", (PyCFunction)Plane_watch, METH_O, watch_doc},
     {"unwatch", (PyCFunction)Plane_unwatch, METH_O, unwatch_doc},
     {"load", (PyCFunction)Plane_load, METH_O, load_doc},
+    {"note", (PyCFunction)Plane_note, METH_O, note_doc},
     {"rule_counts", (PyCFunction)Plane_rule_counts, METH_NOARGS, rule_counts_doc},
     {"restore", (PyCFunction)Plane_restore, METH_VARARGS, restore_doc},
     {"totals", (PyCFunction)Plane_totals, METH_NOARGS, totals_doc},

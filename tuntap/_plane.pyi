@@ -34,6 +34,9 @@ class Plane:
     def add_stream(self, number: int, fd: int, /) -> None:
         """Add a stream of frames, whose first address of each family becomes its own."""
 
+    def cap(self, number: int, connections: int, /) -> None:
+        """Let a port have so many connections at once; 0 is as many as all may."""
+
     def remove(self, number: int, /) -> None:
         """Forget a port, its addresses and its connections."""
 
@@ -54,6 +57,9 @@ class Plane:
 
     def load(self, table: ReadableBuffer, /) -> None:
         """Put a table of rules in force; a bad one raises ValueError and changes nothing."""
+
+    def note(self, fd: int, /) -> None:
+        """Tell on a socket, lent for good, what rules note (notes.h); never waits for it."""
 
     def rule_counts(self) -> list[tuple[int, int, int]]:
         """Return (identity, packets, bytes) of each rule."""

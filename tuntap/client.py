@@ -1,9 +1,14 @@
 """The supervisor's side of a router: what it gives to it, and what it keeps for the next one.
 
-The client holds duplicates of all descriptors that it gave away, the addresses, the rules and the
-memory of the counters. So devices live on when a router ends, and ``resume`` puts a new one in the
-place of the old: jails notice nothing but a short silence. Until a new router has rules, a jail
-that it is given has no network: rules are sent before ports.
+The client holds duplicates of all descriptors that it gave away, the addresses, the rules, the
+memory of the counters, and the socket on which routers tell what rules note. So devices live on
+when a router ends, and ``resume`` puts a new one in the place of the old: jails notice nothing but
+a short silence. Until a new router has rules, a jail that it is given has no network: rules are
+sent before ports.
+
+What is asked of a router is written as steps: a generator that yields requests and is sent the
+answers. ``RouterClient`` walks them at once and waits for each answer; who must not wait walks
+them otherwise (``emperor.letters``).
 """
 
 from __future__ import annotations
@@ -13,12 +18,12 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from donjon.fd import Fd
-from donjon.records import dataclass
-from donjon.tuntap import protocol
+from donjon.records import dataclass, replace
+from donjon.tuntap import notes, protocol
 from donjon.tuntap.counters import FIRST_PEER, Board, PortCounters
 from donjon.tuntap.protocol import Do, Message, RouterError, RouterGoneError
 
@@ -32,6 +37,20 @@ MOST_BYTES = (1 << 40) - 1
 """The greatest bandwidth, bytes per second."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message to the router; its descriptors are lent until it is answered."""
+
+    do: Do
+    descriptors: tuple[int, ...]
+    more: Mapping[str, Any]
+
+
+Steps = Generator[Request, Message, T]
+"""What is asked, one request after the other. An error is thrown in where the answer would be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +96,7 @@ class _Port:
     device: Fd
     addresses: tuple[str, ...]
     bandwidth: Bandwidth
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +139,13 @@ class RouterClient:
         self._table: bytes | None = None
         self._rules: dict[int, tuple[int, int]] = {}
         self._next = 1
-        self._begin()
+        self.notes, self._noting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.notes.settimeout(0)
+        self._open()
+
+    def _open(self) -> None:
+        """Have the first words with the router."""
+        self._run(self._beginning())
 
     def fileno(self) -> int:
         """Return the socket's number: it becomes readable (end of file) when the router ends."""
@@ -132,14 +158,22 @@ class RouterClient:
 
         The descriptor stays the caller's, as in all calls: the client duplicates it.
         """
-        self._lend(Do.DEVICE, descriptor)
+        self._run(self.lending(Do.DEVICE, descriptor))
 
     def listen(self, descriptor: int, *, credentials: bool = False) -> None:
         """Accept framed peers on a listening stream socket, AF_UNIX or TCP.
 
         With ``credentials`` a peer must first say who it is (uwsgi-facts 5.7), over AF_UNIX.
         """
-        self._lend(Do.LISTEN, descriptor, credentials=credentials)
+        self._run(self.lending(Do.LISTEN, descriptor, credentials=credentials))
+
+    def alive(self) -> None:
+        """Ask for nothing but an answer."""
+        self._run(self.living())
+
+    def living(self) -> Steps[None]:
+        """As ``alive``, in steps."""
+        yield from self._asking(Do.ALIVE)
 
     # -- jails
 
@@ -150,32 +184,60 @@ class RouterClient:
         addresses: Sequence[Address | str],
         *,
         bandwidth: Bandwidth = UNLIMITED,
+        connections: int = 0,
     ) -> int:
         """Attach a jail's tun device; return the number of its port, for rules and counters.
 
         ``device_fd`` was opened in the jail's network namespace by ``device.open_tun``. Packets
         from it are believed only with a source among ``addresses``. The name must not be attached.
+        ``connections`` are those that it may hold at once, where rules remember any: beyond that
+        its new ones are refused. 0 is what all may hold; then it forgets its own oldest.
         Raises RouterError, among others for an address that is another port's.
         """
-        if name in self._ports:
-            raise RouterError(f"{name} is attached to the router already")
-        number = self._free_number()
+        return self._run(
+            self.attaching(
+                name, device_fd, addresses, bandwidth=bandwidth, connections=connections
+            )
+        )
+
+    def attaching(
+        self,
+        name: str,
+        device_fd: int,
+        addresses: Sequence[Address | str],
+        *,
+        bandwidth: Bandwidth = UNLIMITED,
+        connections: int = 0,
+    ) -> Steps[int]:
+        """As ``attach``, in steps; the device is duplicated now."""
         texts = tuple(str(ipaddress.ip_address(address)) for address in addresses)
         if len(texts) > MOST_ADDRESSES:
             raise RouterError(f"{name} has {len(texts)} addresses", reason="at most 64")
+        device = Fd(os.dup(device_fd))
+        return self._admitting(name, _Port(0, device, texts, bandwidth, connections))
+
+    def _admitting(self, name: str, asked: _Port) -> Steps[int]:
+        with asked.device:
+            if name in self._ports:
+                raise RouterError(f"{name} is attached to the router already")
+            number = self._free_number()
+            port = replace(asked, number=number, device=Fd(asked.device.release()))
         self._board.clear(number)
-        port = _Port(number, Fd(os.dup(device_fd)), texts, bandwidth)
         with _kept(port.device, lambda: self._ports.update({name: port})):
-            self._attach(name, port)
+            yield from self._attaching(name, port)
         return number
 
     def detach(self, name: str) -> None:
         """Forget a jail and close its device; nothing if it is not attached."""
+        self._run(self.detaching(name))
+
+    def detaching(self, name: str) -> Steps[None]:
+        """As ``detach``, in steps."""
         port = self._ports.pop(name, None)
         if port is None:
             return
         port.device.close()
-        self._ask(Do.DETACH, port=port.number)
+        yield from self._asking(Do.DETACH, port=port.number)
 
     def port(self, name: str) -> int:
         """Return the number of an attached jail. Raises KeyError."""
@@ -185,8 +247,12 @@ class RouterClient:
 
     def rules(self, table: bytes) -> None:
         """Put a compiled table in force, whole and at once; a bad one leaves the old in force."""
+        self._run(self.ruling(table))
+
+    def ruling(self, table: bytes) -> Steps[None]:
+        """As ``rules``, in steps."""
         try:
-            self._send_rules(table, {})
+            yield from self._sending_rules(table, {})
         except RouterGoneError:
             self._table = table  # the next router gets it
             raise
@@ -194,9 +260,13 @@ class RouterClient:
 
     def counters(self) -> Counters:
         """Return all counters. What survives a router is told even when there is none."""
+        return self._run(self.counting())
+
+    def counting(self) -> Steps[Counters]:
+        """As ``counters``, in steps."""
         jails = {name: self._board.port(port.number) for name, port in self._ports.items()}
-        peers = self._ask_memory(Do.PEERS).get("peers", [])
-        counted = self._ask_memory(Do.RULE_COUNTS)
+        peers = (yield from self._asking_memory(Do.PEERS)).get("peers", [])
+        counted = yield from self._asking_memory(Do.RULE_COUNTS)
         self._rules = {int(row[0]): (int(row[1]), int(row[2])) for row in counted.get("rules", [])}
         totals = {str(key): int(value) for key, value in counted.get("totals", {}).items()}
         return Counters(jails, self._board.port(0), tuple(peers), dict(self._rules), totals)
@@ -204,6 +274,20 @@ class RouterClient:
     def port_counters(self, name: str) -> PortCounters:
         """Return the counters of one jail, without asking the router. Raises KeyError."""
         return self._board.port(self._ports[name].number)
+
+    def noted(self) -> list[notes.Note]:
+        """Return what rules noted since; of a flood, some. ``notes`` is readable when there is."""
+        found: list[notes.Note] = []
+        for _ in range(notes.MESSAGES):
+            try:
+                found += notes.read(self.notes.recv(notes.LARGEST))
+            except BlockingIOError:
+                break
+        return found
+
+    def names(self) -> dict[int, str]:
+        """Return the jails by the numbers of their ports."""
+        return {port.number: name for name, port in self._ports.items()}
 
     # -- another router
 
@@ -215,15 +299,19 @@ class RouterClient:
         """
         self._channel.close()
         self._channel = channel
-        self._begin()
+        return self._run(self.resuming())
+
+    def resuming(self) -> Steps[dict[str, RouterError]]:
+        """As ``resume``, in steps, once there is another channel."""
+        yield from self._beginning()
         if self._table is not None:
-            self._send_rules(self._table, self._rules)
+            yield from self._sending_rules(self._table, self._rules)
         for lent in self._lent:
-            self._ask(lent.do, lent.descriptor.fileno(), **lent.more)
+            yield from self._asking(lent.do, lent.descriptor.fileno(), **lent.more)
         refused = {}
         for name, port in self._ports.items():
             try:
-                self._attach(name, port)
+                yield from self._attaching(name, port)
             except RouterGoneError:
                 raise
             except RouterError as error:
@@ -233,6 +321,8 @@ class RouterClient:
     def close(self) -> None:
         """End the conversation, and with it the router; close all duplicates."""
         self._channel.close()
+        self.notes.close()
+        self._noting.close()
         for descriptor in (
             *(port.device for port in self._ports.values()),
             *(lent.descriptor for lent in self._lent),
@@ -244,29 +334,33 @@ class RouterClient:
 
     # -- messages
 
-    def _begin(self) -> None:
-        self._channel.settimeout(PATIENCE)
-        self._ask(Do.BEGIN, self._board.descriptor.fileno())
+    def _beginning(self) -> Steps[None]:
+        memory = self._board.descriptor.fileno()
+        yield from self._asking(Do.BEGIN, memory, self._noting.fileno())
 
-    def _lend(self, do: Do, descriptor: int, **more: Any) -> None:
-        lent = _Lent(do, Fd(os.dup(descriptor)), more)
+    def lending(self, do: Do, descriptor: int, **more: Any) -> Steps[None]:
+        """As ``device`` and ``listen``, in steps; the descriptor is duplicated now."""
+        return self._lending(_Lent(do, Fd(os.dup(descriptor)), more))
+
+    def _lending(self, lent: _Lent) -> Steps[None]:
         with _kept(lent.descriptor, lambda: self._lent.append(lent)):
-            self._ask(do, lent.descriptor.fileno(), **more)
+            yield from self._asking(lent.do, lent.descriptor.fileno(), **lent.more)
 
-    def _attach(self, name: str, port: _Port) -> None:
-        self._ask(
+    def _attaching(self, name: str, port: _Port) -> Steps[None]:
+        yield from self._asking(
             Do.ATTACH,
             port.device.fileno(),
             name=name,
             port=port.number,
             addresses=port.addresses,
             bandwidth=port.bandwidth.fields(),
+            connections=port.connections,
         )
 
-    def _send_rules(self, table: bytes, counted: Mapping[int, tuple[int, int]]) -> None:
+    def _sending_rules(self, table: bytes, counted: Mapping[int, tuple[int, int]]) -> Steps[None]:
         counts = json.dumps([[key, *value] for key, value in counted.items()]).encode()
         with protocol.memory("rules", table) as rules, protocol.memory("counts", counts) as kept:
-            self._ask(Do.RULES, rules.fileno(), kept.fileno())
+            yield from self._asking(Do.RULES, rules.fileno(), kept.fileno())
 
     def _free_number(self) -> int:
         taken = {port.number for port in self._ports.values()}
@@ -278,8 +372,8 @@ class RouterClient:
         self._next = number % (FIRST_PEER - 1) + 1
         return number
 
-    def _ask_memory(self, do: Do) -> dict[str, Any]:
-        answer = self._exchange(do, (), {})
+    def _asking_memory(self, do: Do) -> Steps[dict[str, Any]]:
+        answer = yield Request(do, (), {})
         try:
             value = json.loads(protocol.read_memory(answer.descriptor()))
         except ValueError as error:
@@ -290,21 +384,47 @@ class RouterClient:
             raise RouterError(f"the router's answer to {do.value} is no object")
         return value
 
-    def _ask(self, do: Do, *descriptors: int, **more: Any) -> None:
-        self._exchange(do, descriptors, more).close()
+    def _asking(self, do: Do, *descriptors: int, **more: Any) -> Steps[None]:
+        (yield Request(do, descriptors, more)).close()
 
-    def _exchange(self, do: Do, descriptors: Sequence[int], more: Mapping[str, Any]) -> Message:
+    def _run(self, steps: Steps[T]) -> T:
+        """Walk steps to their end, and wait for each answer."""
+        self._channel.settimeout(PATIENCE)
         try:
-            protocol.send(self._channel, {"do": do.value, **more}, descriptors)
+            request = next(steps)
+            while True:
+                try:
+                    answer = self._exchange(request)
+                except RouterError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _exchange(self, request: Request) -> Message:
+        try:
+            self._send(request)
             answer = protocol.receive(self._channel)
         except OSError as error:
-            with contextlib.suppress(OSError):  # it may have ended
-                self._channel.shutdown(socket.SHUT_RDWR)  # late answers end here
-            raise RouterGoneError(
-                f"the router does not answer to {do.value}", reason=error.strerror or str(error)
-            ) from error
+            raise self._lost(request, error.strerror or str(error)) from error
+        return self._accepted(request, answer)
+
+    def _send(self, request: Request) -> None:
+        body = {"do": request.do.value, **request.more}
+        protocol.send(self._channel, body, request.descriptors)
+
+    def _lost(self, request: Request, reason: str) -> RouterGoneError:
+        """Hear nothing more of a router that does not answer. Returns the error of ``request``."""
+        with contextlib.suppress(OSError):  # it may have ended
+            self._channel.shutdown(socket.SHUT_RDWR)
+        return RouterGoneError(f"the router does not answer to {request.do.value}", reason=reason)
+
+    def _accepted(self, request: Request, answer: Message | None) -> Message:
+        """Return an answer that grants the request. Raises RouterError for another one."""
         if answer is None:
-            raise RouterGoneError(f"the router ended before it answered to {do.value}")
+            raise RouterGoneError(f"the router ended before it answered to {request.do.value}")
         if answer.body.get("ok") is not True:
             answer.close()
             raise RouterError(str(answer.body.get("error", "the router refused")))

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKET = 16, SWEEP = 2 * BUCKET, LISTS = 2 };
+enum { BUCKET = 16, SWEEP = 2 * BUCKET, LOOK = 64 };
+enum { OVER, UNANSWERED, ANSWERED, LISTS };
 #define NOBODY UINT32_MAX
 #define SECOND_NS UINT64_C(1000000000)
 
 static_assert(sizeof(struct connection_key) == 48, "keys are hashed and compared as six words");
 
-/** What a jail holds: two lists by use, of connections without and with an answer. */
+/** What a jail holds: lists by use. Who must go is the oldest of the first that is not empty. */
 struct account {
     uint32_t count;
     uint32_t oldest[LISTS];
@@ -25,8 +26,9 @@ struct connections {
     uint32_t size;
     uint32_t count;
     uint32_t per_jail;
-    uint32_t hand;  /* where sweeping goes on */
-    uint16_t *tags; /* of each slot: bits of the key's hash, or 0 where it is free */
+    const uint32_t *caps; /* of each jail, 0 where it has none of its own; NULL: no jail has */
+    uint32_t hand;        /* where sweeping goes on */
+    uint16_t *tags;       /* of each slot: bits of the key's hash, or 0 where it is free */
     struct connection *slots;
     struct account *accounts;
 };
@@ -100,6 +102,23 @@ connections_limit(struct connections *table, uint32_t per_jail)
     table->per_jail = per_jail;
 }
 
+/**
+ * connections_caps() - caps of single jails, lower than the one that all have.
+ * @caps: FLOW_JAILS of them, lent; 0 is none
+ */
+void
+connections_caps(struct connections *table, const uint32_t *caps)
+{
+    table->caps = caps;
+}
+
+/** Return: the cap of its own that a jail has, or 0. */
+static uint32_t
+own_cap(const struct connections *table, uint32_t owner)
+{
+    return table->caps == NULL || owner >= FLOW_JAILS ? 0 : table->caps[owner];
+}
+
 static uint64_t
 mix(uint64_t a, uint64_t b)
 {
@@ -152,6 +171,14 @@ account_of(struct connections *table, uint32_t owner)
     return account;
 }
 
+static int
+list_of(const struct connection *connection)
+{
+    if (connection->over)
+        return OVER;
+    return connection->replied ? ANSWERED : UNANSWERED;
+}
+
 static void
 unlink_slot(struct connections *table, uint32_t slot)
 {
@@ -159,11 +186,11 @@ unlink_slot(struct connections *table, uint32_t slot)
     struct account *account = account_of(table, c->owner);
 
     if (c->older == NOBODY)
-        account->oldest[c->replied] = c->newer;
+        account->oldest[list_of(c)] = c->newer;
     else
         table->slots[c->older].newer = c->newer;
     if (c->newer == NOBODY)
-        account->newest[c->replied] = c->older;
+        account->newest[list_of(c)] = c->older;
     else
         table->slots[c->newer].older = c->older;
 }
@@ -174,13 +201,13 @@ link_slot(struct connections *table, uint32_t slot)
     struct connection *c = &table->slots[slot];
     struct account *account = account_of(table, c->owner);
 
-    c->older = account->newest[c->replied];
+    c->older = account->newest[list_of(c)];
     c->newer = NOBODY;
     if (c->older == NOBODY)
-        account->oldest[c->replied] = slot;
+        account->oldest[list_of(c)] = slot;
     else
         table->slots[c->older].newer = slot;
-    account->newest[c->replied] = slot;
+    account->newest[list_of(c)] = slot;
 }
 
 static void
@@ -236,6 +263,40 @@ sweep(struct connections *table, uint64_t now_ns)
     }
 }
 
+/** Return: an answered connection of a jail whose time is over, among its oldest; or NOBODY. */
+static uint32_t
+expired_of(const struct connections *table, const struct account *account, uint64_t now_ns)
+{
+    uint32_t slot = account->oldest[ANSWERED];
+
+    for (int i = 0; i < LOOK && slot != NOBODY; i++) {
+        if (table->slots[slot].expires_ns <= now_ns)
+            return slot;
+        slot = table->slots[slot].newer;
+    }
+    return NOBODY;
+}
+
+/** Make room for one more below a jail's own cap, of what nobody needs. Return: whether there is;
+ * where the cap was lowered, what is in use stays. */
+static bool
+keep_to_own_cap(struct connections *table, uint32_t owner, uint32_t cap, uint64_t now_ns)
+{
+    const struct account *account = account_of(table, owner);
+
+    for (int i = 0; i < 2 && account->count >= cap; i++) {
+        uint32_t goes = account->oldest[OVER];
+        if (goes == NOBODY)
+            goes = account->oldest[UNANSWERED];
+        if (goes == NOBODY)
+            goes = expired_of(table, account, now_ns);
+        if (goes == NOBODY)
+            return false;
+        evict(table, goes, now_ns);
+    }
+    return account->count < cap;
+}
+
 /** Make room for one more; for two where the cap was lowered meanwhile. */
 static void
 keep_to_the_cap(struct connections *table, uint32_t owner, uint64_t now_ns)
@@ -243,8 +304,11 @@ keep_to_the_cap(struct connections *table, uint32_t owner, uint64_t now_ns)
     const struct account *account = account_of(table, owner);
 
     for (int i = 0; i < 2 && account->count >= table->per_jail; i++) {
-        uint32_t unanswered = account->oldest[false];
-        evict(table, unanswered != NOBODY ? unanswered : account->oldest[true], now_ns);
+        int list = OVER;
+
+        while (list < ANSWERED && account->oldest[list] == NOBODY)
+            list++;
+        evict(table, account->oldest[list], now_ns);
     }
 }
 
@@ -301,8 +365,11 @@ connections_add(struct connections *table, const struct connection_key *key, uin
                 uint64_t now_ns)
 {
     uint64_t hashed = hash(table, key);
+    uint32_t cap = own_cap(table, owner);
 
     sweep(table, now_ns);
+    if (cap != 0 && !keep_to_own_cap(table, owner, cap, now_ns))
+        return NULL;
     keep_to_the_cap(table, owner, now_ns);
     uint32_t slot = place(table, bucket_of(table, hashed), owner, now_ns);
     if (slot == NOBODY)
@@ -336,6 +403,17 @@ connections_reply(struct connections *table, struct connection *connection)
 {
     unlink_slot(table, slot_of(table, connection));
     connection->replied = true;
+    link_slot(table, slot_of(table, connection));
+}
+
+/** connections_end() - it is over: it is among those forgotten first. */
+void
+connections_end(struct connections *table, struct connection *connection)
+{
+    if (connection->over)
+        return;
+    unlink_slot(table, slot_of(table, connection));
+    connection->over = true;
     link_slot(table, slot_of(table, connection));
 }
 

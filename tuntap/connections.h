@@ -11,9 +11,10 @@
  * passed over, and swept away a little with each new connection.
  *
  * A connection is on the account of the jail that opened it, or to which it was opened from
- * outside. A jail at its cap forgets its own: first what nobody answered, the longest unused
- * first. In a full bucket the jail that holds most gives way to one that holds less. So a flood
- * takes from the flooder only.
+ * outside. A jail at the cap that all have forgets its own: first what is over, then what nobody
+ * answered, the longest unused first. One at a cap of its own forgets these two kinds only, and is
+ * refused another one where all the rest are in use. In a full bucket the jail that holds most
+ * gives way to one that holds less. So a flood takes from the flooder only.
  */
 #ifndef DONJON_CONNECTIONS_H
 #define DONJON_CONNECTIONS_H
@@ -57,6 +58,7 @@ struct connection {
     uint8_t passed;         /* directions in which the opening packet was accepted, a bit each */
     uint8_t finished;       /* ways on which TCP said FIN, a bit each */
     bool replied;
+    bool over; /* TCP ended it */
     bool reset;
 };
 
@@ -68,6 +70,7 @@ uint32_t connections_size(const struct connections *table);
 uint32_t connections_count(const struct connections *table);
 uint64_t connections_evicted(const struct connections *table);
 void connections_limit(struct connections *table, uint32_t per_jail);
+void connections_caps(struct connections *table, const uint32_t *caps);
 
 struct connection *connections_find(struct connections *table, const struct connection_key *key,
                                     uint64_t now_ns);
@@ -76,6 +79,7 @@ struct connection *connections_add(struct connections *table, const struct conne
 void connections_use(struct connections *table, struct connection *connection, uint64_t now_ns,
                      uint64_t expires_ns);
 void connections_reply(struct connections *table, struct connection *connection);
+void connections_end(struct connections *table, struct connection *connection);
 void connections_remove(struct connections *table, struct connection *connection);
 void connections_forget(struct connections *table, uint32_t jail);
 

@@ -22,6 +22,7 @@ enum drop {
     DROP_BANDWIDTH,
     DROP_TOO_BIG,
     DROP_REFUSED,
+    DROP_CONNECTIONS,
     DROP_CAUSES,
     DROP_NOT = -1,
 };
@@ -34,7 +35,7 @@ struct counters {
     uint64_t in_bytes;
     uint64_t waits; /* times that reading paused for the bandwidth */
     uint64_t drops[DROP_CAUSES];
-    uint64_t unused[12];
+    uint64_t unused[11];
 };
 
 static_assert(sizeof(struct counters) == 256, "as SIZE of counters.py");

@@ -22,17 +22,18 @@ FIRST_PEER = 32768
 CAUSES = (
     "malformed", "fragment", "extension", "offload", "spoofed", "claimed", "unregistered",
     "no-receiver", "control", "firewall-out", "firewall-in", "full", "bandwidth", "too-big",
-    "refused",
+    "refused", "connections",
 )  # fmt: skip
 """Why packets were dropped, in the order of enum drop (counters.h).
 
 Up to ``firewall-out`` they are counted where the packet came from, after it where it should have
-gone. ``malformed``: lengths and versions. ``fragment``: one that could hide what the firewall
-looks at. ``extension``: a chain of IPv6 headers that is too long or unknown. ``offload``: a virtio
-header that does not fit its packet. ``spoofed``: a source that is not the port's. ``claimed``: one
-that is another port's. ``unregistered``: from a peer without an address yet. ``control``: rules
-sent by a peer. ``full``: a slow receiver. ``bandwidth``: no room to wait for its turn.
-``too-big``: for a frame. ``refused``: an error of the device.
+gone; ``connections`` at the jail on whose account it is. ``malformed``: lengths and versions.
+``fragment``: one that could hide what the firewall looks at. ``extension``: a chain of IPv6
+headers that is too long or unknown. ``offload``: a virtio header that does not fit its packet.
+``spoofed``: a source that is not the port's. ``claimed``: one that is another port's.
+``unregistered``: from a peer without an address yet. ``control``: rules sent by a peer.
+``full``: a slow receiver. ``bandwidth``: no room to wait for its turn. ``too-big``: for a frame.
+``refused``: an error of the device. ``connections``: one more than its jail may have.
 """
 
 _LAYOUT = struct.Struct(f"={5 + len(CAUSES)}Q")

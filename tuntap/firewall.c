@@ -18,15 +18,22 @@ static_assert((int)RULE_ACCEPT == ACCEPT && (int)RULE_DROP == DROP && (int)RULE_
 /** What changes of a rule while it is in force. The policies of IN and OUT follow the rules. */
 struct account {
     struct firewall_count count;
-    uint64_t full_ns; /* of a limit: when its bucket is full again */
+    uint64_t full_ns;  /* of a limit: when its bucket is full again */
+    uint64_t noted_ns; /* the same of its notes */
+    uint64_t lost;     /* packets that were to be noted and were not, nor were they told of */
 };
 
 struct firewall {
     struct ruletable *table;
     struct account *accounts;
     struct connections *connections; /* NULL: the table tracks none */
+    const uint32_t *caps;            /* of connections, for each jail; NULL: none */
     struct firewall_totals totals;
+    bool had_no_room; /* for a connection, when it was asked last */
     uint32_t generation;
+    uint64_t note_interval_ns; /* 0: notes have no limit but room */
+    uint32_t note_burst;
+    uint64_t lost; /* of all accounts */
     uint32_t first_note;
     uint32_t note_count;
     struct firewall_note notes[NOTES];
@@ -74,6 +81,16 @@ carry_over(const struct firewall *old, struct account *accounts, uint32_t count)
         }
 }
 
+static uint64_t
+lost_of(const struct account *accounts, uint32_t count)
+{
+    uint64_t lost = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        lost += accounts[i].lost;
+    return lost;
+}
+
 /** Return: the connections for a new table: the old ones where it wants as many. NULL: no memory.
  */
 static struct connections *
@@ -100,9 +117,11 @@ put_in_force(struct firewall *firewall, struct ruletable *table)
             return false;
         }
         connections_limit(connections, table->head.per_jail);
+        connections_caps(connections, firewall->caps);
     }
     if (firewall->table != NULL)
         carry_over(firewall, accounts, account_count(table));
+    firewall->lost = lost_of(accounts, account_count(table));
     if (connections != firewall->connections)
         connections_free(firewall->connections);
     free(firewall->accounts);
@@ -188,16 +207,49 @@ within_limit(const struct ruletable_rule *rule, struct account *account, uint64_
     return within != ((rule->flags & RULE_OVER) != 0);
 }
 
+/** firewall_lose_note() - a packet that a rule would have noted is only counted.
+ * @rule: an index, as for firewall_count() */
+void
+firewall_lose_note(struct firewall *firewall, uint32_t rule)
+{
+    firewall->totals.notes_lost++;
+    firewall->accounts[rule].lost++;
+    firewall->lost++;
+}
+
+/** Whether a rule may note another packet. Its bucket is as that of a limit. */
+static bool
+may_note(const struct firewall *firewall, struct account *account, uint64_t now_ns)
+{
+    uint64_t interval_ns = firewall->note_interval_ns;
+    uint64_t full_ns = account->noted_ns > now_ns ? account->noted_ns : now_ns;
+
+    if (firewall->note_count == NOTES)
+        return false;
+    if (interval_ns == 0)
+        return true;
+    if (full_ns - now_ns > (firewall->note_burst - 1) * interval_ns)
+        return false;
+    account->noted_ns = full_ns + interval_ns;
+    return true;
+}
+
 static void
 note(struct firewall *firewall, uint32_t rule, enum direction direction, const struct flow *flow,
      uint64_t now_ns)
 {
-    if (firewall->note_count == NOTES) {
-        firewall->totals.notes_lost++;
+    struct account *account = &firewall->accounts[rule];
+
+    if (!may_note(firewall, account, now_ns)) {
+        firewall_lose_note(firewall, rule);
         return;
     }
     firewall->notes[(firewall->first_note + firewall->note_count++) % NOTES] =
-        (struct firewall_note){now_ns, rule, direction, *flow};
+        (struct firewall_note){.now_ns = now_ns,
+                               .identity = account->count.identity,
+                               .rule = rule,
+                               .direction = direction,
+                               .flow = *flow};
 }
 
 static void
@@ -319,6 +371,7 @@ check_tracked(struct firewall *firewall, enum direction direction, struct seen *
         (!flow->first_fragment || tracking_first_fragment(table, seen, direction, now_ns)))
         return ACCEPT;
     firewall->totals.no_room++;
+    firewall->had_no_room = true;
     return DROP;
 }
 
@@ -350,8 +403,13 @@ enum verdict
 firewall_check(struct firewall *firewall, enum direction direction, const struct flow *flow,
                uint64_t now_ns)
 {
+    uint32_t noted = firewall->note_count;
+
+    firewall->had_no_room = false;
     enum verdict verdict = check(firewall, direction, flow, now_ns);
 
+    for (; noted < firewall->note_count; noted++)
+        firewall->notes[(firewall->first_note + noted) % NOTES].verdict = verdict;
     firewall->totals.accepted += verdict == ACCEPT;
     firewall->totals.dropped += verdict == DROP;
     firewall->totals.rejected += verdict == REJECT;
@@ -364,6 +422,26 @@ firewall_forget(struct firewall *firewall, uint32_t jail)
 {
     if (firewall->connections != NULL)
         connections_forget(firewall->connections, jail);
+}
+
+/**
+ * firewall_caps() - how many connections single jails may have, in tables to come too.
+ * @caps: FLOW_JAILS of them, lent; 0 is what all may have
+ */
+void
+firewall_caps(struct firewall *firewall, const uint32_t *caps)
+{
+    firewall->caps = caps;
+    if (firewall->connections != NULL)
+        connections_caps(firewall->connections, caps);
+}
+
+/** firewall_had_no_room() - Return: whether the last packet was dropped for a cap, or for want of
+ * a place for its connection. */
+bool
+firewall_had_no_room(const struct firewall *firewall)
+{
+    return firewall->had_no_room;
 }
 
 /** firewall_size() - Return: the rules of IN, then those of OUT, then both policies, IN first. */
@@ -420,4 +498,49 @@ firewall_note(struct firewall *firewall, struct firewall_note *taken)
     firewall->first_note = (firewall->first_note + 1) % NOTES;
     firewall->note_count--;
     return true;
+}
+
+/** firewall_limit_notes() - note no more packets of one rule than that, in tables to come too.
+ * @interval_ns: of a packet; 0, as at the start, is no limit
+ * @burst: so many at once, at least 1 */
+void
+firewall_limit_notes(struct firewall *firewall, uint64_t interval_ns, uint32_t burst)
+{
+    firewall->note_interval_ns = interval_ns;
+    firewall->note_burst = burst;
+}
+
+/** firewall_has_notes() - Return: whether firewall_note() has something to give. */
+bool
+firewall_has_notes(const struct firewall *firewall)
+{
+    return firewall->note_count > 0;
+}
+
+/** firewall_lost_notes() - Return: how many were lost of all rules that nobody was told of. */
+uint64_t
+firewall_lost_notes(const struct firewall *firewall)
+{
+    return firewall->lost;
+}
+
+/** firewall_take_lost() - how many a rule lost since it was asked last.
+ * @rule: an index, as for firewall_count() */
+uint64_t
+firewall_take_lost(struct firewall *firewall, size_t rule)
+{
+    struct account *account = &firewall->accounts[rule];
+    uint64_t lost = account->lost;
+
+    account->lost = 0;
+    firewall->lost -= lost;
+    return lost;
+}
+
+/** firewall_put_lost() - nobody could be told what firewall_take_lost() returned. */
+void
+firewall_put_lost(struct firewall *firewall, size_t rule, uint64_t lost)
+{
+    firewall->accounts[rule].lost += lost;
+    firewall->lost += lost;
 }

@@ -49,15 +49,17 @@ struct firewall_totals {
     uint64_t orphan_fragments; /* dropped: later fragments whose first was not accepted */
     uint64_t no_room;          /* dropped: no place for another connection */
     uint64_t evicted;          /* connections forgotten early, for others */
-    uint64_t notes_lost;       /* packets to be logged that found the ring full */
+    uint64_t notes_lost;       /* packets to be logged that were too many, or found no room */
     uint64_t connections;      /* remembered now, the expired ones that lie about included */
 };
 
 /** A packet that a rule with `log` matched. */
 struct firewall_note {
     uint64_t now_ns;
+    uint64_t identity;
     uint32_t rule; /* index, as for firewall_count() */
     enum direction direction;
+    enum verdict verdict; /* what became of it in the chain, by this rule or by another one */
     struct flow flow;
 };
 
@@ -66,11 +68,19 @@ void firewall_free(struct firewall *firewall);
 enum verdict firewall_check(struct firewall *firewall, enum direction direction,
                             const struct flow *flow, uint64_t now_ns);
 void firewall_forget(struct firewall *firewall, uint32_t jail);
+void firewall_caps(struct firewall *firewall, const uint32_t *caps);
+bool firewall_had_no_room(const struct firewall *firewall);
 
 size_t firewall_size(const struct firewall *firewall);
 int firewall_count(const struct firewall *firewall, size_t rule, struct firewall_count *count);
 int firewall_restore(struct firewall *firewall, const struct firewall_count *count);
 void firewall_totals(const struct firewall *firewall, struct firewall_totals *totals);
 bool firewall_note(struct firewall *firewall, struct firewall_note *note);
+void firewall_limit_notes(struct firewall *firewall, uint64_t interval_ns, uint32_t burst);
+void firewall_lose_note(struct firewall *firewall, uint32_t rule);
+bool firewall_has_notes(const struct firewall *firewall);
+uint64_t firewall_lost_notes(const struct firewall *firewall);
+uint64_t firewall_take_lost(struct firewall *firewall, size_t rule);
+void firewall_put_lost(struct firewall *firewall, size_t rule, uint64_t lost);
 
 #endif

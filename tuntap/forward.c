@@ -84,13 +84,15 @@ ask_firewall(struct plane *plane, struct way *way)
         verdict = firewall_check(plane->firewall, OUT, flow, plane->now);
     way->rejected = verdict == REJECT;
     if (verdict != ACCEPT)
-        return DROP_FIREWALL_OUT;
+        return firewall_had_no_room(plane->firewall) ? DROP_CONNECTIONS : DROP_FIREWALL_OUT;
     if (flow->to == 0)
         return DROP_NOT;
     way->counted_at = flow->to;
     verdict = firewall_check(plane->firewall, IN, flow, plane->now);
     way->rejected = verdict == REJECT;
-    return verdict == ACCEPT ? DROP_NOT : DROP_FIREWALL_IN;
+    if (verdict == ACCEPT)
+        return DROP_NOT;
+    return firewall_had_no_room(plane->firewall) ? DROP_CONNECTIONS : DROP_FIREWALL_IN;
 }
 
 static bool
@@ -132,7 +134,8 @@ route(struct plane *plane, struct port *from, struct way *way)
     way->flow.from = from->number;
     way->flow.to = to;
     drop = ask_firewall(plane, way);
-    if (way->claims && drop != DROP_FIREWALL_OUT && !learn(plane, from, &way->flow))
+    bool left = drop != DROP_FIREWALL_OUT && drop != DROP_CONNECTIONS;
+    if (way->claims && left && !learn(plane, from, &way->flow))
         return DROP_SPOOFED;
     return drop;
 }

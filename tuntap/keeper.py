@@ -1,6 +1,12 @@
 """The process that keeps the router of ``tuntap-router``: starts it, again when it ends.
 
 It holds the device, the listening socket and the rules, and answers whoever asks for statistics.
+When it is told so it reads the rules again, as root and from where they were read at the start;
+whoever tells it may have dropped root, and tells nothing else.
+
+Nobody who dropped root can start another keeper. So each has a deputy, a process that holds the
+same descriptors and only waits: when the keeper dies, the deputy is the keeper, with a router and
+a deputy of its own, and when the deputy dies, the keeper makes another one.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import select
 import selectors
 import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -21,21 +28,58 @@ from typing import Any
 from donjon import log, syscalls
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
+from donjon.records import dataclass
 from donjon.tuntap import device, endpoint, launch
 from donjon.tuntap.client import RouterClient
+from donjon.tuntap.counters import Board
 from donjon.tuntap.protocol import RouterError, RouterGoneError
 from donjon.tuntap.settings import RouterSetting
 
 QUICK = 1.0
 """Seconds; who ends sooner is not started again at once."""
 
+CHECK = 5.0
+"""Seconds of silence after which the router is asked whether it is there."""
+
 VERSION = "donjon"
 
 
-def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
+Rules = Callable[[], bytes]
+"""Reads the rules again and returns their table. Raises DonjonError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What keeper and deputy hold; the first of them that lives works with it."""
+
+    parent: int  # a pidfd: they end when it is readable
+    tun: int
+    listener: socket.socket
+    board: Board
+    credentials: bool = False
+    stats: socket.socket | None = None
+    asked: int = -1  # readable when the rules are to be read again
+    rules: Rules | None = None
+
+    def descriptors(self) -> set[int]:
+        """Return the numbers of all of them."""
+        stats = self.stats.fileno() if self.stats is not None else -1
+        board = self.board.descriptor.fileno()
+        return {self.parent, self.tun, self.listener.fileno(), board, stats, self.asked}
+
+
+def begin(
+    setting: RouterSetting,
+    table: bytes,
+    *,
+    credentials: bool,
+    rules: Rules | None = None,
+    asked: int = -1,
+) -> int:
     """Make device and socket, and leave them to a child, whose pid is returned.
 
-    Raises RouterError and DeviceError while the caller can still be told.
+    When ``asked`` is readable, ``rules`` says what is in force from then on. Raises RouterError
+    and DeviceError while the caller can still be told.
     """
     with ExitStack() as stack:
         tun = stack.enter_context(device.open_tun(setting.device))
@@ -51,13 +95,45 @@ def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
         if setting.stats:
             stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
 
-        def main(parent: int) -> None:
-            keeper = Keeper(parent, stats)
-            keeper.begin(tun.fileno(), listener, table, credentials=credentials)
-            keeper.run()
+        board = Board()
+        stack.callback(board.close)
 
-        kept = {tun.fileno(), listener.fileno(), stats.fileno() if stats else -1}
-        return fork(main, kept)
+        def main(parent: int) -> None:
+            keep(
+                Kept(
+                    parent=parent,
+                    tun=tun.fileno(),
+                    listener=listener,
+                    board=board,
+                    credentials=credentials,
+                    stats=stats,
+                    asked=asked,
+                    rules=rules,
+                ),
+                table,
+            )
+
+        board_fd, stats_fd = board.descriptor.fileno(), stats.fileno() if stats else -1
+        return fork(main, {tun.fileno(), listener.fileno(), board_fd, stats_fd, asked})
+
+
+def keep(kept: Kept, table: bytes) -> None:
+    """Be the keeper until the parent ends."""
+    keeper = Keeper(kept.parent, kept.stats, kept, table)
+    keeper.begin(kept.tun, kept.listener, table, credentials=kept.credentials)
+    keeper.run()
+
+
+def stand_by(keeper: int, kept: Kept, table: bytes) -> None:
+    """Be the deputy of a keeper, of which this is a pidfd; when it dies, the keeper."""
+    born = time.monotonic()
+    sys.setrecursionlimit(sys.getrecursionlimit() + 50)  # it is called within the last keeper
+    if kept.parent in select.select([keeper, kept.parent], [], [])[0]:
+        return
+    log.write("the keeper of the tuntap router died, its deputy goes on")
+    pause = QUICK if time.monotonic() - born < QUICK else 0
+    if not select.select([kept.parent], [], [], pause)[0]:
+        keep(kept, table)
 
 
 def fork(main: Callable[[int], None], kept: set[int]) -> int:
@@ -90,11 +166,29 @@ def fork(main: Callable[[int], None], kept: set[int]) -> int:
         os._exit(status)
 
 
+@dataclass(frozen=True, slots=True)
+class Deputy:
+    """Who is the keeper when this one dies."""
+
+    pid: int
+    pidfd: Fd
+    born: float
+
+
 class Keeper:
     """A router that is always there, and its statistics."""
 
-    def __init__(self, parent: int, stats: socket.socket | None) -> None:
-        """Start a router; it has nothing yet."""
+    def __init__(
+        self,
+        parent: int,
+        stats: socket.socket | None,
+        kept: Kept | None = None,
+        table: bytes = b"",
+    ) -> None:
+        """Start a router; it has nothing yet. With ``kept`` there is a deputy too."""
+        self._kept = kept
+        self._table = table
+        self._deputy: Deputy | None = None
         self._parent = parent
         self._stats = stats
         self._selector = selectors.DefaultSelector()
@@ -104,8 +198,12 @@ class Keeper:
             self._selector.register(stats, selectors.EVENT_READ)
         self._router = launch.start()
         self._born = time.monotonic()
-        self._client = RouterClient(self._router.channel)
+        self._client = RouterClient(self._router.channel, kept.board if kept else None)
         self._selector.register(self._router.pidfd, selectors.EVENT_READ)
+        if kept is not None:
+            self._appoint()
+            if kept.asked >= 0 and kept.rules is not None:
+                self._selector.register(kept.asked, selectors.EVENT_READ)
 
     def begin(self, tun: int, listener: socket.socket, table: bytes, *, credentials: bool) -> None:
         """Give the router what it works with."""
@@ -116,13 +214,78 @@ class Keeper:
     def run(self) -> None:
         """Work until the parent ends; the router ends with us."""
         while True:
-            for key, _ in self._selector.select():
+            events = self._selector.select(CHECK)
+            if not events:
+                self._look()
+            for key, _ in events:
                 if key.fileobj == self._parent:
                     return
-                if self._stats is not None and key.fileobj is self._stats:
-                    self._answer(self._stats)
-                else:
-                    self._renew()
+                self._serve(key.fileobj)
+
+    def _serve(self, file: object) -> None:
+        if self._stats is not None and file is self._stats:
+            self._answer(self._stats)
+        elif self._deputy is not None and file is self._deputy.pidfd:
+            self._appoint_another()
+        elif file is self._router.pidfd:
+            self._renew()
+        else:
+            self._read_rules()
+
+    # -- rules
+
+    def _read_rules(self) -> None:
+        """Have other rules in force, whole and at once; a mistake in them changes nothing."""
+        kept = self._kept
+        assert kept is not None
+        assert kept.rules is not None
+        if not os.read(kept.asked, 4096):
+            self._selector.unregister(kept.asked)  # nobody is there to ask
+            return
+        try:
+            table = kept.rules()
+            self._client.rules(table)
+        except RouterGoneError:
+            self._kill()  # the next one gets them
+        except DonjonError as error:
+            log.write(f"donjon: the rules of the tuntap router stay as they were: {error}")
+            return
+        log.write("the rules of the tuntap router are read again")
+        self._table = table
+        self._appoint_another()
+
+    # -- the deputy
+
+    def _appoint(self) -> None:
+        kept, table = self._kept, self._table
+        assert kept is not None
+        pid = fork(lambda keeper: stand_by(keeper, kept, table), kept.descriptors())
+        self._deputy = Deputy(pid, Fd(syscalls.pidfd_open(pid)), time.monotonic())
+        self._selector.register(self._deputy.pidfd, selectors.EVENT_READ)
+
+    def _appoint_another(self) -> None:
+        """Make a deputy that knows what we know, in the place of one that does not or is dead."""
+        old = self._deputy
+        if old is None:
+            return
+        self._selector.unregister(old.pidfd)
+        syscalls.pidfd_send_signal(old.pidfd.fileno(), signal.SIGKILL)
+        os.waitpid(old.pid, 0)
+        old.pidfd.close()
+        self._deputy = None
+        pause = QUICK if time.monotonic() - old.born < QUICK else 0
+        if not select.select([self._parent], [], [], pause)[0]:
+            self._appoint()
+
+    # -- the router
+
+    def _look(self) -> None:
+        """Ask a router that was left alone for a while whether it is there."""
+        try:
+            self._client.alive()
+        except RouterError as error:
+            log.write(f"donjon: {error}")
+            self._kill()
 
     def _renew(self) -> None:
         """Put another router in the place of one that ended, unless the parent ends first."""

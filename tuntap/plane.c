@@ -43,16 +43,19 @@ plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool
     plane->unserved = false;
     plane->counters = counters;
     plane->firewall = NULL;
+    plane->notes = -1;
+    plane->lost_since = 0;
     plane->waiting_count = plane->dirty_count = plane->event_count = 0;
     plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
     plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->waited = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->dirty = calloc(PLANE_PORTS, sizeof(uint32_t));
+    plane->caps = calloc(PLANE_PORTS, sizeof(uint32_t));
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->now = plane_clock();
     if (addresses_init(&plane->addresses, secret) < 0 || plane->epoll < 0 ||
         plane->ports == NULL || plane->waiting == NULL || plane->waited == NULL ||
-        plane->dirty == NULL)
+        plane->dirty == NULL || plane->caps == NULL)
         return -1;
     return 0;
 }
@@ -73,6 +76,7 @@ plane_free(struct plane *plane)
     addresses_free(&plane->addresses);
     if (plane->firewall != NULL)
         firewall_free(plane->firewall);
+    free(plane->caps);
     if (plane->epoll >= 0)
         close(plane->epoll);
 }
@@ -151,6 +155,19 @@ fail:
 }
 
 /**
+ * plane_cap() - how many connections a port may have at once
+ * @plane:	the plane
+ * @number:	the port's
+ * @connections:	so many; 0 is what the rules say of all
+ */
+void
+plane_cap(struct plane *plane, uint32_t number, uint32_t connections)
+{
+    if (number < PLANE_PORTS)
+        plane->caps[number] = connections;
+}
+
+/**
  * plane_limit() - limit the bandwidth of a tun device's port, before its first packet
  * @port:	the port
  * @limits:	bytes per second and burst, from it and to it; 0 is none
@@ -203,6 +220,7 @@ plane_remove(struct plane *plane, uint32_t number)
     addresses_forget(&plane->addresses, number);
     if (plane->firewall != NULL)
         firewall_forget(plane->firewall, number);
+    plane->caps[number] = 0;
     plane->ports[number] = NULL;
     free_port(port);
 }
@@ -309,7 +327,7 @@ serve_waited(struct plane *plane, size_t count)
 static int
 sleep_for(const struct plane *plane)
 {
-    return plane->waiting_count > 0 ? 1 : -1;
+    return notes_patience(plane, plane->waiting_count > 0 ? 1 : -1);
 }
 
 /** Send the frames that a turn made. */
@@ -393,5 +411,6 @@ plane_turn(struct plane *plane)
     serve_waited(plane, waited);
     if (plane->dirty_count > 0)
         flush_dirty(plane);
+    notes_send(plane);
     return 0;
 }

@@ -24,6 +24,7 @@
 #include "bucket.h"
 #include "counters.h"
 #include "firewall.h"
+#include "notes.h"
 #include "offload.h"
 #include "packet.h"
 #include "queue.h"
@@ -69,6 +70,9 @@ struct plane {
     uint64_t busy_until;       /* until then it looks again instead of sleeping; 0 is not at all */
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
+    uint32_t *caps;            /* of connections, by port; 0: none */
+    int notes;                 /* where packets that rules note are told; -1: nowhere */
+    uint64_t lost_since;       /* since when some were not told; 0: none */
     struct addresses addresses;
     struct port **ports;
     uint32_t *waiting; /* ports, served by the next turn */
@@ -87,6 +91,7 @@ void plane_free(struct plane *plane);
 int plane_watch(struct plane *plane, int fd);
 int plane_unwatch(struct plane *plane, int fd);
 struct port *plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind);
+void plane_cap(struct plane *plane, uint32_t number, uint32_t connections);
 int plane_limit(struct port *port, const uint64_t limits[4]);
 void plane_remove(struct plane *plane, uint32_t number);
 int plane_turn(struct plane *plane);

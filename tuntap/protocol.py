@@ -43,7 +43,7 @@ class RouterGoneError(RouterError):
 class Do(enum.Enum):
     """What a supervisor can ask for. The descriptors that go with each are named."""
 
-    BEGIN = "begin"  # memory of the counters
+    BEGIN = "begin"  # memory of the counters; a socket for what rules note
     DEVICE = "device"  # the router's own tun device
     LISTEN = "listen"  # a listening stream socket for framed peers
     ATTACH = "attach"  # the tun device of a jail
@@ -51,6 +51,7 @@ class Do(enum.Enum):
     RULES = "rules"  # memory with a compiled table
     PEERS = "peers"  # the answer brings memory with JSON
     RULE_COUNTS = "rule-counts"  # the answer brings memory with JSON
+    ALIVE = "alive"  # nothing but an answer
 
 
 @dataclass(frozen=True, slots=True)

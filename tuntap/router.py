@@ -32,6 +32,9 @@ from donjon.tuntap.protocol import Do, Message, RouterError
 Limits = tuple[int, int, int, int]
 """As the fields of ``client.Bandwidth``."""
 
+MOST_CONNECTIONS = 1 << 20
+"""That one jail may hold; no table is larger."""
+
 OWN = 0
 """The port of the router's own device."""
 
@@ -39,14 +42,22 @@ OWN = 0
 class Router:
     """The ports that a supervisor gave to this process."""
 
-    def __init__(self, channel: socket.socket, hosts: HostAddresses, board: Board) -> None:
-        """Begin without ports and rules: nothing passes."""
+    def __init__(
+        self, channel: socket.socket, hosts: HostAddresses, board: Board, notes: Fd | None = None
+    ) -> None:
+        """Begin without ports and rules: nothing passes.
+
+        ``notes`` is a socket on which the plane tells what rules note (notes.h).
+        """
         self._channel = channel
         self._hosts = hosts
         self._board = board
         self._plane = Plane(board.memory, secrets.randbits(64))
         self._peers = Peers(self._plane)
         self._devices: dict[int, Fd] = {}
+        self._notes = notes
+        if notes is not None:
+            self._plane.note(notes.fileno())
         self._plane.watch(channel.fileno())
         self._acts: dict[Do, Callable[[Message], dict[str, Any] | None]] = {
             Do.DEVICE: self._own_device,
@@ -56,6 +67,7 @@ class Router:
             Do.RULES: self._rules,
             Do.PEERS: self._tell_peers,
             Do.RULE_COUNTS: self._tell_rules,
+            Do.ALIVE: lambda _message: None,
         }
 
     def run(self) -> None:
@@ -115,6 +127,7 @@ class Router:
             for address in addresses:
                 self._own(number, address)
             self._add_device(number, message, _limits(message))
+            self._plane.cap(number, message.number("connections", MOST_CONNECTIONS))
         except BaseException:
             if number not in self._devices:
                 self._plane.disown(number)
@@ -226,10 +239,11 @@ def main() -> int:
     first = protocol.receive(channel)
     if first is None:
         return 0
-    board = Board(first.descriptor())
+    memory, *notes = first.descriptors
+    board = Board(memory)
     protocol.send(channel, {"ok": True})
     try:
-        Router(channel, hosts, board).run()
+        Router(channel, hosts, board, *notes[:1]).run()
     except BrokenPipeError:
         return 0  # the supervisor ended while it was answered
     return 0

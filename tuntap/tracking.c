@@ -273,6 +273,8 @@ tracking_pass(struct connections *table, struct standing *standing, const struct
         connection->reset |= (flow->tcp_flags & RST) != 0;
         if (flow->tcp_flags & FIN)
             connection->finished |= (uint8_t)(1u << standing->way);
+        if (is_over(connection))
+            connections_end(table, connection);
     }
     connections_use(table, connection, now_ns, now_ns + life_of(connection));
     return true;

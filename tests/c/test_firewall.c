@@ -214,6 +214,100 @@ test_a_flood_takes_from_the_flooder_only(void)
     firewall_free(firewall);
 }
 
+/** Let a jail speak to a port of a server, and have its answer where `answered`. */
+static enum verdict
+talk(struct firewall *firewall, uint32_t jail, uint16_t port, bool answered, uint64_t now)
+{
+    struct flow flow = packet(jail, port, 80);
+    struct flow reply = answer(flow);
+    enum verdict verdict = firewall_check(firewall, OUT, &flow, now);
+
+    if (answered && verdict == ACCEPT)
+        CHECK(firewall_check(firewall, IN, &reply, now) == ACCEPT);
+    return verdict;
+}
+
+static struct example
+stateful(uint32_t connections, uint32_t per_jail)
+{
+    struct example e = example(connections, per_jail);
+
+    e.head.rules[IN] = e.head.rules[OUT] = 1;
+    e.rules[0].flags = 0;
+    e.rules[0].states = STATE_ESTABLISHED;
+    e.rules[0].verdict = RULE_ACCEPT;
+    return e;
+}
+
+static void
+test_a_jail_at_its_own_cap_loses_its_new_connections_only(void)
+{
+    static uint32_t caps[FLOW_JAILS] = {[1] = 2, [4] = 2};
+    struct firewall *firewall = NULL;
+    struct example e = stateful(1024, 256);
+    struct flow ends = packet(1, 10, 80);
+    struct flow first = packet(1, 11, 80);
+
+    CHECK(load(&e, EXAMPLE, &firewall) == 0);
+    firewall_caps(firewall, caps);
+    CHECK(talk(firewall, 1, 10, true, SECOND) == ACCEPT);
+    CHECK(talk(firewall, 1, 11, true, SECOND) == ACCEPT);
+    for (uint16_t port = 12; port < 100; port++) {
+        CHECK(talk(firewall, 1, port, true, SECOND) == DROP);
+        CHECK(firewall_had_no_room(firewall));
+    }
+    CHECK(talk(firewall, 2, 10, true, SECOND) == ACCEPT); /* another jail, without a cap */
+    CHECK(!firewall_had_no_room(firewall));
+    CHECK(firewall_check(firewall, OUT, &first, SECOND) == ACCEPT);
+    ends.tcp_flags = FLOW_TCP_RST | FLOW_TCP_ACK;
+    CHECK(firewall_check(firewall, OUT, &ends, SECOND) == ACCEPT);
+    CHECK(talk(firewall, 1, 12, true, SECOND) == ACCEPT); /* one is over */
+    CHECK(talk(firewall, 1, 13, true, SECOND) == DROP);
+    CHECK(talk(firewall, 1, 13, true, 8000 * SECOND) == ACCEPT); /* time is over */
+    for (uint16_t port = 20; port < 100; port++) /* nobody answers: the oldest makes room */
+        CHECK(talk(firewall, 4, port, false, SECOND) == ACCEPT);
+    e = stateful(2048, 256);
+    CHECK(load(&e, EXAMPLE, &firewall) == 0); /* with another table of connections */
+    for (uint16_t port = 10; port < 12; port++)
+        CHECK(talk(firewall, 1, port, true, SECOND) == ACCEPT);
+    CHECK(talk(firewall, 1, 12, true, SECOND) == DROP);
+    firewall_free(firewall);
+}
+
+static void
+test_notes_of_a_rule_have_a_rate_and_the_rest_is_counted(void)
+{
+    struct firewall *firewall = NULL;
+    struct example e = example(16, 4);
+    struct flow flow = packet(1, 1000, 80);
+    struct flow refused = packet(1, 1000, 25);
+    struct firewall_note note;
+    int notes = 0;
+
+    e.rules[0].flags |= RULE_LOG;
+    e.rules[1].flags = RULE_LOG;
+    CHECK(load(&e, EXAMPLE, &firewall) == 0);
+    firewall_limit_notes(firewall, SECOND / 10, 10);
+    for (uint64_t i = 0; i < 1000; i++) /* in a second */
+        CHECK(firewall_check(firewall, OUT, &flow, SECOND + i * SECOND / 1000) == ACCEPT);
+    CHECK(firewall_check(firewall, OUT, &refused, 2 * SECOND) == REJECT);
+    while (firewall_note(firewall, &note)) {
+        notes++;
+        CHECK(note.identity == 100 + note.rule);
+        CHECK(note.verdict == (note.rule == 0 ? REJECT : ACCEPT));
+    }
+    CHECK(notes == 19 + 1);
+    CHECK(!firewall_has_notes(firewall));
+    CHECK(firewall_lost_notes(firewall) == 981);
+    CHECK(load(&e, EXAMPLE, &firewall) == 0); /* the same rules go on */
+    CHECK(firewall_take_lost(firewall, 0) == 0);
+    CHECK(firewall_take_lost(firewall, 1) == 981);
+    CHECK(firewall_lost_notes(firewall) == 0);
+    firewall_put_lost(firewall, 1, 3);
+    CHECK(firewall_lost_notes(firewall) == 3);
+    firewall_free(firewall);
+}
+
 static void
 test_a_full_bucket_gives_to_who_holds_less(void)
 {
@@ -296,6 +390,8 @@ main(void)
     test_a_bad_table_leaves_the_old_one_in_force();
     test_rules_go_on_counting_in_the_next_table();
     test_a_flood_takes_from_the_flooder_only();
+    test_a_jail_at_its_own_cap_loses_its_new_connections_only();
+    test_notes_of_a_rule_have_a_rate_and_the_rest_is_counted();
     test_a_full_bucket_gives_to_who_holds_less();
     test_a_jail_that_is_gone_is_forgotten();
     test_what_cannot_be_is_dropped();

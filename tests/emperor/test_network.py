@@ -1,5 +1,6 @@
 """Vassals with networks of their own, on a host that is a namespace of the test's."""
 
+import contextlib
 import json
 import os
 import signal
@@ -259,6 +260,113 @@ def test_a_killed_router_is_replaced_and_vassals_notice_a_pause(emperor):
         assert ask(a, address(emperor, "b.ini"), 80, 0.3) != address(emperor, "a.ini")
         assert network(emperor, "a.ini")["counters"]["out"]["packets"] > before > 0
     assert emperor.record("a.ini")[-1]["pid"] == a
+
+
+def test_a_router_that_hangs_holds_up_no_question_and_the_network_comes_back(emperor):
+    start(emperor)
+    emperor.vassal("a.ini", network="tap")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with server(lab.world, OUTSIDE, 7000):
+        assert ask(a, OUTSIDE, 7000) == HOST
+        stopped = net(emperor)["router"]["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        emperor.vassal("b.ini", network="tap")  # its rules are asked for
+        for _ in range(20):  # each within 5 s, all while the router is not given up yet
+            assert emperor.ask({"verb": "ls"})["ok"]
+            assert net(emperor)["router"] == {"pid": stopped, "restarts": 0}
+        wait_for(lambda: ask(a, OUTSIDE, 7000, 0.3) == HOST, "the next router", 60)
+    assert net(emperor)["router"]["restarts"] == 1
+    assert not alive(stopped)
+    b = pid(emperor, "b.ini")
+    assert emperor.record("a.ini")[-1]["pid"] == a
+    with server(lab.world, OUTSIDE, 7000):
+        wait_for(lambda: ask(b, OUTSIDE, 7000) == HOST, "a network of b.ini", 60)
+
+
+def test_what_a_rule_notes_is_a_line_of_the_log(emperor):
+    rules = emperor.place / "rules"
+    rules.write_text('# what is watched\nout tcp dport 7000 log prefix "web"\n')
+    start(emperor, network_rules=str(rules))
+    emperor.vassal("a.ini", network="tap")
+    a, lab = pid(emperor, "a.ini"), emperor.lab
+    with server(lab.world, OUTSIDE, 7000):
+        assert ask(a, OUTSIDE, 7000) == HOST
+    emperor.said(f"[emperor] packet out of a.ini: tcp {address(emperor, 'a.ini')}:")
+    emperor.said(f" > {OUTSIDE}:7000, 60 bytes: accept ({rules}:2 web)\n")
+
+
+_MANY = """
+import socket, sys
+kept = []
+def more():
+    try:
+        kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.5))
+    except OSError:
+        return 0
+    kept[-1].recv(1)
+    return 1
+print(*[more() for _ in range(5)], flush=True)
+sys.stdin.readline()
+kept.pop().close()
+while not more():
+    pass
+print(len(kept), flush=True)
+"""
+
+_KEEP = """
+import selectors, socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+links = selectors.DefaultSelector()
+links.register(server, selectors.EVENT_READ)
+print('listening', flush=True)
+while True:
+    for key, _ in links.select():
+        if key.fileobj is server:
+            link = server.accept()[0]
+            link.sendall(b'x')
+            links.register(link, selectors.EVENT_READ)
+        elif not key.fileobj.recv(1):
+            links.unregister(key.fileobj)
+            key.fileobj.close()
+"""
+
+
+def test_a_jail_at_the_cap_of_its_plan_loses_its_own_new_connections(emperor):
+    plans = emperor.place / "plans.ini"
+    plans.write_text("[plan:few]\nconnections = 3\n")
+    start(emperor, plan_file=str(plans))
+    emperor.vassal("a.ini", network="tap", plan="few")
+    emperor.vassal("b.ini", network="tap")
+    a, b, lab = pid(emperor, "a.ini"), pid(emperor, "b.ini"), emperor.lab
+
+    def many(inside):
+        return program(inside, _MANY, OUTSIDE, "7000")
+
+    with (
+        program(lab.world, _KEEP, OUTSIDE, "7000") as keeper,
+        many(a) as few,
+        many(b) as other,
+    ):
+        assert keeper.stdout.readline() == "listening\n"
+        assert few.stdout.readline() == "1 1 1 0 0\n"
+        assert other.stdout.readline() == "1 1 1 1 1\n"
+        assert network(emperor, "a.ini")["counters"]["drops"]["connections"] >= 2
+        assert "connections" not in network(emperor, "b.ini")["counters"]["drops"]
+        few.stdin.write("close one\n")
+        few.stdin.flush()
+        assert few.stdout.readline() == "3\n"
+
+
+@contextlib.contextmanager
+def program(inside, code, *words):
+    """Python in the namespace of a process, as long as it is needed."""
+    pipe = subprocess.PIPE
+    command = [*enter(inside), sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_killed_helper_is_replaced_and_still_cleans_up(emperor):

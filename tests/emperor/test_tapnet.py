@@ -7,6 +7,7 @@ import pytest
 from donjon.config.spec import EmperorSpec
 from donjon.emperor import tapnet
 from donjon.emperor.reactor import Reactor
+from donjon.emperor.router import Limits
 from donjon.emperor.tapnet import TapNetwork
 from donjon.emperor.tapped import Tapped
 from donjon.errors import DonjonError
@@ -21,13 +22,16 @@ class Router:
     def __init__(self):
         self.tables, self.attached, self.refused = [], [], b""
 
-    def rules(self, table):
+    def rules(self, table, done):
         if self.refused and self.refused in table:
-            raise DonjonError("refused")
+            done(DonjonError("refused"))
+            return
         self.tables.append(table)
+        done(None)
 
-    def attach(self, name, device, addresses, bandwidth):
-        self.attached.append((name, bandwidth))
+    def attach(self, name, device, addresses, limits, done):
+        self.attached.append((name, limits.bandwidth))
+        done(None)
 
     def detach(self, name):
         self.attached.append((name, None))
@@ -71,7 +75,7 @@ def member(number, *, publish=(), allow=(), bandwidth=UNLIMITED, plan=""):
             network_allow=tuple(map(Allowed, allow)),
         ),
         addresses=(ip_address(f"192.0.2.{number}"),),
-        bandwidth=bandwidth,
+        limits=Limits(bandwidth),
         plan=plan,
     )
 
@@ -123,6 +127,28 @@ def test_one_that_the_rules_refuse_keeps_nobody_else_out(new):
     assert "dport 8003" not in tap.makers.asked[-1][0].script
 
 
+def test_who_comes_or_goes_while_the_router_thinks_is_in_the_next_rules(new):
+    tap, told, answers = new(), [], []
+    tap.router.rules = lambda table, done: answers.append((table, done))
+    tap.admit("a.ini", member(2, allow=["198.51.100.7"]), told.append)
+    tap.admit("b.ini", member(3), told.append)
+    tap.reactor.turn(0.1)
+    tap.admit("c.ini", member(4), lambda problem: told.append(("c", problem)))
+    tap.dismiss("a.ini")
+    tap.reactor.turn(0.1)
+    assert (len(answers), told) == (1, [])
+    answers[0][1](None)
+    tap.makers.answer()
+    assert told == [None]  # of b.ini: a.ini is gone
+    tap.reactor.turn(0.1)
+    assert len(answers) == 2
+    answers[1][1](DonjonError("no memory"))
+    assert str(told[1][1]) == "no memory"
+    assert sorted(tap._members) == ["b.ini"]
+    tap.reactor.turn(0.1)
+    assert len(answers) == 2
+
+
 def test_a_change_that_is_refused_changes_nothing(new):
     tap = new()
     admit(tap, "a.ini", member(2, publish=[8002]))
@@ -139,7 +165,8 @@ def test_a_change_leaves_the_device_attached_and_one_of_bandwidth_does_so_again(
     tap = new()
     told = []
     admit(tap, "a.ini", member(2))
-    tap.attach("a.ini", None)
+    tap.attach("a.ini", None, told.append)
+    assert told.pop() is None
     tap.change("a.ini", member(2, publish=[8002]), None, told.append)
     tap.reactor.turn(0.1)
     tap.makers.answer()
@@ -161,7 +188,7 @@ def test_who_dies_while_it_is_changed_does_not_come_back(new):
 
 def test_a_port_of_a_family_that_the_vassal_has_not_is_refused(new):
     jail = JailSpec(publish=(Published(80, 80, "tcp", "2001:db8::1"),))
-    one = Tapped(jail=jail, addresses=(ip_address("192.0.2.2"),), bandwidth=UNLIMITED)
+    one = Tapped(jail=jail, addresses=(ip_address("192.0.2.2"),), limits=Limits())
     (problem,) = admit(new(), "a.ini", one)
     assert "cannot publish port 80 of 2001:db8::1: the vassal has no address" in str(problem)
 

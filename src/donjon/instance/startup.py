@@ -31,8 +31,8 @@ from donjon.jail import idgrant, setns, userns
 from donjon.jail.phase import Phase
 from donjon.jail.spec import JailSpec
 from donjon.jail.step import Context
-from donjon.records import dataclass, replace
-from donjon.server import environment, generation, pidfiles
+from donjon.records import dataclass, field, replace
+from donjon.server import environment, generation, pidfiles, telling
 from donjon.server.board import Board
 from donjon.server.channel import Channel
 from donjon.server.link import EmperorLink
@@ -138,6 +138,7 @@ class _Start:
     reread: ReadAgain | None
     emperor_main: EmperorMain
     fallback: Fallback | None
+    private: list[int] = field(default_factory=list)
 
     def run(self) -> int:
         if self.birth is None:
@@ -204,7 +205,7 @@ class _Start:
         sockets.bind_shared(spec)
         context.inherit.extend(sockets.filenos())
         moments.enter(Phase.PRE_JAIL)
-        tunnels.begin(spec)
+        self.private += tunnels.begin(spec, None if self.birth else self.reread)
         if not distrusted:
             moments.enter(Phase.JAIL)
         moments.enter(Phase.IN_JAIL)
@@ -293,7 +294,7 @@ class _Start:
         launch_fd = self.birth.launch_fd if self.birth else -1
         kept = self.fallback.kept_fd if self.fallback else -1
         given = [file.fileno() for _, file in setns.held()]
-        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd, *given)
+        numbers = (launch_fd, kept, ready.error_fd, ready.starter_fd, *given, *self.private)
         return [number for number in numbers if number >= 0]
 
     def _emperor(self, spec: EmperorSpec, moments: InstancePhases) -> Callable[[], int]:
@@ -309,6 +310,7 @@ class _Start:
 
         def again() -> Reloaded:
             nonlocal current
+            telling.read_again()  # they may read what we, who dropped root, may not
             launch = _complete(self.reread(), self.birth) if self.reread else self.launch
             current = current.reloaded(launch)
             return Reloaded(launch.server, current)
