@@ -74,7 +74,9 @@ class ControlServer:
             "start": self._start,
             "logs": self._logs,
             "plans": lambda _request: self.emperor.resources.overview(),
-            "net": lambda _request: self.emperor.networks.overview(),
+            "net": lambda request: self.emperor.networks.overview(
+                rules=request.get("rules") is True
+            ),
             "enter": self._enter,
             "left": self._left,
         }

@@ -162,10 +162,13 @@ class Networks:
 
     # what is shown
 
-    def overview(self) -> dict[str, Any]:
-        """Return device, router and the network of each vassal, for ``donjon net``."""
+    def overview(self, *, rules: bool = False) -> dict[str, Any]:
+        """Return device, router and the network of each vassal, for ``donjon net``; with
+        ``rules`` also what those counted."""
         router = self.tap.router if self.tap else None
+        more = self.tap.counted() if self.tap and rules else {}
         return {
+            **more,
             "device": self.emperor.spec.network_device if self.tap else "",
             "pool": list(self.tap.pool.networks) if self.tap else [],
             "router": {"pid": router.pid, "restarts": router.restarts} if router else None,
@@ -185,15 +188,8 @@ class Networks:
             "addresses": list(grant.addresses),
             "routers": list(grant.routers),
             "device": INNER.get(grant.kind, ""),
-            "counters": None,
         }
-        counters = self.tap.counters(name) if self.tap else None
-        if counters is not None:
-            row["counters"] = {
-                "out": {"packets": counters.out_packets, "bytes": counters.out_bytes},
-                "in": {"packets": counters.in_packets, "bytes": counters.in_bytes},
-                "drops": {cause: count for cause, count in counters.drops.items() if count},
-            }
+        row["counters"] = self.tap.counters(name) if self.tap else None
         return row
 
     # accidents

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import counted
+from donjon.emperor.counted import InForce
 from donjon.emperor.makers import Makers
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.router import Router
@@ -24,7 +27,6 @@ from donjon.jail.netgrant import Pool
 from donjon.netns import nat
 from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
 from donjon.records import dataclass
-from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
@@ -61,6 +63,7 @@ class TapNetwork:
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         self._own = self._read_rules()
+        self._force: InForce | None = None
         self._members: dict[str, Tapped] = {}
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
@@ -94,7 +97,9 @@ class TapNetwork:
         problem = made if isinstance(made, DonjonError) else None
         try:
             if problem is None:
-                self.router = Router(self.reactor, self._device, self._compiled())
+                force = self._compiled()
+                self.router = Router(self.reactor, self._device, force.compiled.table)
+                self._force = force
         except DonjonError as error:
             problem = error
         if problem is not None:
@@ -206,12 +211,29 @@ class TapNetwork:
             addresses = tuple(str(one) for one in member.addresses)
             self.router.attach(name, device, addresses, member.bandwidth)
 
-    def counters(self, name: str) -> PortCounters | None:
+    def counters(self, name: str) -> dict[str, Any] | None:
         """Return what is counted of a vassal, None where it is not attached."""
         try:
-            return self.router.port(name) if self.router else None
+            return counted.port(self.router.port(name)) if self.router else None
         except KeyError:
             return None
+
+    def counted(self) -> dict[str, Any]:
+        """Return what the rules and the router's device counted; the router is asked.
+
+        Nothing where there is no router now.
+        """
+        if self.router is None or self._force is None:
+            return {}
+        try:
+            found = self.router.counters()
+        except DonjonError:
+            return {}  # the next router counts on
+        return {
+            "rules": counted.rules(self._force, found.rules),
+            "firewall": dict(found.totals),
+            "host": counted.port(found.device),
+        }
 
     def reload_rules(self) -> None:
         """Read network-rules again; what is wrong with it changes nothing."""
@@ -247,9 +269,11 @@ class TapNetwork:
 
     def _put_rules(self) -> None:
         if self.router is not None:
-            self.router.rules(self._compiled())
+            force = self._compiled()
+            self.router.rules(force.compiled.table)
+            self._force = force
 
-    def _compiled(self) -> bytes:
+    def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
         own = policies.policy(
             policies.TapNetwork(
@@ -264,7 +288,7 @@ class TapNetwork:
             )
         )
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
-        return compile_rules(whole, self._names(whole)).table
+        return InForce(compile_rules(whole, self._names(whole)), whole.policy)
 
     def _names(self, whole: Ruleset) -> Names:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not
