@@ -36,6 +36,8 @@ LOG_LINES = 100
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 JSON = dict[str, Any]
+Later = Callable[[Callable[[JSON], None]], None]
+"""An answer that comes by and by: it is given who takes it."""
 
 
 class RequestError(Exception):
@@ -55,6 +57,7 @@ class Client:
     outbox: bytearray = field(default_factory=bytearray)
     follows: Vassal | None = None
     follower: Callable[[str], None] | None = None
+    waits: bool = False  # for an answer, and with it the requests that came after it
 
 
 class ControlServer:
@@ -65,7 +68,7 @@ class ControlServer:
         self.path = emperor.spec.control or DEFAULT_SOCKET
         self.listener: socket.socket | None = None
         self._clients: dict[int, Client] = {}
-        self._verbs: dict[str, Callable[[JSON], JSON]] = {
+        self._verbs: dict[str, Callable[[JSON], JSON | Later]] = {
             "ls": self._ls,
             "show": self._show,
             "stats": lambda _request: {"stats": stats.document(self.emperor)},
@@ -74,7 +77,7 @@ class ControlServer:
             "start": self._start,
             "logs": self._logs,
             "plans": lambda _request: self.emperor.resources.overview(),
-            "net": lambda _request: self.emperor.networks.overview(),
+            "net": self._net,
             "enter": self._enter,
             "left": self._left,
         }
@@ -157,19 +160,43 @@ class ControlServer:
         except OSError:
             data = b""
         client.inbox += data
-        if not data or (len(client.inbox) > LINE_MAX and b"\n" not in client.inbox):
+        unread = client.waits or b"\n" not in client.inbox
+        if not data or (len(client.inbox) > LINE_MAX and unread):
             self._drop(client)
             return
-        while b"\n" in client.inbox and client.link.fileno() >= 0:
+        self._answer_all(client)
+
+    def _answer_all(self, client: Client) -> None:
+        while b"\n" in client.inbox and client.link.fileno() >= 0 and not client.waits:
             line, _separator, rest = bytes(client.inbox).partition(b"\n")
             client.inbox[:] = rest
-            self._send(client, self._answer(client, line))
+            answer = self._answer(client, line)
+            if callable(answer):
+                self._await(client, answer)
+            else:
+                self._send(client, answer)
 
-    def _answer(self, client: Client, line: bytes) -> JSON:
+    def _await(self, client: Client, later: Later) -> None:
+        client.waits = at_once = True
+
+        def take(answer: JSON) -> None:
+            client.waits = False
+            if client.link.fileno() >= 0:
+                self._send(client, {"ok": True, **answer})
+                if not at_once:
+                    self._answer_all(client)
+
+        later(take)
+        at_once = False
+
+    def _answer(self, client: Client, line: bytes) -> JSON | Later:
         try:
             request = json.loads(line)
             verb = self._verbs.get(str(request["verb"]), _unknown)
-            answer = {"ok": True, **verb(request)}
+            found = verb(request)
+            if callable(found):
+                return found
+            answer = {"ok": True, **found}
             if request["verb"] == "logs" and request.get("follow"):
                 self._follow(client, self._find(request))
         except RequestError as error:
@@ -216,6 +243,10 @@ class ControlServer:
             return matches[0]
         known = ", ".join(sorted(vassals)[:10]) or "none"
         raise RequestError(f"no vassal {name}", hint=f"known are: {known}")
+
+    def _net(self, request: JSON) -> JSON | Later:
+        networks = self.emperor.networks
+        return networks.ask_overview if request.get("rules") is True else networks.overview()
 
     def _ls(self, _request: JSON) -> JSON:
         return {"vassals": [self._row(vassal) for vassal in self.emperor.court.vassals.values()]}

@@ -164,6 +164,13 @@ class Networks:
 
     # what is shown
 
+    def ask_overview(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Tell ``overview`` and what the rules counted, once the router has answered."""
+        if self.tap is None:
+            done(self.overview())
+        else:
+            self.tap.ask_counted(lambda more: done({**more, **self.overview()}))
+
     def overview(self) -> dict[str, Any]:
         """Return device, router and the network of each vassal, for ``donjon net``."""
         router = self.tap.router if self.tap else None
@@ -187,15 +194,8 @@ class Networks:
             "addresses": list(grant.addresses),
             "routers": list(grant.routers),
             "device": INNER.get(grant.kind, ""),
-            "counters": None,
         }
-        counters = self.tap.counters(name) if self.tap else None
-        if counters is not None:
-            row["counters"] = {
-                "out": {"packets": counters.out_packets, "bytes": counters.out_bytes},
-                "in": {"packets": counters.in_packets, "bytes": counters.in_bytes},
-                "drops": {cause: count for cause, count in counters.drops.items() if count},
-            }
+        row["counters"] = self.tap.counters(name) if self.tap else None
         return row
 
     # accidents

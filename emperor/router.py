@@ -19,7 +19,7 @@ from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.records import dataclass
 from donjon.tuntap import launch, notes
-from donjon.tuntap.client import UNLIMITED, Bandwidth, Steps
+from donjon.tuntap.client import UNLIMITED, Bandwidth, Counters, Steps
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.launch import Started
 from donjon.tuntap.protocol import Do, RouterError, RouterGoneError
@@ -123,6 +123,10 @@ class Router:
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
         return self.client.port_counters(name)
+
+    def ask_counters(self, done: Callable[[Counters | DonjonError], None]) -> None:
+        """Tell what this router and those before it counted."""
+        self.client.post(self.client.counting(), done)
 
     def close(self) -> None:
         """End it, and wait until it is gone: it is killed."""

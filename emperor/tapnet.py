@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import counted
+from donjon.emperor.counted import InForce
 from donjon.emperor.makers import Makers
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.router import Router
@@ -25,8 +28,8 @@ from donjon.netns import nat
 from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
 from donjon.records import dataclass, replace
 from donjon.tuntap import notes
-from donjon.tuntap.counters import PortCounters
-from donjon.tuntap.rules import Compiled, Names, Ruleset, compile_rules, parse
+from donjon.tuntap.client import Counters
+from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
 
@@ -69,6 +72,7 @@ class TapNetwork:
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         self._own = self._read_rules()
+        self._force: InForce | None = None
         self._members: dict[str, Tapped] = {}
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
@@ -105,10 +109,10 @@ class TapNetwork:
         problem = made if isinstance(made, DonjonError) else None
         try:
             if problem is None:
-                compiled = self._compiled()
-                router = Router(self.reactor, self._device, compiled.table, self._have_router)
-                router.labels = notes.labels(compiled)
-                self.router = router
+                force = self._compiled()
+                table = force.compiled.table
+                self.router = Router(self.reactor, self._device, table, self._have_router)
+                self._put_in_force(self.router, force)
                 return
         except DonjonError as error:
             problem = error
@@ -275,12 +279,36 @@ class TapNetwork:
             except DonjonError as error:
                 ready(error)
 
-    def counters(self, name: str) -> PortCounters | None:
+    def counters(self, name: str) -> dict[str, Any] | None:
         """Return what is counted of a vassal, None where it is not attached."""
         try:
-            return self.router.port(name) if self.router else None
+            return counted.port(self.router.port(name)) if self.router else None
         except KeyError:
             return None
+
+    def ask_counted(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Tell what the rules and the router's device counted; the router is asked.
+
+        Nothing where there is no router now.
+        """
+        force = self._force
+        if self.router is None or force is None:
+            done({})
+            return
+
+        def told(found: Counters | DonjonError) -> None:
+            if isinstance(found, DonjonError):
+                done({})  # the next router counts on
+                return
+            done(
+                {
+                    "rules": counted.rules(force, found.rules),
+                    "firewall": dict(found.totals),
+                    "host": counted.port(found.device),
+                }
+            )
+
+        self.router.ask_counters(told)
 
     def reload_rules(self) -> None:
         """Read network-rules again; what is wrong with it changes nothing."""
@@ -327,19 +355,23 @@ class TapNetwork:
             done(None)
             return
         try:
-            compiled = self._compiled()
+            force = self._compiled()
         except DonjonError as error:
             done(error)
             return
 
         def ruled(problem: DonjonError | None) -> None:
             if problem is None:
-                router.labels = notes.labels(compiled)
+                self._put_in_force(router, force)
             done(problem)
 
-        router.rules(compiled.table, ruled)
+        router.rules(force.compiled.table, ruled)
 
-    def _compiled(self) -> Compiled:
+    def _put_in_force(self, router: Router, force: InForce) -> None:
+        self._force = force
+        router.labels = notes.labels(force.compiled)
+
+    def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
         own = policies.policy(
             policies.TapNetwork(
@@ -354,7 +386,7 @@ class TapNetwork:
             )
         )
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
-        return compile_rules(whole, self._names(whole))
+        return InForce(compile_rules(whole, self._names(whole)), whole.policy)
 
     def _names(self, whole: Ruleset) -> Names:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not

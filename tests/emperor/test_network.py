@@ -300,7 +300,7 @@ import socket, sys
 kept = []
 def more():
     try:
-        kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.5))
+        kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 2))
     except OSError:
         return 0
     kept[-1].recv(1)
@@ -342,12 +342,10 @@ def test_a_jail_at_the_cap_of_its_plan_loses_its_own_new_connections(emperor):
     def many(inside):
         return program(inside, _MANY, OUTSIDE, "7000")
 
-    with (
-        program(lab.world, _KEEP, OUTSIDE, "7000") as keeper,
-        many(a) as few,
-        many(b) as other,
-    ):
+    with contextlib.ExitStack() as programs:
+        keeper = programs.enter_context(program(lab.world, _KEEP, OUTSIDE, "7000"))
         assert keeper.stdout.readline() == "listening\n"
+        few, other = (programs.enter_context(many(one)) for one in (a, b))
         assert few.stdout.readline() == "1 1 1 0 0\n"
         assert other.stdout.readline() == "1 1 1 1 1\n"
         assert network(emperor, "a.ini")["counters"]["drops"]["connections"] >= 2

@@ -1,4 +1,4 @@
-"""What each customer serves: says who and where it is; of /ADDRESS/PORT whether it reaches that."""
+"""What each customer serves: who and where it is; of /ADDRESS/PORT, whether it reaches that."""
 
 import os
 import socket

@@ -23,6 +23,15 @@ def add_json(to: argparse.ArgumentParser) -> None:
     to.add_argument("--json", action="store_true", help="print for programs")
 
 
+def add_formats(to: argparse.ArgumentParser) -> None:
+    """Add ``--json`` and ``--openmetrics``, of which one can be asked for."""
+    formats = to.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print for programs")
+    formats.add_argument(
+        "--openmetrics", action="store_true", help="print counters for Prometheus and its like"
+    )
+
+
 def add_control(to: argparse.ArgumentParser) -> None:
     """Add ``--control``, the socket of the Emperor to ask."""
     to.add_argument(

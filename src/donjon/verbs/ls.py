@@ -16,9 +16,14 @@ def main(verb: str, words: Sequence[str]) -> int:
     """Print one line a vassal."""
     parser = arguments.parser(verb)
     arguments.add_control(parser)
-    arguments.add_json(parser)
+    arguments.add_formats(parser)
     chosen = parser.parse_args(words)
     vassals = client.ask("ls", socket=chosen.control)["vassals"]
+    if chosen.openmetrics:
+        from donjon.verbs import metrics  # noqa: PLC0415  (its library is slow to import)
+
+        metrics.show(metrics.vassals(vassals))
+        return 0
     if chosen.json:
         text.as_json(vassals)
         return 0

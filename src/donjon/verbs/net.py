@@ -8,22 +8,35 @@ from typing import Any
 from donjon.emperor import client
 from donjon.verbs import arguments, text
 
+RULES = ("CHAIN", "PACKETS", "BYTES", "RULE")
 HEAD = ("NAME", "NETWORK", "ADDRESS", "DEVICE", "OUT", "PACKETS", "IN", "PACKETS", "DROPPED")
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Print one line a vassal that has a network of its own."""
+    """Print one line a vassal that has a network of its own, or one a rule."""
     more = "OUT is from the vassal, IN towards it. A large packet of an offload counts as one."
     parser = arguments.parser(verb, more=more)
     arguments.add_control(parser)
-    arguments.add_json(parser)
+    arguments.add_formats(parser)
+    parser.add_argument("--rules", action="store_true", help="show what each rule counted")
     chosen = parser.parse_args(words)
-    found = client.ask("net", socket=chosen.control)
-    if chosen.json:
+    with_rules = chosen.rules or chosen.json or chosen.openmetrics
+    found = client.ask("net", socket=chosen.control, rules=with_rules)
+    if chosen.openmetrics:
+        from donjon.verbs import metrics  # noqa: PLC0415  (its library is slow to import)
+
+        metrics.show(metrics.networks(found))
+    elif chosen.json:
         text.as_json({key: value for key, value in found.items() if key != "ok"})
-        return 0
-    text.table(HEAD, [_row(one) for one in found["vassals"]])
+    elif chosen.rules:
+        text.table(RULES, [_rule(one) for one in found.get("rules", ())])
+    else:
+        text.table(HEAD, [_row(one) for one in found["vassals"]])
     return 0
+
+
+def _rule(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["chain"], str(row["packets"]), text.size(row["bytes"]), row["rule"]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
