@@ -267,9 +267,11 @@ class ControlServer:
     def _enter(self, request: JSON) -> JSON:
         vassal = self._find(request)
         try:
-            found = doorway.describe(vassal)
+            groups = self.emperor.nursery.groups
+            found = doorway.describe(vassal, lambda: groups.shells(vassal.name))
         except DonjonError as error:
             raise RequestError(str(error)) from error
+        self.emperor.resources.frost.thaw(vassal)  # who comes would stand still with it
         log.write(f"[emperor] the operator enters the jail of {vassal.name}")
         return {"door": found}
 
