@@ -77,6 +77,7 @@ class ControlServer:
             "net": lambda _request: self.emperor.networks.overview(),
             "enter": self._enter,
             "left": self._left,
+            "desk": self._desk,
         }
 
     def open(self) -> None:
@@ -283,6 +284,16 @@ class ControlServer:
             f" exit status {status}"
         )
         return {}
+
+    def _desk(self, request: JSON) -> JSON:
+        """Have the operators' door of a vassal's terminals."""
+        vassal = self._find(request)
+        if os.geteuid() != 0 or self.emperor.ending:
+            raise RequestError("only an Emperor that is root, and not ending, can enter a jail")
+        try:
+            return {"path": self.emperor.terminals.desk(vassal, self.path)}
+        except OSError as error:
+            raise RequestError(f"cannot open a door of {vassal.name}: {error.strerror}") from error
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)
