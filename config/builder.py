@@ -171,6 +171,7 @@ class Builder:
 
     def _settle_terminals(self) -> None:
         """A router needs an address, and says what it cannot do before anything is started."""
+        self._settle_outside()
         doors = self.terminals.values.get("doors")
         if not doors:
             return
@@ -183,6 +184,16 @@ class Builder:
             _check_port(door.address, door.origin)
         check.check(spec)
         self.server.values["terminals"] = spec
+
+    def _settle_outside(self) -> None:
+        """An Emperor's terminals are served as its own forkpty options say."""
+        if "sources" not in self.emperor.values:
+            return
+        fields = {name: one for name, one in self.terminals.fields().items() if name != "doors"}
+        spec = RouterSpec(**fields)
+        if "terminals" in self.emperor.values:
+            check.check(spec)
+        self.emperor.values["terminal_router"] = spec
 
     def _settle_vassal(self) -> None:
         """A vassal has a master, and never leaves its Emperor for the background."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from donjon.config.entry import Entry
+from donjon.fork_pty.spec import RouterSpec
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
 from donjon.origin import DEFAULT, Origin
@@ -66,6 +67,10 @@ class EmperorSpec:
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan
     ksm_trust: tuple[str, ...] = ()  # patterns of names whose pages may be merged
     plan_cgroup: str = "donjon"  # below the root of each hierarchy
+    terminals: str | None = None  # directory of doors to vassals' terminals (ours)
+    terminals_record: str | None = None
+    terminals_record_keys: bool = False
+    terminal_router: RouterSpec = RouterSpec()  # how they are served: forkpty options
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
 

@@ -173,6 +173,7 @@ class Conduct:
             )
         self.emperor.errands.greet(vassal.name, self.variables(vassal))
         self.emperor.resources.born(vassal)
+        self.emperor.terminals.born(vassal)
         self.happen(vassal, Event.BORN)
         if vassal.read_again and vassal.state is State.RUNNING:
             self.happen(vassal, Event.CHANGED)
@@ -283,6 +284,7 @@ class Conduct:
     def forget(self, vassal: Vassal) -> None:
         """It is no more."""
         self.emperor.resources.forget(vassal)
+        self.emperor.terminals.forget(vassal)
         self.court.dismiss(vassal)
         self.emperor.nursery.groups.forget(vassal.name)
         if vassal.gap is not None:

@@ -80,6 +80,7 @@ class ControlServer:
             "net": self._net,
             "enter": self._enter,
             "left": self._left,
+            "desk": self._desk,
         }
 
     def open(self) -> None:
@@ -298,9 +299,11 @@ class ControlServer:
     def _enter(self, request: JSON) -> JSON:
         vassal = self._find(request)
         try:
-            found = doorway.describe(vassal)
+            groups = self.emperor.nursery.groups
+            found = doorway.describe(vassal, lambda: groups.shells(vassal.name))
         except DonjonError as error:
             raise RequestError(str(error)) from error
+        self.emperor.resources.frost.thaw(vassal)  # who comes would stand still with it
         log.write(f"[emperor] the operator enters the jail of {vassal.name}")
         return {"door": found}
 
@@ -312,6 +315,16 @@ class ControlServer:
             f" exit status {status}"
         )
         return {}
+
+    def _desk(self, request: JSON) -> JSON:
+        """Have the operators' door of a vassal's terminals."""
+        vassal = self._find(request)
+        if os.geteuid() != 0 or self.emperor.ending:
+            raise RequestError("only an Emperor that is root, and not ending, can enter a jail")
+        try:
+            return {"path": self.emperor.terminals.desk(vassal, self.path)}
+        except OSError as error:
+            raise RequestError(f"cannot open a door of {vassal.name}: {error.strerror}") from error
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

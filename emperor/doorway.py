@@ -1,7 +1,8 @@
 """Where the jail of a vassal is entered: what ``donjon enter`` is told.
 
 Who asks is root, and joins by himself (``jail.join``); the Emperor only says which process it is,
-how many before it stand in for it, and which walls of the plan a newcomer has to raise again.
+how many before it stand in for it, which walls of the plan a newcomer has to raise again, and in
+which control groups he is.
 Those are steps, pickled: the answer travels from one root to another.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from donjon.emperor.prepare import Reading
@@ -20,8 +22,11 @@ from donjon.jail.join import Door
 from donjon.jail.spec import JailSpec
 
 
-def describe(vassal: Vassal) -> dict[str, Any]:
-    """Return the door of a running vassal as JSON. Raises DonjonError where there is none yet."""
+def describe(vassal: Vassal, shells: Callable[[], tuple[str, ...]] = tuple) -> dict[str, Any]:
+    """Return the door of a running vassal as JSON. Raises DonjonError where there is none yet.
+
+    ``shells`` has the groups ready in which newcomers are.
+    """
     process = vassal.process
     if process is None or vassal.state is not State.RUNNING:
         raise DonjonError(f"{vassal.name} does not run", hint="donjon start")
@@ -44,6 +49,7 @@ def describe(vassal: Vassal) -> dict[str, Any]:
         "start": start,
         "levels": _levels(jail),
         "walls": _pack(process.reading),
+        "shells": shells(),
     }
 
 
@@ -54,6 +60,7 @@ def door(answer: dict[str, Any]) -> Door:
         start=answer["start"],
         levels=answer["levels"],
         walls=pickle.loads(base64.b64decode(answer["walls"])),
+        shells=tuple(answer["shells"]),
     )
 
 

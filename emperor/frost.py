@@ -37,7 +37,11 @@ class Frost:
         """A vassal says that nothing is under way in it."""
         if self.is_frozen(vassal):
             return
-        may = vassal.state is State.RUNNING and vassal.doorbell is not None
+        may = (
+            vassal.state is State.RUNNING
+            and vassal.doorbell is not None
+            and not self.emperor.nursery.groups.has_guests(vassal.name)  # who would stand still
+        )
         path = self._freeze(vassal) if may else None
         if path is None:
             self.emperor.keeper.tell(vassal, ToVassal.GO_ON)

@@ -15,7 +15,7 @@ from donjon.emperor import live
 from donjon.emperor.janitor import kill, members
 from donjon.emperor.reactor import Reactor
 from donjon.errors import JailError
-from donjon.jail import cgroups
+from donjon.jail import cgroups, shellgroup
 from donjon.jail.spec import CgroupOption, CgroupPath, JailSpec
 from donjon.records import replace
 
@@ -31,8 +31,10 @@ class Groups:
         self.reactor = reactor
         self._plans = plans
         self.removed: Callable[[str], None] = lambda _path: None
+        self.added: Callable[[tuple[str, ...]], None] = lambda _paths: None
         self._made: set[str] = set()
         self._users: dict[str, set[str]] = {}  # vassal → paths
+        self._shells: dict[str, set[str]] = {}  # vassal → groups of who comes from outside
         self._given: dict[str, tuple[CgroupOption, ...]] = {}  # what was written to them
 
     def prepare(self, vassal: str, spec: JailSpec) -> cgroups.Prepared | None:
@@ -74,7 +76,31 @@ class Groups:
         """The groups of a vassal that exist because of this Emperor."""
         if vassal not in self._users:
             return ()
-        return tuple(sorted(self._users[vassal] & self._made))
+        own = self._users[vassal] & self._made
+        return tuple(sorted(own | self._shells.get(vassal, set())))
+
+    def shells(self, vassal: str) -> tuple[str, ...]:
+        """Have groups for who comes from outside, below those that the vassal has for itself."""
+        found = self._shells.setdefault(vassal, set())
+        known = {os.path.dirname(path) for path in found}
+        alone = {path for path in self._users.get(vassal, ()) if self._is_alone(path)}
+        added = tuple(filter(None, map(shellgroup.make, sorted(alone - known))))
+        found.update(added)
+        self._made.update(added)
+        if added:
+            self.added(added)
+        return tuple(sorted(found))
+
+    def shells_of(self, vassal: str) -> tuple[str, ...]:
+        """The groups that ``shells`` made."""
+        return tuple(sorted(self._shells.get(vassal, ())))
+
+    def has_guests(self, vassal: str) -> bool:
+        """Whether somebody is in them."""
+        return any(live.pids_of(path) for path in self._shells.get(vassal, ()))
+
+    def _is_alone(self, path: str) -> bool:
+        return sum(path in paths for paths in self._users.values()) <= 1
 
     def parents_of(self, vassal: str) -> tuple[str, ...]:
         """The directories above them that exist because of this Emperor."""
@@ -83,11 +109,7 @@ class Groups:
 
     def own(self, vassal: str) -> list[str]:
         """Those of them in which nobody else is."""
-        return [
-            path
-            for path in self.made_for(vassal)
-            if sum(path in paths for paths in self._users.values()) == 1
-        ]
+        return [path for path in self.made_for(vassal) if self._is_alone(path)]
 
     def sweep(self, vassal: str) -> None:
         """Its master is dead: kill what else is in the groups it has for itself.
@@ -110,7 +132,7 @@ class Groups:
         """Remove the groups of a vassal that nobody else uses."""
         if not cgroups.kill_all(self.own(vassal)):
             self.sweep(vassal)
-        paths = self._users.pop(vassal, set())
+        paths = self._users.pop(vassal, set()) | self._shells.pop(vassal, set())
         self._given.pop(vassal, None)
         self._remove(paths & self._made, TRIES)
 

@@ -35,6 +35,7 @@ from donjon.emperor.roster import Vassal
 from donjon.emperor.spawner import Spawner
 from donjon.emperor.stats import StatsServer
 from donjon.emperor.survey import Survey
+from donjon.emperor.terminals import Terminals
 from donjon.emperor.throttle import Blacklist
 from donjon.emperor.upper import UpperLink
 from donjon.emperor.vassal import Event, step
@@ -102,6 +103,7 @@ class Emperor:
         self.reader = Reader(self.reactor, self.nursery, Preparer(spec, argv0, hooks))
         self.resources = Resources(self)
         self.networks = Networks(self)
+        self.terminals = Terminals(self)
         self.conduct = Conduct(self)
         self.survey = Survey(spec, self.reactor, self.court, self.happen)
         self.survey.met = self.conduct.meet
@@ -152,6 +154,7 @@ class Emperor:
         self.control.open()
         self.resources.begin()
         self.networks.begin()
+        self.terminals.begin()
         self.survey.begin()
         if self.upper is not None:
             self.upper.greet()
@@ -260,6 +263,7 @@ class Emperor:
             or self.errands.owns(pid)
             or self.nursery.owns(pid)
             or self.networks.owns(pid)
+            or self.terminals.owns(pid)
             or any(pid == vassal.pid for vassal in self.court.vassals.values())
         )
 
@@ -298,6 +302,7 @@ class Emperor:
         self.survey.close()
         self.resources.close()
         self.networks.close()
+        self.terminals.close()
         self.spawner.close()
         self.nursery.groups.remove_all()
         self.court.close()

@@ -21,7 +21,7 @@ from donjon.config.spec import EmperorSpec
 from donjon.emperor.birth import Birth
 from donjon.emperor.groups import Groups
 from donjon.emperor.janitor import kill
-from donjon.emperor.orders import Adopted, Answer, Leftover, Order
+from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
 from donjon.emperor.prepare import Reading, vassal_environment
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.roster import Process, Vassal
@@ -96,7 +96,7 @@ class Nursery:
         self.spec = spec
         self.as_vassal = tuple(hook for hook in hooks if hook.phase is Phase.AS_VASSAL)
         self.groups = Groups(reactor, spec.plan_cgroup)
-        self.groups.removed = self.unnote
+        self.groups.removed, self.groups.added = self.unnote, self._note_groups
         self._numbers = 0
         self._notes: dict[str, tuple[int, int]] = {}
         self._queue: deque[Waiting] = deque()
@@ -199,6 +199,11 @@ class Nursery:
         self._notes.pop(path, None)
         with contextlib.suppress(OSError):  # the spawner is gone, and its notes with it
             self.spawner.send(Leftover(path=path, forget=True))
+
+    def _note_groups(self, paths: tuple[str, ...]) -> None:
+        """Have groups removed if the Emperor is killed."""
+        with contextlib.suppress(OSError):  # the spawner is gone; the next one is told of all
+            self.spawner.send(Made(cgroups=paths))
 
     def owns(self, pid: int) -> bool:
         """Whether ``pid`` was born from an order, but is no vassal yet, or only assists."""

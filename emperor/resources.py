@@ -182,9 +182,11 @@ class Resources:
         self.faults.look(vassal.name)
         groups = self.emperor.nursery.groups.paths(vassal.name)
         use, counts = cgroups.use_of(groups), cgroups.counts_of(groups)
+        shell = cgroups.use_of(self.emperor.nursery.groups.shells_of(vassal.name))
         return {
             **self._row(vassal),
             "use": {name: getattr(use, name) for name in Use.__slots__},
+            "shell": {name: getattr(shell, name) for name in Use.__slots__},
             "counts": {name: getattr(counts, name) for name in Counts.__slots__},
             "merged": ksm.merged({pid for path in groups for pid in live.pids_of(path)}),
             "recent": self.faults.recent(vassal.name),

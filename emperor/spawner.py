@@ -101,7 +101,7 @@ class Spawner:
         far.close()
         return cls(near, pid, pidfd)
 
-    def send(self, message: Order | Leftover | Adopted, fds: tuple[int, ...] = ()) -> None:
+    def send(self, message: Order | Leftover | Made | Adopted, fds: tuple[int, ...] = ()) -> None:
         """Send an order. Never waits long: the caller keeps few orders under way."""
         packet = flat.write(message) if isinstance(message, Order) else None
         if packet is None:
@@ -110,7 +110,7 @@ class Spawner:
             self._note_groups(message)
             orders.send_packet(self.link, packet, fds)
 
-    def _note_groups(self, message: Order | Leftover | Adopted) -> None:
+    def _note_groups(self, message: Order | Leftover | Made | Adopted) -> None:
         """Tell the janitor of the groups of a plain order, which is carried out unread."""
         if isinstance(message, Order) and (message.cgroups or message.parents):
             orders.send(self.link, Made(cgroups=message.cgroups, parents=message.parents))

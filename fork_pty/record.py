@@ -16,6 +16,7 @@ import os
 import stat
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
@@ -23,47 +24,106 @@ from donjon.fd import Fd
 FILE_MAX = 64 << 20
 ALL_MAX = 1 << 30
 SUFFIX = ".cast"
+HEAD_MAX = 4096
+"""Bytes that must be there for a part to be begun."""
+
+PAUSE = 1.0
+"""Seconds between two tries to begin a part."""
+
+
+class Store(Protocol):
+    """Where the parts of a record are made."""
+
+    def part(self, name: str, number: int) -> Fd:
+        """Make part ``number`` of the record ``name``, empty. Raises OSError."""
+
+    def close(self) -> None:
+        """Make no more."""
+
+
+class Directory:
+    """A directory of records that only its owner writes to."""
+
+    def __init__(self, path: str, *, most: int | None = None) -> None:
+        """Make it if it is not there; of more than ``most`` bytes (``ALL_MAX``) the oldest go.
+
+        Raises DonjonError for one that others write to, OSError.
+        """
+        self._most = ALL_MAX if most is None else most
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        self._fd = Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        try:
+            _check_owner(self._fd, path)
+        except DonjonError:
+            self._fd.close()
+            raise
+
+    def part(self, name: str, number: int) -> Fd:
+        """See Store."""
+        _prune(self._fd, self._most)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = f"{name}-{number}{SUFFIX}"
+        file = Fd(os.open(path, flags, 0o600, dir_fd=self._fd.fileno()))
+        try:
+            os.posix_fallocate(file.fileno(), 0, HEAD_MAX)  # each event is another try
+            os.ftruncate(file.fileno(), 0)
+        except OSError:
+            file.close()
+            os.unlink(path, dir_fd=self._fd.fileno())
+            raise
+        return file
+
+    def close(self) -> None:
+        """See Store."""
+        self._fd.close()
 
 
 class Record:
     """The record of one session."""
 
     def __init__(
-        self, directory: str, name: str, rows: int, cols: int, *, with_keys: bool = False
-    ) -> None:
-        """Begin the first part. Raises DonjonError."""
-        self._name = name
+        self, store: Store | str, name: str, rows: int, cols: int, *, with_keys: bool = False,
+        patient: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin the first part, in a directory or elsewhere. Raises DonjonError.
+
+        A ``patient`` record begins when it can, and what was before is a gap.
+        """
+        self._title = name
         self._size = (rows, cols)
         self._with_keys = with_keys
         self._began = time.monotonic()
         self._part = 0
         self._written = self._lost = 0
+        self._again = 0.0  # when another part may be asked for
+        self._pause = PAUSE if patient else 0.0
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")("replace") for kind in "oi"}
-        self._stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._name = f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._file: Fd | None = None
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._directory = Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            _check_owner(self._directory, directory)
+            self._store = Directory(store) if isinstance(store, str) else store
             self._file = self._open_part()
         except OSError as error:
-            raise DonjonError(f"cannot record to {directory}", reason=reason_of(error)) from error
+            if not patient:
+                what = f"cannot record to {store}" if isinstance(store, str) else "cannot record"
+                raise DonjonError(what, reason=reason_of(error)) from error
 
     def _open_part(self) -> Fd:
-        self._part += 1
-        _prune(self._directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        path = f"{self._name}-{self._stamp}-{self._part}{SUFFIX}"
-        file = Fd(os.open(path, flags, 0o600, dir_fd=self._directory.fileno()))
+        if time.monotonic() < self._again:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._again = time.monotonic() + self._pause
+        file = self._store.part(self._name, self._part + 1)
         rows, cols = self._size
         head = {"version": 2, "width": cols, "height": rows, "timestamp": int(time.time()),
-                "title": self._name}  # fmt: skip
+                "title": self._title}  # fmt: skip
         line = json.dumps(head).encode() + b"\n"
         try:
             _write_whole(file, line)
         except OSError:
             file.close()
-            os.unlink(path, dir_fd=self._directory.fileno())  # each event is another try
             raise
+        self._part += 1
+        self._again = 0.0
         self._written = len(line)
         return file
 
@@ -97,9 +157,10 @@ class Record:
         seconds = round(time.monotonic() - self._began, 6)
         lines = b"".join(json.dumps([seconds, *one]).encode() + b"\n" for one in events)
         try:
-            if self._written + len(lines) > FILE_MAX:
+            if self._file is None or self._written + len(lines) > FILE_MAX:
                 following = self._open_part()
-                self._file.close()
+                if self._file is not None:
+                    self._file.close()
                 self._file = following
             if os.write(self._file.fileno(), lines) < len(lines):
                 os.ftruncate(self._file.fileno(), self._written)
@@ -112,8 +173,9 @@ class Record:
 
     def close(self) -> None:
         """End the record."""
-        self._file.close()
-        self._directory.close()
+        if self._file is not None:
+            self._file.close()
+        self._store.close()
 
 
 def _write_whole(file: Fd, line: bytes) -> None:
@@ -131,7 +193,7 @@ def _check_owner(directory: Fd, path: str) -> None:
         )
 
 
-def _prune(directory: Fd) -> None:
+def _prune(directory: Fd, most: int) -> None:
     """Remove the oldest records while there are too many bytes of them."""
     found = []
     for name in os.listdir(directory.fileno()):
@@ -139,7 +201,7 @@ def _prune(directory: Fd) -> None:
             with contextlib.suppress(FileNotFoundError):  # another recorder prunes as well
                 facts = os.stat(name, dir_fd=directory.fileno(), follow_symlinks=False)
                 found.append((facts.st_mtime, name, facts.st_size))
-    excess = sum(size for _, _, size in found) - ALL_MAX
+    excess = sum(size for _, _, size in found) - most
     for _, name, size in sorted(found):
         if excess <= 0:
             return

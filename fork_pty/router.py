@@ -17,17 +17,17 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from donjon.errors import reason_of
-from donjon.fork_pty import audit, login, shell, statistics, ticket
+from donjon.fork_pty import audit, shell, statistics, ticket
+from donjon.fork_pty.house import House, Local, Program, Wanted
 from donjon.fork_pty.limits import Rate
 from donjon.fork_pty.loop import READ, Callback, Loop, Timer
 from donjon.fork_pty.peer import Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
 from donjon.fork_pty.session import Session
-from donjon.fork_pty.shell import Shell
 from donjon.fork_pty.spec import PAM, PEER, TICKET, RouterSpec
 from donjon.records import dataclass, field
 
@@ -68,6 +68,19 @@ class Opened:
     framed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What is different for a router outside of the jail.
+
+    ``idle`` are seconds without a client after which it ends, 0 for never; ``facts`` are in each
+    of its audit lines; ``operators`` may say what is run, and see which sessions there are.
+    """
+
+    idle: float = 0.0
+    facts: Mapping[str, str] = field(default_factory=dict)
+    operators: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A connection that has no session yet."""
@@ -82,6 +95,7 @@ class Waiting:
     keep: bool = False
     take: bool = False
     term: str = ""
+    command: tuple[str, ...] = ()
     settled: bool = False  # admitted, or being refused: more of it changes nothing
 
 
@@ -89,24 +103,31 @@ class Router:
     """Serves until ``stop``; all of it in one thread."""
 
     def __init__(
-        self, spec: RouterSpec, opened: Sequence[Opened], stats: socket.socket | None, name: str
-    ) -> None:
-        """Listen on what was opened. ``name`` is the instance's. Raises DonjonError, OSError."""
+        self, spec: RouterSpec, opened: Sequence[Opened], stats: socket.socket | None, name: str,
+        *, house: Callable[[Loop], House] = Local, post: Post | None = None,
+    ) -> None:  # fmt: skip
+        """Listen on what was opened. ``name`` is the instance's. Raises DonjonError, OSError.
+
+        ``post`` is what is different for one outside of the jail.
+        """
         self.spec = spec
         self.name = name
+        self.post = post or Post()
         self.loop = Loop(spec.events)
+        self.house = house(self.loop)
         self.sessions: dict[int, Session] = {}
         self.waiting: set[Waiting] = set()
         self.refused = 0
         self._logins = 0  # that PAM is asked about now, also for clients that are gone
+        self._opening = 0  # programs that are being begun
         self._number = 0
+        self._busy = time.monotonic()
         self._opened = tuple(opened)
         self._listening: set[int] = set()
         self._stats = stats
         self._rate = Rate(spec.rate)
         self._gate: ticket.Gate | None = None
-        if spec.auth.kind == PAM:
-            login.load()
+        self.house.prepare(spec)
         if spec.auth.kind == TICKET:
             assert spec.ticket_key is not None
             self._gate = ticket.Gate(name, ticket.read_key(spec.ticket_key))
@@ -120,7 +141,7 @@ class Router:
             self._listen(self._stats, self._tell_statistics)
         for number in (signal.SIGINT, signal.SIGTERM):
             self.loop.on_signal(number, self.stop)
-        if self.spec.timeout or self.spec.longest:
+        if self.spec.timeout or self.spec.longest or self.post.idle:
             self.loop.after(1.0, self._look)
         self.loop.run()
         self.loop.close()
@@ -240,9 +261,14 @@ class Router:
             return
         one.name, one.keep, one.take = hello.session, hello.keep, hello.take
         one.rows, one.cols, one.term = hello.rows or one.rows, hello.cols or one.cols, hello.term
+        one.command = tuple(hello.command)
         one.peer.wants_to_drive = not hello.watch
         if one.name and not NAME.fullmatch(one.name):
             self._refuse(one, "not a name of a session", delay=0.0)
+        elif (hello.list or hello.command) and not self.post.operators:
+            self._refuse(one, "only the operator may ask that", delay=0.0)
+        elif hello.list:
+            self._tell_sessions(one)
         elif self.spec.auth.kind == TICKET:
             self._check_ticket(one, hello.ticket)
         elif self.spec.auth.kind == PAM:
@@ -256,8 +282,8 @@ class Router:
             self._refuse(one, "too many log in", delay=0.0)
             return
         try:
-            login.check(
-                self.loop, self.spec.auth.service, hello.user, hello.password,
+            self.house.login(
+                self.spec.auth.service, hello.user, hello.password,
                 lambda good: self._logged_in(one, hello.user, good=good),
             )  # fmt: skip
             self._logins += 1
@@ -291,7 +317,7 @@ class Router:
         self.refused += 1
         one.settled = True
         one.timer.cancel()
-        audit.write("refuse", who=one.peer.who, why=why)
+        self._audit("refuse", who=one.peer.who, why=why)
         one.timer = self.loop.after(delay, lambda: self._turn_away(one, why))
 
     def _turn_away(self, one: Waiting, why: str) -> None:
@@ -310,38 +336,68 @@ class Router:
         """Let a client in: to the session of its name, or to a new one."""
         peer = one.peer
         peer.wants_to_drive = peer.wants_to_drive and Role.DRIVE in peer.allowed
-        found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
-        if found is not None and not found.over:
-            if len(found.peers) >= PEERS_MAX:
-                self._refuse(one, "too many look at it", delay=0.0)
-                return
-            self._join(one, found)
-            if found.driver is peer:
-                found.fit(one.rows, one.cols)
+        if self._join_named(one):
             return
         why = self._limit(one)
         if why:
             self._refuse(one, why, delay=0.0)
             return
-        try:
-            program = Shell.start(
-                shell.words(self.spec.command), self._environment(one), one.rows, one.cols
-            )
-        except OSError as error:
-            self._refuse(one, f"no terminal: {reason_of(error)}", delay=0.0)
-            return
+        one.settled = True
+        one.timer.cancel()
+        self._opening += 1
         self._number += 1
-        session = Session(self.loop, self._number, one.name, program, self._ended)
+        number = self._number
+        wanted = Wanted(
+            number=number, command=one.command or shell.words(self.spec.command), rows=one.rows,
+            cols=one.cols, environment=self._environment(one, number),
+        )  # fmt: skip
+        self.house.open(wanted, lambda program: self._begin(one, number, program))
+
+    def _join_named(self, one: Waiting) -> bool:
+        """Let a client in to the session of its name; return whether there is one."""
+        found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
+        if found is None or found.over:
+            return False
+        if len(found.peers) >= PEERS_MAX:
+            self._refuse(one, "too many look at it", delay=0.0)
+            return True
+        self._join(one, found)
+        if found.driver is one.peer:
+            found.fit(one.rows, one.cols)
+        return True
+
+    def _begin(self, one: Waiting, number: int, program: Program | str) -> None:
+        """Make a session of a program that was begun, or say why there is none."""
+        self._opening -= 1
+        here = one in self.waiting
+        if isinstance(program, str):
+            if here:
+                self._refuse(one, f"no terminal: {program}", delay=0.0)
+            return
+        session = Session(self.loop, number, one.name, program, self._ended)
+        self.sessions[number] = session
+        self._audit("open", session=number, name=one.name or "-", who=one.peer.who)
+        if not here:
+            session.end()  # who wanted it has left meanwhile
+            return
+        if self._is_another(session):
+            session.end()  # somebody was faster
+            self._join_named(one)
+            return
         session.kept = one.keep and bool(one.name)
         session.scrollback = self.spec.scrollback if one.name else 0
-        self.sessions[session.number] = session
-        audit.write("open", session=session.number, name=one.name or "-", who=peer.who)
+        session.record = self.house.record(number, one.rows, one.cols)
         self._join(one, session)
+
+    def _is_another(self, session: Session) -> bool:
+        """Whether there is one of the same name."""
+        named = (s for s in self.sessions.values() if s.name == session.name and not s.over)
+        return bool(session.name) and any(one is not session for one in named)
 
     def _limit(self, one: Waiting) -> str:
         if not one.peer.wants_to_drive:
             return "nothing to watch"
-        if len(self.sessions) >= self.spec.sessions:
+        if len(self.sessions) + self._opening >= self.spec.sessions:
             return "too many sessions"
         if not self._rate.take(time.monotonic()):
             return "too many sessions within a second"
@@ -354,21 +410,38 @@ class Router:
         peer = one.peer
         if session.peers:
             role = "drive" if one.take else "watch"
-            audit.write("join", session=session.number, who=peer.who, role=role)
+            self._audit("join", session=session.number, who=peer.who, role=role)
         session.join(peer)
         if one.take:
             session.hand_over(peer)
         if one.keys:
             peer.takes(peer, one.keys)
 
-    def _environment(self, one: Waiting) -> dict[str, str]:
+    def _environment(self, one: Waiting, number: int) -> dict[str, str]:
         more = {"TERM": one.term} if one.term else {}
-        return shell.environment(os.environ, DONJON_SESSION=str(self._number + 1), **more)
+        return shell.environment(os.environ, DONJON_SESSION=str(number), **more)
+
+    def _audit(self, event: str, **facts: object) -> None:
+        audit.write(event, **self.post.facts, **facts)
+
+    def _tell_sessions(self, one: Waiting) -> None:
+        """Say which sessions there are, to who asked only that."""
+        for session in self.sessions.values():
+            session.sync()
+        rows = [statistics.row(session) for session in self.sessions.values() if not session.over]
+        one.settled = True
+        one.timer.cancel()
+        self.waiting.discard(one)
+        one.peer.gone = _nobody
+        for row in rows:
+            one.peer.tell(news="session", **row)
+        one.peer.tell(news="end", status=0)
+        one.peer.finish()
 
     def _ended(self, session: Session) -> None:
         del self.sessions[session.number]
         lasted = time.monotonic() - session.began
-        audit.write(
+        self._audit(
             "close", session=session.number, seconds=f"{lasted:.1f}",
             status=session.program.status, keys=session.received, output=session.sent,
         )  # fmt: skip
@@ -377,12 +450,21 @@ class Router:
         """End what is silent or lasts too long."""
         self.loop.after(1.0, self._look)
         now, spec = time.monotonic(), self.spec
+        if self.sessions or self.waiting or self._opening:
+            self._busy = now
+        elif self.post.idle and now - self._busy >= self.post.idle and self._knows_nothing():
+            self.stop()
+            return
         for session in tuple(self.sessions.values()):
             session.sync()
             if spec.timeout and now - session.active >= spec.timeout:
                 session.end("silent for too long")
             elif spec.longest and now - session.began >= spec.longest:
                 session.end("it lasted as long as it may")
+
+    def _knows_nothing(self) -> bool:
+        """Whether the next router would do the same: no ticket was used that is still good."""
+        return self._gate is None or not self._gate.remembers(time.time())
 
     def _tell_statistics(self, _events: int) -> None:
         assert self._stats is not None
@@ -405,6 +487,8 @@ class Hello:
     rows: int = 0
     cols: int = 0
     term: str = ""
+    command: list[str] = field(default_factory=list)
+    list: bool = False
     ticket: str = ""
     user: str = ""
     password: str = ""
@@ -431,6 +515,8 @@ def _read_hello(body: bytes) -> Hello:
     hello: Hello = Hello(**found)  # type: ignore[arg-type]
     if not 0 <= hello.rows <= 0xFFFF or not 0 <= hello.cols <= 0xFFFF:
         raise ValueError("a window of no such size")
+    if not all(type(word) is str and "\0" not in word for word in hello.command):
+        raise ValueError("no words of a command")
     if not _TERM.fullmatch(hello.term):
         raise ValueError("no name of a terminal")
     return hello

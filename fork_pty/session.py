@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable
 
 from donjon.fork_pty import shell
+from donjon.fork_pty.house import Program
 from donjon.fork_pty.loop import READ, WRITE, Loop, Timer
 from donjon.fork_pty.peer import PIECE, WATCHER_MAX, Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
-from donjon.fork_pty.shell import Shell
+from donjon.fork_pty.record import Record
 
 INPUT_MAX = 64 << 10
 """Bytes of keys that a program has not read yet; then its driver is not read either."""
@@ -40,7 +41,12 @@ class Session:
     """A terminal and its clients. ``ended`` is called once, when the program is gone."""
 
     def __init__(
-        self, loop: Loop, number: int, name: str, program: Shell, ended: Callable[[Session], None]
+        self,
+        loop: Loop,
+        number: int,
+        name: str,
+        program: Program,
+        ended: Callable[[Session], None],
     ) -> None:
         """Own a program that runs."""
         self.loop = loop
@@ -54,6 +60,7 @@ class Session:
         self.received = self.sent = 0
         self.scrollback = 0  # bytes that are kept for who comes later
         self.over = False
+        self.record: Record | None = None
         self._why = ""
         self._killer = Timer(_nobody)
         self._ended = ended
@@ -133,6 +140,8 @@ class Session:
     def _type(self, keys: bytes) -> None:
         if self.over:
             return  # the terminal is closed, its number may be another's
+        if self.record is not None:
+            self.record.keys(keys)
         self.active = self.loop.now
         self.received += len(keys)
         if not self._keys:
@@ -157,15 +166,20 @@ class Session:
                 rows = number
             else:
                 cols = number
-            shell.set_size(self._fd, rows, cols)
+            self._set_size(rows, cols)
 
     def fit(self, rows: int, cols: int) -> None:
         """Have the size of a new driver's window, and let the program draw itself again."""
         with contextlib.suppress(OSError):  # it has just ended
             before = shell.get_size(self._fd)
-            shell.set_size(self._fd, rows, cols)
+            self._set_size(rows, cols)
             if before == (rows, cols):
                 self.program.signal(signal.SIGWINCH)
+
+    def _set_size(self, rows: int, cols: int) -> None:
+        shell.set_size(self._fd, rows, cols)
+        if self.record is not None:
+            self.record.resize(rows, cols)
 
     # -- the terminal
 
@@ -182,7 +196,8 @@ class Session:
         driver = self.driver
         if self.over or driver is None:
             return
-        alone = len(self.peers) == 1 and not (self.scrollback or self._keys or self._held)
+        busy = self.scrollback or self.record or self._keys or self._held
+        alone = len(self.peers) == 1 and not busy
         link = driver.pumped() if alone else None
         if link is not None:
             self.loop.pair((self._fd, self._spill), link, framed=driver.framed)
@@ -228,6 +243,8 @@ class Session:
         self.sent += len(data)
         if self.scrollback:
             self._remember(data)
+        if self.record is not None:
+            self.record.output(data)
         peers = self.peers
         if len(peers) > 1:
             peers = peers.copy()  # who is too slow leaves
@@ -301,8 +318,10 @@ class Session:
 
     def _finish(self) -> None:
         status = self.program.bury()
+        if self.record is not None:
+            self.record.close()
         for peer in self.peers:
-            peer.tell(news="end", status=status, why=self._why)
+            peer.tell(news="end", status=status, why=self._why or self.program.why)
             peer.gone = _left
             peer.finish()
         self.peers.clear()

@@ -84,6 +84,11 @@ def get_size(fd: int) -> tuple[int, int]:
     return rows, cols
 
 
+def signal_terminal(fd: int, number: int) -> None:
+    """Send one of ``FROM_TERMINAL`` to the foreground of a near end's terminal."""
+    fcntl.ioctl(fd, TIOCSIG, number)
+
+
 def words(command: str) -> tuple[str, ...]:
     """Return what is executed for a ``forkptyrouter-command`` (uwsgi-facts 4.1)."""
     if not command:
@@ -106,6 +111,7 @@ class Shell:
         self.pid = pid
         self.pidfd = pidfd
         self.status: int | None = None
+        self.why = ""
 
     @classmethod
     def start(
@@ -134,7 +140,7 @@ class Shell:
             return
         try:
             if number in FROM_TERMINAL:
-                fcntl.ioctl(self.master.fileno(), TIOCSIG, number)
+                signal_terminal(self.master.fileno(), number)
                 return
             group = os.tcgetpgrp(self.master.fileno())
             if group > 0 and os.getsid(group) == self.pid:
@@ -178,6 +184,12 @@ class Leader:
         """Know it from a later one with its number. Raises OSError if it has ended."""
         self._pid = pid
         self._started = _started(pid)
+
+    def signal_group(self, group: int, number: int) -> None:
+        """Send a signal to a group of processes of the session, and to none of another's."""
+        with contextlib.suppress(OSError):  # it has just ended
+            if os.getsid(group) == self._pid and _started(self._pid) == self._started:
+                os.killpg(group, number)
 
     def kill_session(self) -> None:
         """Kill who is left of the session.

@@ -35,11 +35,12 @@ def document(router: Router) -> dict[str, Any]:
         "refused": router.refused,
         "forkptyrouter": [door.address for door in router.spec.doors],
         "cheap": int(router.spec.cheap),
-        "sessions": [_row(session) for session in router.sessions.values()],
+        "sessions": [row(session) for session in router.sessions.values()],
     }
 
 
-def _row(session: Session) -> dict[str, Any]:
+def row(session: Session) -> dict[str, Any]:
+    """Describe a session."""
     now = time.monotonic()
     return {
         "number": session.number,

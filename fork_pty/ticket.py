@@ -108,6 +108,10 @@ class Gate:
         self._used[ticket.number] = ticket.expires
         return ticket
 
+    def remembers(self, now: float) -> bool:
+        """Whether it knows a ticket that would still be good otherwise."""
+        return any(till > now for till in self._used.values())
+
 
 def verify(text: str, key: bytes) -> Ticket:
     """Return what was signed with ``key``. Raises TicketError."""

@@ -62,12 +62,13 @@ class Opened:
     reader: Fd | None = None
     writer: Fd | None = None
 
-    def open(self, pid: int, facts: Confinement) -> None:
-        """Open what leads into ``pid``. Raises OSError."""
+    def open(self, pid: int, facts: Confinement, shells: Sequence[str] = ()) -> None:
+        """Open what leads into ``pid``, and into ``shells`` below its groups. Raises OSError."""
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         self.root = Fd(os.open(f"/proc/{pid}/root", flags))
         for path in facts.cgroups:
-            self.cgroups.append(Fd(os.open(path, os.O_WRONLY | os.O_CLOEXEC)))
+            inner = _inner(path, shells)
+            self.cgroups.append(Fd(os.open(inner, os.O_WRONLY | os.O_CLOEXEC)))
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
             modes = [line.split()[1] for line in status if line.startswith("Seccomp:")]
         self.filtered = bool(modes) and modes[0] != "0"
@@ -91,6 +92,13 @@ class Opened:
         self.close_all_but_reader()
         if self.reader is not None:
             self.reader.close()
+
+
+def _inner(path: str, shells: Sequence[str]) -> str:
+    """Return the same file of the group in ``shells`` that is below, itself where none is."""
+    group, name = os.path.split(path)
+    inner = [one for one in shells if os.path.realpath(os.path.dirname(one)) == group]
+    return f"{inner[0]}/{name}" if inner else path
 
 
 def read_told(opened: Opened) -> tuple[int, str] | None:

@@ -42,13 +42,15 @@ _KEPT = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCON
 class Door:
     """A process of the jail. ``levels`` is how many processes before it only stand in for it.
 
-    ``start`` tells it from a later process with its number.
+    ``start`` tells it from a later process with its number. ``shells`` are directories of groups
+    below its own (``shellgroup``), which the newcomer is in instead.
     """
 
     pid: int
     start: int
     levels: int = 0
     walls: tuple[Step, ...] = ()
+    shells: tuple[str, ...] = ()
 
 
 class ExecError(JailError):
@@ -161,7 +163,7 @@ def _open(door: Door) -> tuple[Confinement, envoy.Opened]:
         try:
             pid = _pin(door, pinned)
             facts = confined.read(pid)
-            opened.open(pid, facts)
+            opened.open(pid, facts, door.shells)
             for one in pinned:
                 syscalls.pidfd_send_signal(
                     one.fileno(), 0

@@ -61,13 +61,13 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_MEMORY, LARGEST_MEMORY))
 
 
-def leave_privileges() -> None:
-    """Have no user, no capability, and no way to gain one."""
+def leave_privileges(user: int = NOBODY) -> None:
+    """Have ``user``, who has nothing, no capability, and no way to gain one."""
     for capability in range(syscalls.last_cap() + 1):
         syscalls.capbset_drop(capability)
     os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     syscalls.capset(0, 0, 0)
     syscalls.set_no_new_privs()
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

@@ -281,12 +281,39 @@ FACE = (
     ),
 )
 
+TERMINALS = (
+    _lends.text(
+        "emperor-terminals",
+        "Give terminals in the jail of each vassal at DIR/NAME.socket, from outside; forkpty- "
+        "options beside this one say to whom.",
+        field="terminals",
+        metavar="DIR",
+        example="/run/terminals",
+        ours=True,
+    ),
+    _lends.text(
+        "emperor-terminals-record",
+        "Keep an asciicast of each of them in DIR/NAME.",
+        field="terminals_record",
+        metavar="DIR",
+        example="/var/log/donjon/terminals",
+        ours=True,
+    ),
+    _lends.flag(
+        "emperor-terminals-record-keys",
+        "Keep what is typed as well, passwords too.",
+        field="terminals_record_keys",
+        ours=True,
+    ),
+)
+
 OPTIONS = (
     *SOURCES,
     *LIFE,
     *CONFIGURATION,
     *PRIVILEGES,
     *FACE,
+    *TERMINALS,
     *unbuilt(
         AREA, required="vassal-sos vassal-sos-backlog", nothing="early-emperor", harmless=True
     ),

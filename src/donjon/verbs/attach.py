@@ -20,7 +20,7 @@ from donjon.fork_pty import attach, shell
 from donjon.fork_pty.answerback import Filter
 from donjon.fork_pty.record import Record
 from donjon.jail import envoy, join
-from donjon.verbs import arguments
+from donjon.verbs import arguments, sessions
 
 SHELL = ("/bin/sh",)
 HUNG_UP = 129
@@ -38,14 +38,19 @@ def main(verb: str, words: Sequence[str]) -> int:
     parser.add_argument("--record-keys", action="store_true", help="record what is typed as well")
     parser.add_argument("--no-answers", action="store_true",
                         help="take questions to this terminal out of the output")  # fmt: skip
+    sessions.add(parser)
     parser.add_argument("name", metavar="NAME", help="a vassal")
     parser.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="and its arguments"
     )
     chosen = parser.parse_args(words)
+    sessions.parse_rest(chosen, parser.prog)
     if os.geteuid() != 0:
         raise DonjonError("only root can attach to a jail")
-    command = (chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command) or SHELL
+    given = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+    if sessions.asked(chosen):
+        return sessions.main(chosen, given)
+    command = given or SHELL
     attaches = os.isatty(0) and os.isatty(1)
     if not attaches:
         _refuse_half_a_terminal()

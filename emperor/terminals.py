@@ -1,0 +1,299 @@
+"""Terminals in vassals' jails, served from outside: the doors, and the process that holds them.
+
+A door is a socket that is made here, ``DIR/NAME.socket`` for who may have terminals of a vassal,
+and one beside the control socket for operators (``donjon attach --keep``). It is lent to the
+porter, which is started with the first one, and started again when it dies; the door stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from donjon import log, syscalls
+from donjon.emperor import doorway, orders
+from donjon.emperor.roster import Vassal
+from donjon.errors import DonjonError, reason_of
+from donjon.fd import Fd
+from donjon.fork_pty.spec import PEER, Auth
+from donjon.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from donjon.emperor.clerk import Service
+    from donjon.emperor.loop import Emperor
+
+CHANNEL = 3  # porter.CHANNEL
+PAUSE = 1.0
+"""Seconds between two porters."""
+
+MERCY = 6.0
+"""Seconds that a porter has to end."""
+
+BACKLOG = 64
+DOOR, DESK = "door", "desk"
+"""Kinds: of customers, and of operators."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A door that is open."""
+
+    service: Service
+    path: str
+    listener: socket.socket
+
+
+class Terminals:
+    """The doors of one Emperor."""
+
+    def __init__(self, emperor: Emperor) -> None:
+        self.emperor = emperor
+        self.spec = emperor.spec
+        self._open: dict[str, Open] = {}
+        self._channel: socket.socket | None = None
+        self._porter: Fd | None = None
+        self._pid = -1
+        self._closed = False
+
+    def begin(self) -> None:
+        """Have the directories that were asked for. Raises DonjonError."""
+        spec = self.spec
+        if spec.terminals is None:
+            return
+        if os.geteuid() != 0:
+            raise DonjonError("emperor-terminals needs root", reason="who else could enter a jail")
+        _own_directory(spec.terminals, 0o755, "emperor-terminals")
+        if spec.terminals_record is not None:
+            _own_directory(spec.terminals_record, 0o700, "emperor-terminals-record")
+
+    def owns(self, pid: int) -> bool:
+        """Whether it is the porter's."""
+        return pid == self._pid
+
+    def born(self, vassal: Vassal) -> None:
+        """Open the door of a vassal, where doors are wanted."""
+        if self.spec.terminals is None or f"{DOOR} {vassal.name}" in self._open:
+            return
+        path = f"{self.spec.terminals}/{_short(vassal.name)}.socket"
+        try:
+            taken = next((one for one in self._open.values() if one.path == path), None)
+            if taken is None:
+                self._make(self._service(vassal, DOOR), path, 0o666)
+                return
+            reason = f"{path} is the door of {taken.service.vassal}"
+        except OSError as error:
+            reason = f"{path}: {reason_of(error)}"
+        log.write(f"[emperor] no terminals of {vassal.name}: {reason}")
+
+    def desk(self, vassal: Vassal, control: str) -> str:
+        """Return the path of the operators' door of a vassal, open it first. Raises OSError."""
+        key = f"{DESK} {vassal.name}"
+        if key not in self._open:
+            number = zlib.crc32(vassal.name.encode())
+            path = f"{os.path.abspath(control)}.{_short(vassal.name)[:32]}-{number:08x}"
+            self._make(self._service(vassal, DESK), path, 0o600)
+        return self._open[key].path
+
+    def forget(self, vassal: Vassal) -> None:
+        """Close the doors of a vassal that is no more."""
+        for kind in (DOOR, DESK):
+            one = self._open.pop(f"{kind} {vassal.name}", None)
+            if one is not None:
+                self._unmake(one)
+                self._tell(("drop", one.service.key))
+
+    def close(self) -> None:
+        """Close all doors, and wait for the porter."""
+        self._closed = True
+        for one in self._open.values():
+            self._unmake(one)
+        self._open.clear()
+        if self._channel is not None:
+            self.emperor.reactor.forget(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        if self._porter is not None:
+            if not select.select([self._porter], [], [], MERCY)[0]:
+                syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
+            self._reap()
+
+    # -- doors
+
+    def _service(self, vassal: Vassal, kind: str) -> Service:
+        from donjon.emperor.clerk import Service  # noqa: PLC0415  (few Emperors have a porter)
+
+        spec, name = self.spec, _short(vassal.name)
+        router = spec.terminal_router
+        if kind == DESK:
+            router = replace(
+                router, auth=Auth(PEER), uids=(), gids=(), insecure=False, command="", timeout=0,
+                longest=0, instance=name,
+            )  # fmt: skip
+        else:
+            owner = (vassal.found.uid,) if spec.tyrant else ()
+            router = replace(router, uids=(0, *router.uids, *owner), instance=name)
+        return Service(
+            key=f"{kind} {vassal.name}",
+            vassal=vassal.name,
+            name=name,
+            spec=router,
+            operators=kind == DESK,
+            record=os.path.abspath(spec.terminals_record) if spec.terminals_record else None,
+            with_keys=spec.terminals_record_keys,
+        )
+
+    def _make(self, service: Service, path: str, mode: int) -> None:
+        one = Open(service, path, _bind(path, mode))
+        self.emperor.conduct.note_file(path)
+        self._open[service.key] = one
+        if self._channel is None:
+            self._start()
+        else:
+            self._serve(one)
+
+    def _unmake(self, one: Open) -> None:
+        one.listener.close()
+        with contextlib.suppress(OSError):  # somebody else removed it
+            os.unlink(one.path)
+        self.emperor.conduct.unnote_file(one.path)
+
+    # -- the porter
+
+    def _start(self) -> None:
+        """Start a porter and lend it the doors. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-I", "-m", "donjon.emperor.porter"],
+                    {"LC_ALL": "C.UTF-8"},
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                        (os.POSIX_SPAWN_DUP2, 0, 1),
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL),
+                    ],
+                    setsigmask=(),
+                )
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)  # noqa: FBT003  (socket names it so)
+        self._porter = Fd(syscalls.pidfd_open(self._pid))
+        self._channel = ours
+        self.emperor.reactor.watch(ours.fileno(), lambda _events: self._hear())
+        self.emperor.reactor.watch(self._porter.fileno(), lambda _events: self._died())
+        for one in tuple(self._open.values()):
+            self._serve(one)
+
+    def _serve(self, one: Open) -> None:
+        self._tell(("serve", one.service), one.listener.fileno())
+
+    def _tell(self, words: tuple[Any, ...], *fds: int) -> None:
+        """Tell the porter; one that does not listen is no porter."""
+        if self._channel is None:
+            return
+        try:
+            orders.send(self._channel, words, fds)
+        except OSError:
+            if self._porter is not None:
+                syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
+
+    def _hear(self) -> None:
+        assert self._channel is not None
+        try:
+            found = orders.receive(self._channel)
+        except BlockingIOError:
+            return
+        if found is None:
+            self.emperor.reactor.forget(self._channel.fileno())  # its end is told by its pidfd
+            return
+        _, number, name = found[0]
+        self._tell(("door", number, self._door(name)))
+
+    def _door(self, name: str) -> dict[str, Any]:
+        """Return the way into a vassal's jail, or why there is none."""
+        vassal = self.emperor.court.vassals.get(name)
+        if vassal is None:
+            return {"error": f"there is no {name} any more"}
+        groups = self.emperor.nursery.groups
+        try:
+            found = doorway.describe(vassal, lambda: groups.shells(name))
+        except DonjonError as error:
+            return {"error": str(error)}
+        self.emperor.resources.frost.thaw(vassal)
+        return found
+
+    def _died(self) -> None:
+        how = self._reap()
+        log.write(f"[emperor] the porter of terminals ended with {how}: starting another")
+        self.emperor.reactor.after(PAUSE, self._again)
+
+    def _again(self) -> None:
+        if self._closed or self._channel is not None:
+            return
+        try:
+            self._start()
+        except OSError as error:
+            log.write(f"[emperor] no porter of terminals: {reason_of(error)}")
+            self.emperor.reactor.after(PAUSE, self._again)
+
+    def _reap(self) -> str:
+        assert self._porter is not None
+        self.emperor.reactor.forget(self._porter.fileno())
+        result = os.waitid(os.P_PIDFD, self._porter.fileno(), os.WEXITED)
+        self._porter.close()
+        self._porter, self._pid = None, -1
+        if self._channel is not None:
+            self.emperor.reactor.forget(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        assert result is not None
+        how = "exit code" if result.si_code == os.CLD_EXITED else "signal"
+        return f"{how} {result.si_status}"
+
+
+def _bind(path: str, mode: int) -> socket.socket:
+    """Listen on a path, in the place of what an earlier Emperor left. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}"  # nobody finds it before it listens
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(17, "no socket is there", path)
+        listener.bind(temporary)
+        os.chmod(temporary, mode)
+        listener.listen(BACKLOG)
+        os.rename(temporary, path)
+    except OSError:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return listener
+
+
+def _own_directory(path: str, mode: int, option: str) -> None:
+    """Have a directory that only root writes to. Raises DonjonError."""
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise DonjonError(f"cannot use {option} = {path}", reason=reason_of(error)) from error
+    if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o022:
+        raise DonjonError(
+            f"cannot use {option} = {path}",
+            reason="others can write there",
+            hint=f"chown root {path}; chmod {mode:o} {path}",
+        )
+
+
+def _short(name: str) -> str:
+    """``shop`` for ``/etc/vassals/shop.ini``."""
+    return name.rpartition("/")[2].rpartition(".")[0] or name.rpartition("/")[2]
