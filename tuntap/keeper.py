@@ -14,16 +14,17 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from donjon import log, syscalls
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
-from donjon.tuntap import device, endpoint, launch
+from donjon.tuntap import device, endpoint, gateway, launch
 from donjon.tuntap.client import RouterClient
 from donjon.tuntap.protocol import RouterError, RouterGoneError
+from donjon.tuntap.routes import Route
 from donjon.tuntap.settings import RouterSetting
 
 QUICK = 1.0
@@ -32,7 +33,9 @@ QUICK = 1.0
 VERSION = "donjon"
 
 
-def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
+def begin(
+    setting: RouterSetting, table: bytes, *, credentials: bool, routes: Sequence[Route] = ()
+) -> int:
     """Make device and socket, and leave them to a child, whose pid is returned.
 
     Raises RouterError and DeviceError while the caller can still be told.
@@ -50,13 +53,20 @@ def begin(setting: RouterSetting, table: bytes, *, credentials: bool) -> int:
         stats = None
         if setting.stats:
             stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
+        udp = None
+        if setting.gateway:
+            udp = gateway.open_gateway(setting.gateway, routes, setting.origin)
+            stack.enter_context(udp)
 
         def main(parent: int) -> None:
             keeper = Keeper(parent, stats)
             keeper.begin(tun.fileno(), listener, table, credentials=credentials)
+            if udp is not None:
+                keeper.open_gateway(udp, routes)
             keeper.run()
 
-        kept = {tun.fileno(), listener.fileno(), stats.fileno() if stats else -1}
+        others = {one.fileno() for one in (stats, udp) if one is not None}
+        kept = {tun.fileno(), listener.fileno(), *others}
         return fork(main, kept)
 
 
@@ -113,6 +123,10 @@ class Keeper:
         self._client.device(tun)
         self._client.listen(listener.fileno(), credentials=credentials)
 
+    def open_gateway(self, udp: socket.socket, routes: Sequence[Route]) -> None:
+        """Give the router a gateway."""
+        self._client.gateway(udp.fileno(), [one.packed() for one in routes])
+
     def run(self) -> None:
         """Work until the parent ends; the router ends with us."""
         while True:
@@ -168,6 +182,7 @@ class Keeper:
     def document(self) -> dict[str, Any]:
         """Return the statistics: those of the original first (uwsgi-facts 5.8)."""
         counters = self._client.counters()
+        udp = self._client.gateway_counters()
         return {
             "version": VERSION,
             "pid": self._router.pid,
@@ -176,6 +191,7 @@ class Keeper:
             "cwd": os.getcwd(),
             "peers": [_peer(row) for row in counters.peers],
             "device": _port(counters.device),
+            **({"gateway": _port(udp)} if udp else {}),
             "rules": [
                 {"identity": identity, "packets": packets, "bytes": size}
                 for identity, (packets, size) in counters.rules.items()

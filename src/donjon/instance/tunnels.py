@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from donjon import log
 from donjon.records import replace
 from donjon.server.spec import ServerSpec
 
@@ -15,6 +16,13 @@ def begin(spec: ServerSpec) -> None:
 
     rules = classic.chains(spec.tuntap_rules_in, spec.tuntap_rules_out)
     table = compile_rules(rules, Names()).table
+    if spec.tuntap_routes and not any(one.gateway for one in spec.tuntap_routers):
+        log.write(
+            f"donjon: {spec.tuntap_routes[0].origin}: tuntap-router-route: no tuntap-router has "
+            "a gateway, its fourth word; no packet goes there"
+        )
     for setting in spec.tuntap_routers:
         with_stats = replace(setting, stats=setting.stats or spec.tuntap_stats)
-        keeper.begin(with_stats, table, credentials=spec.tuntap_credentials)
+        keeper.begin(
+            with_stats, table, credentials=spec.tuntap_credentials, routes=spec.tuntap_routes
+        )
