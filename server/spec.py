@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from donjon.fork_pty.spec import RouterSpec
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
+from donjon.tuntap.routes import Route
 from donjon.tuntap.settings import DeviceSetting, RouterSetting
 
 
@@ -90,6 +91,7 @@ class ServerSpec:
     tuntap_rules_in: tuple[tuple[str, Origin], ...] = ()
     tuntap_rules_out: tuple[tuple[str, Origin], ...] = ()
     tuntap_stats: str = ""
+    tuntap_routes: tuple[Route, ...] = ()
     tuntap_devices: tuple[DeviceSetting, ...] = ()
     tuntap_device_rules: tuple[bytes, ...] = ()
     tuntap_credentials: bool = False

@@ -114,6 +114,92 @@ Plane_cap(Plane *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(add_trunk_doc, "Add a stream of frames of another router's; it has what own() gives");
+
+static PyObject *
+Plane_add_trunk(Plane *self, PyObject *args)
+{
+    unsigned int number = 0;
+    int fd = -1;
+
+    if (!PyArg_ParseTuple(args, "Ii:add_trunk", &number, &fd))
+        return NULL;
+    struct port *port = plane_add(self->plane, number, fd, PORT_STREAM);
+    if (port == NULL)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    port->outside = true;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(allot_doc, "Let a port alone own a network: 16 bytes of it, and how many bits");
+
+static PyObject *
+Plane_allot(Plane *self, PyObject *args)
+{
+    unsigned int number = 0;
+    Py_buffer address = {0};
+    struct prefix prefix = {.bits = 0};
+
+    if (!PyArg_ParseTuple(args, "Iy*b:allot", &number, &address, &prefix.bits))
+        return NULL;
+    PyObject *result = NULL;
+    if (address.len != sizeof(prefix.address) || prefix.bits > 128 || number >= PLANE_PORTS) {
+        PyErr_SetString(PyExc_ValueError, "allot: not a port and a network");
+    } else {
+        memcpy(prefix.address, address.buf, sizeof(prefix.address));
+        result = PyBool_FromLong(networks_add(&self->plane->allotted, &prefix, number));
+    }
+    PyBuffer_Release(&address);
+    return result;
+}
+
+PyDoc_STRVAR(disallot_doc, "Take all networks from a port");
+
+static PyObject *
+Plane_disallot(Plane *self, PyObject *args)
+{
+    unsigned int number = 0;
+
+    if (!PyArg_ParseTuple(args, "I:disallot", &number))
+        return NULL;
+    networks_forget(&self->plane->allotted, number);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(add_gateway_doc, "Add a socket of UDP, and the routes that go through it");
+
+static PyObject *
+Plane_add_gateway(Plane *self, PyObject *args)
+{
+    unsigned int number = 0;
+    int fd = -1;
+    Py_buffer packed = {0};
+    struct routes routes = {.count = 0};
+    bool good = true;
+
+    if (!PyArg_ParseTuple(args, "Iiy*:add_gateway", &number, &fd, &packed))
+        return NULL;
+    size_t length = (size_t)packed.len;
+    for (size_t at = 0; good && at < length; at += sizeof(struct packed_route)) {
+        struct packed_route one;
+
+        good = sizeof(one) <= length - at;
+        if (good) {
+            memcpy(&one, (const uint8_t *)packed.buf + at, sizeof(one));
+            good = routes_add(&routes, &one);
+        }
+    }
+    PyBuffer_Release(&packed);
+    if (!good) {
+        PyErr_SetString(PyExc_ValueError, "add_gateway: these are no routes");
+        return NULL;
+    }
+    if (plane_add(self->plane, number, fd, PORT_GATEWAY) == NULL)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    self->plane->routes = routes;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(remove_doc, "Forget a port and its addresses");
 
 static PyObject *
@@ -141,8 +227,7 @@ Plane_own(Plane *self, PyObject *args)
     if (address.len != 16 || number >= PLANE_PORTS)
         PyErr_SetString(PyExc_ValueError, "own: not a port and 16 bytes");
     else
-        result = PyBool_FromLong(
-            addresses_add(&self->plane->addresses, (const uint8_t *)address.buf, number));
+        result = PyBool_FromLong(plane_own(self->plane, number, (const uint8_t *)address.buf));
     PyBuffer_Release(&address);
     return result;
 }
@@ -326,6 +411,10 @@ static PyMethodDef plane_methods[] = {
     {"add_tun", (PyCFunction)Plane_add_tun, METH_VARARGS, add_tun_doc},
     {"add_stream", (PyCFunction)Plane_add_stream, METH_VARARGS, add_stream_doc},
     {"cap", (PyCFunction)Plane_cap, METH_VARARGS, cap_doc},
+    {"add_trunk", (PyCFunction)Plane_add_trunk, METH_VARARGS, add_trunk_doc},
+    {"allot", (PyCFunction)Plane_allot, METH_VARARGS, allot_doc},
+    {"disallot", (PyCFunction)Plane_disallot, METH_VARARGS, disallot_doc},
+    {"add_gateway", (PyCFunction)Plane_add_gateway, METH_VARARGS, add_gateway_doc},
     {"remove", (PyCFunction)Plane_remove, METH_VARARGS, remove_doc},
     {"own", (PyCFunction)Plane_own, METH_VARARGS, own_doc},
     {"disown", (PyCFunction)Plane_disown, METH_VARARGS, disown_doc},

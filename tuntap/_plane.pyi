@@ -37,6 +37,21 @@ class Plane:
     def cap(self, number: int, connections: int, /) -> None:
         """Let a port have so many connections at once; 0 is as many as all may."""
 
+    def add_trunk(self, number: int, fd: int, /) -> None:
+        """Add a stream of frames from another router: outside, with what ``own`` gives it."""
+
+    def add_gateway(self, number: int, fd: int, routes: ReadableBuffer, /) -> None:
+        """Add a socket of UDP and its routes, ``gateway.ROUTE`` one after the other."""
+
+    def allot(self, number: int, address: ReadableBuffer, bits: int, /) -> bool:
+        """Let a port, and no other, own addresses of a network; it owns none elsewhere then.
+
+        The port need not be there. False if another one has a part of the network.
+        """
+
+    def disallot(self, number: int, /) -> None:
+        """Take all networks from a port."""
+
     def remove(self, number: int, /) -> None:
         """Forget a port, its addresses and its connections."""
 

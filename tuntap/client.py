@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from donjon.fd import Fd
 from donjon.records import dataclass, replace
 from donjon.tuntap import notes, protocol
-from donjon.tuntap.counters import FIRST_PEER, Board, PortCounters
+from donjon.tuntap.counters import GATEWAY, Board, PortCounters
 from donjon.tuntap.protocol import Do, Message, RouterError, RouterGoneError
 
 PATIENCE = 5.0
@@ -174,6 +174,16 @@ class RouterClient:
     def living(self) -> Steps[None]:
         """As ``alive``, in steps."""
         yield from self._asking(Do.ALIVE)
+
+    def gateway(self, descriptor: int, routes: Sequence[bytes]) -> None:
+        """Give it a socket of UDP that is its gateway, and what goes there (``Route.packed``)."""
+        texts = [one.hex() for one in routes]
+        self._run(self.lending(Do.GATEWAY, descriptor, routes=texts))
+
+    def gateway_counters(self) -> PortCounters | None:
+        """Return the counters of the gateway, None without one."""
+        lent = any(one.do is Do.GATEWAY for one in self._lent)
+        return self._board.port(GATEWAY) if lent else None
 
     # -- jails
 
@@ -364,12 +374,12 @@ class RouterClient:
 
     def _free_number(self) -> int:
         taken = {port.number for port in self._ports.values()}
-        if len(taken) >= FIRST_PEER - 1:
+        if len(taken) >= GATEWAY - 1:
             raise RouterError(f"the router has {len(taken)} jails", reason="no more port numbers")
         while self._next in taken:
-            self._next = self._next % (FIRST_PEER - 1) + 1
+            self._next = self._next % (GATEWAY - 1) + 1
         number = self._next
-        self._next = number % (FIRST_PEER - 1) + 1
+        self._next = number % (GATEWAY - 1) + 1
         return number
 
     def _asking_memory(self, do: Do) -> Steps[dict[str, Any]]:

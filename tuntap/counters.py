@@ -19,6 +19,9 @@ PORTS = 65536
 FIRST_PEER = 32768
 """From here on the router numbers framed peers itself; below, the supervisor numbers jails."""
 
+GATEWAY = FIRST_PEER - 1
+"""The port of the gateway; jails have those before it."""
+
 CAUSES = (
     "malformed", "fragment", "extension", "offload", "spoofed", "claimed", "unregistered",
     "no-receiver", "control", "firewall-out", "firewall-in", "full", "bandwidth", "too-big",

@@ -2,10 +2,11 @@
 #include "plane.h"
 #include "reject.h"
 
-/** Where a super-packet is cut up for a stream of frames. */
+/** Where a super-packet is cut up for a stream of frames, or a gateway. */
 struct cutting {
     struct plane *plane;
     struct port *port;
+    const struct flow *flow;
 };
 
 /** Whether an address can be nobody's own: a jail's first packets often come from such. */
@@ -26,10 +27,21 @@ struct way {
     struct packet packet;
     struct flow flow;
     struct layout layout;
+    uint32_t to;         /* the port that it goes to */
     uint32_t counted_at; /* the port that a drop is counted at */
     bool rejected;       /* the sender is to be told */
     bool claims;         /* the source is nobody's, and may become the sender's */
 };
+
+/** Whether a source may be that of a stranger: it is nobody's here, and nobody's there. */
+static enum drop
+check_stranger(const struct plane *plane, const struct flow *flow)
+{
+    if (addresses_owner(&plane->addresses, flow->source) != NOBODY ||
+        networks_owner(&plane->allotted, flow->source) != NOBODY)
+        return DROP_CLAIMED;
+    return is_no_home(flow->source, flow->family) ? DROP_UNREGISTERED : DROP_NOT;
+}
 
 /** Whether the source is the port's, or may become it. */
 static enum drop
@@ -38,6 +50,8 @@ check_source(const struct plane *plane, const struct port *from, struct way *way
     const struct flow *flow = &way->flow;
     uint32_t owner = addresses_owner(&plane->addresses, flow->source);
 
+    if (from->kind == PORT_GATEWAY)
+        return check_stranger(plane, flow);
     if (owner == from->number)
         return DROP_NOT;
     if (owner != NOBODY)
@@ -54,8 +68,22 @@ learn(struct plane *plane, struct port *from, const struct flow *flow)
 {
     bool *learnt = &from->learnt[flow->family == 6];
 
-    *learnt = addresses_add(&plane->addresses, flow->source, from->number);
+    *learnt = plane_own(plane, from->number, flow->source);
     return *learnt;
+}
+
+/**
+ * The port for a packet that is for no port's own address. What is in a network of another
+ * router's and not there now is for nobody: the outside has no business with it.
+ */
+static uint32_t
+way_out(const struct plane *plane, const struct flow *flow)
+{
+    if (networks_owner(&plane->allotted, flow->destination) != NOBODY)
+        return NOBODY;
+    if (plane->gateway != NOBODY && routes_find(&plane->routes, flow) != NULL)
+        return plane->gateway;
+    return 0;
 }
 
 /** The port that a packet is for, or NOBODY. */
@@ -64,11 +92,11 @@ receiver_of(const struct plane *plane, const struct port *from, const struct flo
 {
     uint32_t to = addresses_owner(&plane->addresses, flow->destination);
 
-    if (to == NOBODY && from->number != 0)
-        to = 0;
+    if (to == NOBODY && !from->outside)
+        to = way_out(plane, flow);
     if (to == NOBODY || to == from->number || plane->ports[to] == NULL)
         return NOBODY;
-    return to;
+    return from->outside && plane->ports[to]->outside ? NOBODY : to;
 }
 
 /** Ask the rules: of the way out of a jail, then of the way into one. */
@@ -100,6 +128,8 @@ write_segment(void *context, const uint8_t *bytes, size_t size)
 {
     struct cutting *cutting = context;
 
+    if (cutting->port->kind == PORT_GATEWAY)
+        return gateway_write(cutting->plane, cutting->port, cutting->flow, bytes, size);
     return frames_write(cutting->plane, cutting->port, bytes, size);
 }
 
@@ -111,12 +141,13 @@ deliver(struct plane *plane, struct port *to, const struct virtio_net_hdr *heade
         plane_drop(plane, to->number, DROP_REFUSED);
     } else if (to->kind == PORT_TUN) {
         tunnel_write(plane, to, header, bytes, flow->length);
-    } else if (offload_is_pending(header)) {
-        struct cutting cutting = {plane, to};
-
-        offload_finish(header, flow, layout, bytes, plane->scratch, write_segment, &cutting);
     } else {
-        frames_write(plane, to, bytes, flow->length);
+        struct cutting cutting = {plane, to, flow};
+
+        if (offload_is_pending(header))
+            offload_finish(header, flow, layout, bytes, plane->scratch, write_segment, &cutting);
+        else
+            write_segment(&cutting, bytes, flow->length);
     }
 }
 
@@ -131,8 +162,9 @@ route(struct plane *plane, struct port *from, struct way *way)
     uint32_t to = receiver_of(plane, from, &way->flow);
     if (to == NOBODY)
         return DROP_NO_RECEIVER;
-    way->flow.from = from->number;
-    way->flow.to = to;
+    way->to = to;
+    way->flow.from = from->outside ? 0 : from->number;
+    way->flow.to = plane->ports[to]->outside ? 0 : to;
     drop = ask_firewall(plane, way);
     bool left = drop != DROP_FIREWALL_OUT && drop != DROP_CONNECTIONS;
     if (way->claims && left && !learn(plane, from, &way->flow))
@@ -152,8 +184,8 @@ judge(struct plane *plane, struct port *from, struct virtio_net_hdr *header, str
         return DROP_OFFLOAD;
     if (!plane->bridge)
         return route(plane, from, way);
-    way->flow.to = from->number == 0;
-    return plane->ports[way->flow.to] == NULL ? DROP_NO_RECEIVER : DROP_NOT;
+    way->to = from->number == 0;
+    return plane->ports[way->to] == NULL ? DROP_NO_RECEIVER : DROP_NOT;
 }
 
 /** Tell the sender of a packet that a rule rejected it. */
@@ -166,6 +198,9 @@ tell_rejected(struct plane *plane, struct port *from, const struct way *way)
     size_t size = reject_answer(&way->packet, &way->flow, &way->layout, answer);
 
     flow.length = (uint32_t)size;
+    memcpy(flow.source, way->flow.destination,
+           sizeof(flow.source)); /* by which a route is found */
+    memcpy(flow.destination, way->flow.source, sizeof(flow.destination));
     if (size > 0)
         deliver(plane, from, &none, &flow, &way->layout, answer);
 }
@@ -192,5 +227,5 @@ forward(struct plane *plane, struct port *from, struct virtio_net_hdr *header,
     }
     plane->counters[from->number].out_packets++;
     plane->counters[from->number].out_bytes += size;
-    deliver(plane, plane->ports[way.flow.to], header, &way.flow, &way.layout, bytes);
+    deliver(plane, plane->ports[way.to], header, &way.flow, &way.layout, bytes);
 }

@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,10 +29,11 @@ from donjon import log, syscalls
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.records import dataclass
-from donjon.tuntap import device, endpoint, launch
+from donjon.tuntap import device, endpoint, gateway, launch
 from donjon.tuntap.client import RouterClient
 from donjon.tuntap.counters import Board
 from donjon.tuntap.protocol import RouterError, RouterGoneError
+from donjon.tuntap.routes import Route
 from donjon.tuntap.settings import RouterSetting
 
 QUICK = 1.0
@@ -60,12 +61,15 @@ class Kept:
     stats: socket.socket | None = None
     asked: int = -1  # readable when the rules are to be read again
     rules: Rules | None = None
+    udp: socket.socket | None = None  # of the gateway
+    routes: Sequence[Route] = ()
 
     def descriptors(self) -> set[int]:
         """Return the numbers of all of them."""
         stats = self.stats.fileno() if self.stats is not None else -1
         board = self.board.descriptor.fileno()
-        return {self.parent, self.tun, self.listener.fileno(), board, stats, self.asked}
+        udp = self.udp.fileno() if self.udp is not None else -1
+        return {self.parent, self.tun, self.listener.fileno(), board, stats, self.asked, udp}
 
 
 def begin(
@@ -75,6 +79,7 @@ def begin(
     credentials: bool,
     rules: Rules | None = None,
     asked: int = -1,
+    routes: Sequence[Route] = (),
 ) -> int:
     """Make device and socket, and leave them to a child, whose pid is returned.
 
@@ -94,6 +99,10 @@ def begin(
         stats = None
         if setting.stats:
             stats = stack.enter_context(endpoint.listen(setting.stats, setting.origin))
+        udp = None
+        if setting.gateway:
+            udp = gateway.open_gateway(setting.gateway, routes, setting.origin)
+            stack.enter_context(udp)
 
         board = Board()
         stack.callback(board.close)
@@ -109,18 +118,23 @@ def begin(
                     stats=stats,
                     asked=asked,
                     rules=rules,
+                    udp=udp,
+                    routes=routes,
                 ),
                 table,
             )
 
-        board_fd, stats_fd = board.descriptor.fileno(), stats.fileno() if stats else -1
-        return fork(main, {tun.fileno(), listener.fileno(), board_fd, stats_fd, asked})
+        others = {one.fileno() for one in (stats, udp) if one is not None}
+        board_fd = board.descriptor.fileno()
+        return fork(main, {tun.fileno(), listener.fileno(), board_fd, asked, *others})
 
 
 def keep(kept: Kept, table: bytes) -> None:
     """Be the keeper until the parent ends."""
     keeper = Keeper(kept.parent, kept.stats, kept, table)
     keeper.begin(kept.tun, kept.listener, table, credentials=kept.credentials)
+    if kept.udp is not None:
+        keeper.open_gateway(kept.udp, kept.routes)
     keeper.run()
 
 
@@ -210,6 +224,10 @@ class Keeper:
         self._client.rules(table)
         self._client.device(tun)
         self._client.listen(listener.fileno(), credentials=credentials)
+
+    def open_gateway(self, udp: socket.socket, routes: Sequence[Route]) -> None:
+        """Give the router a gateway."""
+        self._client.gateway(udp.fileno(), [one.packed() for one in routes])
 
     def run(self) -> None:
         """Work until the parent ends; the router ends with us."""
@@ -331,6 +349,7 @@ class Keeper:
     def document(self) -> dict[str, Any]:
         """Return the statistics: those of the original first (uwsgi-facts 5.8)."""
         counters = self._client.counters()
+        udp = self._client.gateway_counters()
         return {
             "version": VERSION,
             "pid": self._router.pid,
@@ -339,6 +358,7 @@ class Keeper:
             "cwd": os.getcwd(),
             "peers": [_peer(row) for row in counters.peers],
             "device": _port(counters.device),
+            **({"gateway": _port(udp)} if udp else {}),
             "rules": [
                 {"identity": identity, "packets": packets, "bytes": size}
                 for identity, (packets, size) in counters.rules.items()

@@ -45,6 +45,8 @@ plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool
     plane->firewall = NULL;
     plane->notes = -1;
     plane->lost_since = 0;
+    plane->allotted.count = plane->routes.count = 0;
+    plane->gateway = NOBODY;
     plane->waiting_count = plane->dirty_count = plane->event_count = 0;
     plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
     plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
@@ -139,7 +141,8 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
     port = calloc(1, sizeof(*port));
     if (port == NULL)
         return NULL;
-    *port = (struct port){.number = number, .fd = fd, .kind = kind};
+    *port = (struct port){
+        .number = number, .fd = fd, .kind = kind, .outside = number == 0 || kind == PORT_GATEWAY};
     if (kind == PORT_STREAM) {
         port->partial = malloc(FRAME_HEADER + LARGEST_PACKET);
         if (port->partial == NULL || queue_init(&port->queue, FRAME_QUEUE) < 0)
@@ -148,6 +151,8 @@ plane_add(struct plane *plane, uint32_t number, int fd, enum port_kind kind)
     if (epoll_ctl(plane->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         goto fail;
     plane->ports[number] = port;
+    if (kind == PORT_GATEWAY)
+        plane->gateway = number;
     return port;
 fail:
     free_port(port);
@@ -222,7 +227,25 @@ plane_remove(struct plane *plane, uint32_t number)
         firewall_forget(plane->firewall, number);
     plane->caps[number] = 0;
     plane->ports[number] = NULL;
+    if (plane->gateway == number)
+        plane->gateway = NOBODY;
     free_port(port);
+}
+
+/**
+ * plane_own() - give an address to a port
+ * @plane:	the plane
+ * @number:	the port's
+ * @address:	the address
+ *
+ * Return: whether it is the port's now: not if it is another's, in a network that is another's, or
+ * outside the port's own networks. The host's addresses are the host's, whatever is said of them
+ */
+bool
+plane_own(struct plane *plane, uint32_t number, const uint8_t address[16])
+{
+    return (number == 0 || networks_let(&plane->allotted, address, number)) &&
+           addresses_add(&plane->addresses, address, number);
 }
 
 /**
@@ -358,6 +381,10 @@ serve_event(struct plane *plane, const struct epoll_event *event)
             plane_gone(plane, port); /* its network namespace ended: tun_chr_poll() */
         else if (!port->paused)
             tunnel_read(plane, port);
+        return;
+    }
+    if (port->kind == PORT_GATEWAY) {
+        gateway_read(plane, port);
         return;
     }
     if ((event->events & EPOLLOUT) != 0) {

@@ -2,9 +2,11 @@
  *
  * DOC: Theory of Operation
  *
- * A port is a tun device, whose packets carry a virtio header, or a stream of frames. A turn waits
- * in epoll and gives each port that has something a share of bytes; what is left stays readable
- * and is seen by the next turn, so that a flood waits behind everybody else's first packets.
+ * A port is a tun device, whose packets carry a virtio header, a stream of frames, or the socket
+ * of a gateway. Some are outside: the router's own device, the gateway, and trunks, streams of
+ * frames from another router. Between two of these nothing passes. A turn waits in epoll and gives
+ * each port that has something a share of bytes; what is left stays readable and is seen by the
+ * next turn, so that a flood waits behind everybody else's first packets.
  *
  * Packets are read into one buffer and written from it. Nothing is allocated for a packet. What a
  * receiver does not take at once is dropped, or waits in the receiver's own queue (a stream of
@@ -24,6 +26,8 @@
 #include "bucket.h"
 #include "counters.h"
 #include "firewall.h"
+#include "gateway.h"
+#include "networks.h"
 #include "notes.h"
 #include "offload.h"
 #include "packet.h"
@@ -36,12 +40,13 @@
 #define LARGEST_FRAME 8188 /* of a packet; the original's buffers are 8192 (uwsgi-facts 5.1) */
 #define FRAME_HEADER 4
 
-enum port_kind { PORT_TUN, PORT_STREAM };
+enum port_kind { PORT_TUN, PORT_STREAM, PORT_GATEWAY };
 
 struct port {
     uint32_t number;
     int fd;
     enum port_kind kind;
+    bool outside;   /* no jail: the host, a gateway, another router */
     bool learns;    /* owns the first address of each family that it uses */
     bool learnt[2]; /* IPv4, IPv6 */
     bool paused;    /* reading waits for bandwidth */
@@ -74,6 +79,9 @@ struct plane {
     int notes;                 /* where packets that rules note are told; -1: nowhere */
     uint64_t lost_since;       /* since when some were not told; 0: none */
     struct addresses addresses;
+    struct networks allotted; /* to trunks, whether there are such now or not */
+    struct routes routes;
+    uint32_t gateway; /* the port, or NOBODY */
     struct port **ports;
     uint32_t *waiting; /* ports, served by the next turn */
     uint32_t *waited;  /* those that this turn serves */
@@ -94,6 +102,7 @@ struct port *plane_add(struct plane *plane, uint32_t number, int fd, enum port_k
 void plane_cap(struct plane *plane, uint32_t number, uint32_t connections);
 int plane_limit(struct port *port, const uint64_t limits[4]);
 void plane_remove(struct plane *plane, uint32_t number);
+bool plane_own(struct plane *plane, uint32_t number, const uint8_t address[16]);
 int plane_turn(struct plane *plane);
 uint64_t plane_clock(void);
 
@@ -108,6 +117,9 @@ void tunnel_read(struct plane *plane, struct port *port);
 void tunnel_write(struct plane *plane, struct port *port, const struct virtio_net_hdr *header,
                   const uint8_t *bytes, size_t size);
 void tunnel_serve(struct plane *plane, struct port *port);
+void gateway_read(struct plane *plane, struct port *port);
+bool gateway_write(struct plane *plane, struct port *port, const struct flow *flow,
+                   const uint8_t *bytes, size_t size);
 void frames_serve(struct plane *plane, struct port *port);
 void frames_read(struct plane *plane, struct port *port);
 bool frames_write(struct plane *plane, struct port *port, const uint8_t *bytes, size_t size);

@@ -46,6 +46,7 @@ class Do(enum.Enum):
     BEGIN = "begin"  # memory of the counters; a socket for what rules note
     DEVICE = "device"  # the router's own tun device
     LISTEN = "listen"  # a listening stream socket for framed peers
+    GATEWAY = "gateway"  # a socket of UDP
     ATTACH = "attach"  # the tun device of a jail
     DETACH = "detach"
     RULES = "rules"  # memory with a compiled table

@@ -23,11 +23,12 @@ from donjon.netns import tun
 from donjon.tuntap import device, isolation, protocol
 from donjon.tuntap._plane import Plane, seal
 from donjon.tuntap.client import MOST_ADDRESSES, MOST_BYTES
-from donjon.tuntap.counters import FIRST_PEER, Board
+from donjon.tuntap.counters import FIRST_PEER, GATEWAY, Board
 from donjon.tuntap.hostaddresses import HostAddresses, packed, unpacked
 from donjon.tuntap.launch import CHANNEL
 from donjon.tuntap.peers import Peers
 from donjon.tuntap.protocol import Do, Message, RouterError
+from donjon.tuntap.routes import MOST_ROUTES
 
 Limits = tuple[int, int, int, int]
 """As the fields of ``client.Bandwidth``."""
@@ -62,6 +63,7 @@ class Router:
         self._acts: dict[Do, Callable[[Message], dict[str, Any] | None]] = {
             Do.DEVICE: self._own_device,
             Do.LISTEN: self._listen,
+            Do.GATEWAY: self._gateway,
             Do.ATTACH: self._attach,
             Do.DETACH: self._detach,
             Do.RULES: self._rules,
@@ -116,8 +118,8 @@ class Router:
 
     def _attach(self, message: Message) -> None:
         number = message.number("port", FIRST_PEER - 1)
-        if number == OWN:
-            raise RouterError("port 0 is the router's own")
+        if number in {OWN, GATEWAY}:
+            raise RouterError(f"port {number} is the router's own")
         addresses = [
             packed(ipaddress.ip_address(text))
             for text in message.texts("addresses", MOST_ADDRESSES)
@@ -170,6 +172,15 @@ class Router:
         credentials = message.body.get("credentials") is True
         stream = socket.socket(fileno=message.descriptor().release())
         self._peers.listen(stream, credentials=credentials)
+
+    def _gateway(self, message: Message) -> None:
+        if GATEWAY in self._devices:
+            raise RouterError("the router has a gateway already")
+        routes = b"".join(map(bytes.fromhex, message.texts("routes", MOST_ROUTES)))
+        descriptor = message.descriptor()
+        self._note_own_addresses()
+        self._plane.add_gateway(GATEWAY, descriptor.fileno(), routes)
+        self._devices[GATEWAY] = Fd(descriptor.release())
 
     # -- rules and what is told
 

@@ -16,11 +16,12 @@ _ACTIONS = {"allow": 0, "deny": 1, "route": 2, "gateway": 2}
 
 @dataclass(frozen=True, slots=True)
 class RouterSetting:
-    """``tuntap-router = DEV SOCKET [STATS]``."""
+    """``tuntap-router = DEV SOCKET [STATS] [GATEWAY]``."""
 
     device: str
     address: str
     stats: str = ""
+    gateway: str = ""
     origin: Origin = DEFAULT
 
 
@@ -42,10 +43,8 @@ def _device(word: str) -> str:
 def parse_router(text: str) -> tuple[str, ...]:
     """Read a ``tuntap-router``. Raises ValueError."""
     words = text.split()
-    if len(words) == 4:
-        raise ValueError("a gateway over UDP is not built: it believes everybody")
-    if len(words) not in {2, 3}:
-        raise ValueError("expected DEVICE SOCKET [STATS]")
+    if len(words) not in {2, 3, 4}:
+        raise ValueError("expected DEVICE SOCKET [STATS] [GATEWAY]")
     return (_device(words[0]), *words[1:])
 
 

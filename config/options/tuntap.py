@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from donjon.config.options.option import Takes
-from donjon.config.options.rows import Rows, unbuilt
+from donjon.config.options.rows import Rows
 from donjon.origin import Origin
-from donjon.tuntap import settings
+from donjon.tuntap import routes, settings
 from donjon.tuntap.settings import DeviceSetting, RouterSetting
 
 AREA = "tuntap"
@@ -18,8 +18,8 @@ def _with_origin(text: str, origin: Origin) -> tuple[str, Origin]:
 
 
 def _router(words: tuple[str, ...], origin: Origin) -> RouterSetting:
-    device, address, *stats = words
-    return RouterSetting(device, address, "".join(stats), origin)
+    device, address, stats, udp = (*words, "", "")[:4]
+    return RouterSetting(device, address, stats, udp, origin)
 
 
 def _device(words: tuple[str, ...], origin: Origin) -> DeviceSetting:
@@ -36,7 +36,7 @@ OPTIONS = (
         field="tuntap_routers",
         factory=_router,
         parse=settings.parse_router,
-        metavar="DEV SOCKET [STATS]",
+        metavar="DEV SOCKET [STATS] [GATEWAY]",
         example="emperor0 /run/tuntap.socket",
     ),
     _server.several(
@@ -84,5 +84,13 @@ OPTIONS = (
         takes=Takes.OPTIONAL,
         parse=settings.parse_credentials,
     ),
-    *unbuilt(AREA, required="tuntap-router-route"),
+    _server.several(
+        "tuntap-router-route",
+        "Send packets between two networks to another router's gateway, over UDP and as they are.",
+        field="tuntap_routes",
+        factory=routes.route,
+        parse=routes.parse_route,
+        metavar="SRC[/N] DST[/N] ADDR:PORT",
+        example="0.0.0.0 192.168.1.0/24 198.51.100.2:7000",
+    ),
 )

@@ -58,7 +58,7 @@ def test_a_harmless_option_that_is_not_built_is_a_line_in_the_log(capfd):
 
 @pytest.mark.parametrize(
     "name",
-    ["cache2", "spooler", "route", "static-map", "fastcgi-socket", "tuntap-router-route", "psgi"],
+    ["cache2", "spooler", "route", "static-map", "fastcgi-socket", "psgi"],
 )
 def test_an_option_that_changes_what_runs_and_is_not_built_is_an_error(name):
     with pytest.raises(ConfigError, match=rf"^a.ini:7: {name} is not built yet: it belongs to "):

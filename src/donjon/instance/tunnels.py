@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from donjon import log
 from donjon.config.spec import Launch
 from donjon.fd import Fd
 from donjon.records import replace
@@ -29,6 +30,7 @@ def begin(spec: ServerSpec, reread: Callable[[], Launch] | None = None) -> list[
     from donjon.tuntap import keeper  # noqa: PLC0415  (for who has a router alone)
 
     table, private = _table(spec), []
+    _warn_of_routes(spec)
     for setting in spec.tuntap_routers:
         with_stats = replace(setting, stats=setting.stats or spec.tuntap_stats)
         asked, ask = (Fd(number) for number in os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
@@ -39,10 +41,19 @@ def begin(spec: ServerSpec, reread: Callable[[], Launch] | None = None) -> list[
                 credentials=spec.tuntap_credentials,
                 rules=_rules(reread) if reread is not None else None,
                 asked=asked.fileno(),
+                routes=spec.tuntap_routes,
             )
         telling.when_read_again(_teller(ask))
         private.append(ask.fileno())
     return private
+
+
+def _warn_of_routes(spec: ServerSpec) -> None:
+    if spec.tuntap_routes and not any(one.gateway for one in spec.tuntap_routers):
+        log.write(
+            f"donjon: {spec.tuntap_routes[0].origin}: tuntap-router-route: no tuntap-router has "
+            "a gateway, its fourth word; no packet goes there"
+        )
 
 
 def _table(spec: ServerSpec) -> bytes:
