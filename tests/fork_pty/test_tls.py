@@ -105,7 +105,7 @@ def refused(client):
     return client.before.decode().strip()
 
 
-def test_a_session_by_tls_is_one_like_any_other(doors):
+def test_a_session_by_tls_is_one_like_any_other_with_whom_it_should_be(doors):
     doors.start()
     client = doors.connect("--ca", str(doors.certs / "ca.pem"), rows=31, cols=97)
     client.expect_exact(PROMPT)
@@ -126,10 +126,6 @@ def test_a_session_by_tls_is_one_like_any_other(doors):
     client.close()
     assert client.exitstatus == 7
     assert "who=127.0.0.1:" in doors.place.text()
-
-
-def test_a_client_trusts_nobody_whom_it_does_not_know(doors):
-    doors.start()
     assert refused(doors.connect()) == (
         "uwsgi-pty-connect: the certificate of 127.0.0.1 is not to be trusted: unable to get local"
         " issuer certificate (--ca FILE names whom to trust)"
@@ -140,8 +136,15 @@ def test_a_client_trusts_nobody_whom_it_does_not_know(doors):
     assert "Hostname mismatch" in said
 
 
-def test_openssl_has_a_session_too_and_none_with_an_old_version(doors):
+def test_openssl_has_a_session_too_and_none_without_tls_or_with_an_old_one(doors):
     doors.start()
+    with socket.create_connection(("127.0.0.1", doors.port), 15) as link:
+        link.sendall(protocol.said(Word.HELLO, ticket=doors.ticket()))
+        with contextlib.suppress(ConnectionResetError):
+            assert b"welcome" not in b"".join(iter(lambda: link.recv(4096), b""))
+    line = wait_for(doors.refusals, "its line")[0]
+    assert "who=127.0.0.1:" in line
+    assert "no TLS: wrong version number" in line
     hello = protocol.said(Word.HELLO, ticket=doors.ticket())
     keys = protocol.stdin(b"echo o$((1+1))k; exit 3\n")
     command = ["openssl", "s_client", "-connect", doors.address, "-CAfile",
@@ -160,19 +163,6 @@ def test_openssl_has_a_session_too_and_none_with_an_old_version(doors):
     old = [*command, "-tls1_1", "-cipher", "ALL@SECLEVEL=0"]
     assert subprocess.run(old, input=b"", capture_output=True, check=False).returncode != 0
     wait_for(lambda: "no TLS: unsupported protocol" in doors.place.text(), "its line")
-
-
-def test_who_speaks_no_tls_gets_nothing_and_is_one_line(doors):
-    doors.start()
-    with socket.create_connection(("127.0.0.1", doors.port), 15) as link:
-        link.sendall(protocol.said(Word.HELLO, ticket=doors.ticket()))
-        with contextlib.suppress(ConnectionResetError):
-            assert b"welcome" not in b"".join(iter(lambda: link.recv(4096), b""))
-    (line,) = wait_for(doors.refusals, "its line")
-    assert "who=127.0.0.1:" in line
-    assert "no TLS: wrong version number" in line
-    with Client(doors.place.framed, ticket=doors.ticket()) as client:
-        assert client.told("welcome")["role"] == "drive", "a unix socket is plain"
 
 
 def test_with_an_authority_only_its_clients_are_let_in(doors):
@@ -223,7 +213,6 @@ def test_what_would_be_open_to_the_network_is_refused_in_a_line(spec, message):
 
 
 @pytest.mark.parametrize(("cert", "why"), [
-    ("none.pem", "No such file or directory"),
     ("panel.both", "key values mismatch"),
     ("ca.key", "not a certificate and key in PEM"),
 ])  # fmt: skip
