@@ -187,6 +187,7 @@ def main() -> int:
     if os.getppid() != parent or parent == 1:
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    clerk.wall()  # once for all that are forked from here
     Porter(socket.socket(fileno=CHANNEL)).run()
     return 0
 

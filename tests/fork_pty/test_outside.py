@@ -15,6 +15,7 @@ from hosting import wait_for
 from pty_client import Client
 
 from donjon import syscalls
+from donjon.fork_pty import protocol
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -104,6 +105,7 @@ def test_a_session_is_in_the_jail_its_router_is_not_and_strangers_have_none(outs
     clerk, router = outside.pair()
     told = hosting.status(router)
     assert (told["CapEff"], told["CapBnd"], told["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
+    assert told["Seccomp"] == "2"
     assert int(told["Uid"].split()[0]) >= 0x7FFF0000
     assert os.listdir(f"/proc/{router}/root") == []
     assert hosting.status(clerk)["Uid"].split()[0] == "0"
@@ -185,7 +187,7 @@ def test_a_full_disk_marks_a_gap_and_never_stops_the_session(outside):
         syscalls.umount2(str(outside.records), syscalls.MNT_DETACH)
 
 
-def test_a_ticket_opens_one_door_once(outside):
+def test_a_ticket_opens_one_door_once_and_sends_signals(outside):
     key = outside.host.place / "key"
     key.write_text("k" * 40)
     key.chmod(0o400)
@@ -199,6 +201,13 @@ def test_a_ticket_opens_one_door_once(outside):
     good = signed("shop")
     with Client(str(outside.door), ticket=good) as client:
         assert client.told("welcome")["role"] == "drive"
+        for number in (signal.SIGINT, signal.SIGTERM):  # the terminal sends one, the clerk one
+            client.type(b"sh -c 'echo u$((1+1))p; exec sleep 600'\n")
+            client.until(b"u2p")
+            client.link.sendall(protocol.signal(number))
+            client.until(b"$ ")
+            client.type(b"echo s$?\n")
+            client.until(f"s{128 + number}".encode())
     with Client(str(outside.door), ticket=good) as client:
         assert client.told("refused")["why"] == "a ticket that was used"
 
