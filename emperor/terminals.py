@@ -79,7 +79,8 @@ class Terminals:
 
     def born(self, vassal: Vassal) -> None:
         """Open the door of a vassal, where doors are wanted."""
-        if self.spec.terminals is None or f"{DOOR} {vassal.name}" in self._open:
+        known = f"{DOOR} {vassal.name}" in self._open
+        if self.spec.terminals is None or vassal.is_zerg or known:
             return
         path = f"{self.spec.terminals}/{_short(vassal.name)}.socket"
         try:
