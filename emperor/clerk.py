@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from donjon import log, syscalls
 from donjon.emperor import doorway, orders
-from donjon.errors import DonjonError, reason_of
+from donjon.errors import DonjonError, JailError, reason_of
 from donjon.fd import Fd
 from donjon.fork_pty import login, remote, shell
 from donjon.fork_pty.loop import READ, Loop, Timer
@@ -32,7 +32,7 @@ from donjon.fork_pty.remote import Store
 from donjon.fork_pty.router import LOGINS_MAX, Opened, Post, Router
 from donjon.fork_pty.shell import Leader
 from donjon.fork_pty.spec import PAM, RouterSpec
-from donjon.jail import descriptors, envoy, join
+from donjon.jail import descriptors, envoy, join, seccomp, seccomp_profile
 from donjon.records import dataclass
 from donjon.tuntap import isolation
 
@@ -48,6 +48,20 @@ PATIENCE = 15.0
 
 RECORDS_MAX = 256 << 20
 """Bytes of all records of one vassal."""
+
+
+CALLS = "strict -process -exec -identity -sandbox"
+"""What a router may ask of the kernel: it reads, writes and waits."""
+
+
+@functools.cache
+def wall() -> bytes:
+    """Return the filter of a router's system calls, nothing on a host that can make none."""
+    try:
+        return seccomp.program(seccomp_profile.parse(CALLS).refused())
+    except JailError as error:
+        log.write(f"[terminal] routers have no filter of system calls: {error}")
+        return b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +353,8 @@ def _be_router(
         syscalls.set_pdeathsig(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(status)
+        if wall():
+            seccomp.install(wall())
         router.run()
         status = 0
     except (DonjonError, OSError) as error:

@@ -9,6 +9,7 @@ knows it, is asked from here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -112,6 +113,7 @@ class Porter:
                 return
             if pid == 0:
                 clerk.live(door.service, door.listener, theirs, clerk.USERS + door.slot)
+        ours.setblocking(False)  # noqa: FBT003  (socket names it so)
         door.link, door.process, door.since = ours, Fd(pidfd), time.monotonic()
         self._loop.watch(pidfd, READ, lambda _events: self._ended(door))
         self._loop.watch(ours.fileno(), READ, lambda _events: self._ask(door))
@@ -119,7 +121,10 @@ class Porter:
     def _ask(self, door: Door) -> None:
         """Hand a clerk's question on."""
         assert door.link is not None
-        found = orders.receive(door.link)
+        try:
+            found = orders.receive(door.link)
+        except BlockingIOError:
+            return
         if found is None:
             self._loop.forget(door.link.fileno())
             return
@@ -132,13 +137,19 @@ class Porter:
         if asked.door.link is not None:
             self._tell(asked.door, ("door", asked.number, answer))
 
-    @staticmethod
-    def _tell(door: Door, words: tuple[Any, ...]) -> None:
+    def _tell(self, door: Door, words: tuple[Any, ...]) -> None:
+        """Tell a clerk; one that does not listen must not hold up the others."""
         try:
             if door.link is not None:
                 orders.send(door.link, words)
         except OSError:
-            return  # it is gone, which its pidfd tells
+            self._kill(door)
+
+    @staticmethod
+    def _kill(door: Door) -> None:
+        if door.process is not None:
+            with contextlib.suppress(ProcessLookupError):  # its pidfd tells of that
+                syscalls.pidfd_send_signal(door.process.fileno(), signal.SIGKILL)
 
     def _ended(self, door: Door) -> None:
         assert door.link is not None
@@ -165,6 +176,7 @@ class Porter:
         if door.process is not None:
             self._closing.add(door)
             self._tell(door, ("end",))
+            self._loop.after(LAST, lambda: self._kill(door))
 
     def _end(self) -> None:
         self._ending = True
@@ -187,6 +199,7 @@ def main() -> int:
     if os.getppid() != parent or parent == 1:
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    clerk.wall()  # once for all that are forked from here
     Porter(socket.socket(fileno=CHANNEL)).run()
     return 0
 

@@ -83,6 +83,7 @@ class Reading:
 
     def jail_key(self) -> tuple[object, ...]:
         """What must be equal for a running jail to go on with a new configuration."""
+        terminals = self.launch.server.terminals
         return (
             self.clone_words,
             self.walls,
@@ -92,7 +93,8 @@ class Reading:
             self.gid,
             self.launch.spawn,
             _routers_rules(self.launch.server),
-            self.launch.server.terminals is not None,  # its modules come before the walls
+            terminals is not None,  # its modules come before the walls
+            terminals is not None and terminals.tls_cert is not None,
             self.is_foreign,
         )
 

@@ -65,12 +65,12 @@ class Terminals:
     def begin(self) -> None:
         """Have the directories that were asked for. Raises DonjonError."""
         spec = self.spec
-        if spec.terminals is None:
-            return
-        if os.geteuid() != 0:
-            raise DonjonError("emperor-terminals needs root", reason="who else could enter a jail")
-        _own_directory(spec.terminals, 0o755, "emperor-terminals")
-        if spec.terminals_record is not None:
+        if spec.terminals is not None:
+            if os.geteuid() != 0:
+                reason = "who else could enter a jail"
+                raise DonjonError("emperor-terminals needs root", reason=reason)
+            _own_directory(spec.terminals, 0o755, "emperor-terminals")
+        if spec.terminals_record is not None and os.geteuid() == 0:
             _own_directory(spec.terminals_record, 0o700, "emperor-terminals-record")
 
     def owns(self, pid: int) -> bool:
@@ -79,7 +79,8 @@ class Terminals:
 
     def born(self, vassal: Vassal) -> None:
         """Open the door of a vassal, where doors are wanted."""
-        if self.spec.terminals is None or f"{DOOR} {vassal.name}" in self._open:
+        known = f"{DOOR} {vassal.name}" in self._open
+        if self.spec.terminals is None or vassal.is_zerg or known:
             return
         path = f"{self.spec.terminals}/{_short(vassal.name)}.socket"
         try:
@@ -130,7 +131,7 @@ class Terminals:
         from donjon.emperor.clerk import Service  # noqa: PLC0415  (few Emperors have a porter)
 
         spec, name = self.spec, _short(vassal.name)
-        router = spec.terminal_router
+        router = replace(spec.terminal_router, tls_cert=None, tls_key=None, tls_ca=None)
         if kind == DESK:
             router = replace(
                 router, auth=Auth(PEER), uids=(), gids=(), insecure=False, command="", timeout=0,

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from getpass import getpass
+from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.errors import DonjonError, reason_of
@@ -23,6 +24,9 @@ from donjon.fork_pty.protocol import Answers, ProtocolError, Word
 from donjon.fork_pty.terminal import RawTerminal
 from donjon.fork_pty.wakening import ENDING, Wakening
 from donjon.records import dataclass
+
+if TYPE_CHECKING:
+    from donjon.fork_pty.tls import Link
 
 PIECE = 65536
 END_OF_INPUT = b"\x04"
@@ -39,6 +43,9 @@ class Wish:
     framed: bool = True
     keep_signals: bool = False  # Ctrl-C ends the client
     filtered: bool = False
+    tls: bool = False
+    ca: str | None = None  # whom to trust; None: whom the system trusts
+    cert: str | None = None  # our own, with its key
     hello: dict[str, object] | None = None
 
     @property
@@ -80,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--take", action="store_true", help="drive it, whoever drives now")
     parser.add_argument("--ticket", metavar="FILE", help="the file of a ticket, - for input")
     parser.add_argument("--user", metavar="NAME", default="", help="log in; asks for a password")
+    parser.add_argument("--tls", action="store_true", help="encrypted, to HOST:PORT")
+    parser.add_argument("--ca", metavar="FILE", help="trust who has these certificates")
+    parser.add_argument("--cert", metavar="FILE", help="our own certificate and its key")
     parser.add_argument("--no-answers", action="store_true",
                         help="take questions to this terminal out of the output")  # fmt: skip
     return parser
@@ -89,8 +99,11 @@ def _wish(chosen: argparse.Namespace) -> Wish:
     asked = (
         chosen.session, chosen.keep, chosen.watch, chosen.take, chosen.ticket, chosen.user,
     )  # fmt: skip
+    tls = {"tls": chosen.tls, "ca": chosen.ca, "cert": chosen.cert}
+    if (chosen.ca or chosen.cert) and not chosen.tls:
+        raise DonjonError("--ca and --cert are for TLS", hint="--tls")
     if not any(asked):
-        return Wish(framed=not chosen.raw, filtered=chosen.no_answers)
+        return Wish(framed=not chosen.raw, filtered=chosen.no_answers, **tls)
     if chosen.raw and not (chosen.ticket or chosen.user):
         raise DonjonError("a raw session has no name and no roles", hint="leave --raw out")
     if chosen.keep and not chosen.session:
@@ -103,7 +116,7 @@ def _wish(chosen: argparse.Namespace) -> Wish:
         hello["ticket"] = _read_ticket(chosen.ticket)
     if chosen.user:
         hello["user"], hello["password"] = chosen.user, getpass()
-    return Wish(filtered=chosen.no_answers, hello=hello)
+    return Wish(filtered=chosen.no_answers, hello=hello, **tls)
 
 
 def _read_ticket(path: str) -> str:
@@ -118,8 +131,20 @@ def _read_ticket(path: str) -> str:
 
 def connect(address: str, wish: Wish) -> int:
     """Show a session until it ends; return the program's status, 0 where nobody tells it."""
+    if wish.tls:
+        with _dial_tls(address, wish) as link:
+            return _Screen(link, wish).run()
     with dial(address) as link:
         return _Screen(link, wish).run()
+
+
+def _dial_tls(address: str, wish: Wish) -> Link:
+    host = address.rpartition(":")[0].strip("[]")
+    if not host or address.startswith(("/", "@")):
+        raise DonjonError(f"no TLS on {address}", hint="it is for HOST:PORT")
+    from donjon.fork_pty import tls  # noqa: PLC0415  (few clients need OpenSSL)
+
+    return tls.dial(dial(address), host, wish.ca, wish.cert)
 
 
 def dial(address: str) -> socket.socket:
@@ -145,7 +170,7 @@ def dial(address: str) -> socket.socket:
 class _Screen:
     """A connection on this terminal."""
 
-    def __init__(self, link: socket.socket, wish: Wish) -> None:
+    def __init__(self, link: socket.socket | Link, wish: Wish) -> None:
         self._link = link
         self._wish = wish
         self._answers = Answers() if wish.hello is not None else None
@@ -169,7 +194,14 @@ class _Screen:
 
     def _greet(self, hello: dict[str, object]) -> None:
         rows, cols = _own_size() or (0, 0)
-        self._link.sendall(protocol.said(Word.HELLO, **{**hello, "rows": rows, "cols": cols}))
+        try:
+            self._link.sendall(protocol.said(Word.HELLO, **{**hello, "rows": rows, "cols": cols}))
+        except OSError as error:
+            wants = self._wish.tls and not self._wish.cert
+            raise DonjonError(
+                "the router has hung up before it was told what for",
+                hint="it may want a certificate: --cert FILE" if wants else "",
+            ) from error
 
     def _say_size(self) -> None:
         size = _own_size()
@@ -191,9 +223,9 @@ class _Screen:
                     self._say_size()
             if self._link.fileno() in ready:
                 data = self._receive()
-                if not data:
+                if data == b"":
                     return self._end()
-                self._show(data)
+                self._show(data or b"")
             if 0 in ready:
                 keys = self._read_keys()
                 if DETACH in keys and self._wish.keeps:
@@ -210,9 +242,12 @@ class _Screen:
             )
         return self._status or 0
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> bytes | None:
+        """Return what came, "" at the end, None for what is TLS's own."""
         try:
             return self._link.recv(PIECE)
+        except BlockingIOError:
+            return None
         except OSError:
             return b""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from donjon.fork_pty import protocol
 from donjon.fork_pty.loop import READ, WRITE, Loop, Spilling
@@ -22,6 +21,22 @@ WATCHER_MAX = 256 << 10
 """Bytes that one who watches may be behind."""
 
 
+class Connection(Protocol):
+    """What a peer needs of a socket; one that is ``encrypted`` is nothing for the pump."""
+
+    def fileno(self) -> int:
+        """Lend the descriptor."""
+
+    def recv(self, count: int, /) -> bytes:
+        """Read. Raises BlockingIOError, OSError."""
+
+    def send(self, data: bytes | bytearray, /) -> int:
+        """Write what is taken. Raises BlockingIOError, OSError."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
 class Role(enum.StrEnum):
     """What a client may do with a session; who drives sends signals too, a watcher as its ticket
     says.
@@ -35,7 +50,7 @@ class Role(enum.StrEnum):
 class Peer:
     """A client. ``takes`` gets its packets, ``gone`` is told of its end."""
 
-    def __init__(self, loop: Loop, link: socket.socket, *, framed: bool, who: str) -> None:
+    def __init__(self, loop: Loop, link: Connection, *, framed: bool, who: str) -> None:
         """Own the connection; nothing is read before ``listen``."""
         self.loop = loop
         self.link = link
@@ -54,6 +69,7 @@ class Peer:
         self._reader = Reader() if framed else None
         self._out = bytearray()
         self._last = False  # close once everything is sent
+        self._encrypted = getattr(link, "encrypted", False)
         self.closed = False
 
     def listen(self) -> None:
@@ -91,7 +107,7 @@ class Peer:
 
     def pumped(self) -> Spilling | None:
         """Return what the loop copies from, None where what comes or goes needs a thought."""
-        if self._out or not self.reading or self.closed or self.ours:
+        if self._out or not self.reading or self.closed or self.ours or self._encrypted:
             return None
         if self._reader is None:
             assert self.types is not None

@@ -18,18 +18,21 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from donjon.errors import reason_of
+from donjon.errors import DonjonError, reason_of
 from donjon.fork_pty import audit, shell, statistics, ticket
 from donjon.fork_pty.house import House, Local, Program, Wanted
 from donjon.fork_pty.limits import Rate
 from donjon.fork_pty.loop import READ, Callback, Loop, Timer
-from donjon.fork_pty.peer import Peer, Role
+from donjon.fork_pty.peer import Connection, Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
 from donjon.fork_pty.session import Session
 from donjon.fork_pty.spec import PAM, PEER, TICKET, RouterSpec
 from donjon.records import dataclass, field
+
+if TYPE_CHECKING:
+    from donjon.fork_pty.tls import Handshakes
 
 PATIENCE = 0.1
 """Seconds for the first packets of a client that need not send any."""
@@ -42,6 +45,9 @@ DELAY = 2.0
 
 PAUSE = 0.1
 """Seconds without a look at a listener when descriptors or memory are used up."""
+
+COMPLAINTS = 10
+"""Lines a second about handshakes that failed."""
 
 WAITING_MAX = 64
 PEERS_MAX = 32
@@ -126,6 +132,10 @@ class Router:
         self._listening: set[int] = set()
         self._stats = stats
         self._rate = Rate(spec.rate)
+        self._complaints = Rate(COMPLAINTS)
+        self._handshakes: Handshakes | None = None
+        if spec.tls_cert is not None:
+            self._handshakes = _handshakes(self.loop, spec)
         self._gate: ticket.Gate | None = None
         self.house.prepare(spec)
         if spec.auth.kind == TICKET:
@@ -156,6 +166,8 @@ class Router:
         for fd in self._listening:
             self.loop.forget(fd)
         self._listening.clear()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for one in tuple(self.waiting):
             self._drop(one)
         for session in tuple(self.sessions.values()):
@@ -174,6 +186,22 @@ class Router:
         link, address = taken
         link.setblocking(False)  # noqa: FBT003  (socket names it so)
         who, known = self._ask_kernel(link, address)
+        if self._handshakes is None or link.family == socket.AF_UNIX:
+            self._admit(door, link, who, known=known)
+            return
+        self._handshakes.begin(
+            link, address[0],
+            lambda tls: self._admit(door, tls, who, known=known),
+            lambda why: self._no_handshake(who, why),
+        )  # fmt: skip
+
+    def _no_handshake(self, who: str, why: str) -> None:
+        """Say so, but no oftener than who floods us should fill a disk."""
+        self.refused += 1
+        if self._complaints.take(time.monotonic()):
+            self._audit("refuse", who=who, why=f"no TLS: {why}")
+
+    def _admit(self, door: Opened, link: Connection, who: str, *, known: bool) -> None:
         spec = self.spec
         peer = Peer(self.loop, link, framed=door.framed or spec.auth.kind != PEER, who=who)
         peer.listen()
@@ -520,6 +548,17 @@ def _read_hello(body: bytes) -> Hello:
     if not _TERM.fullmatch(hello.term):
         raise ValueError("no name of a terminal")
     return hello
+
+
+def _handshakes(loop: Loop, spec: RouterSpec) -> Handshakes:
+    """Have TLS, which few routers need. Raises DonjonError."""
+    try:
+        from donjon.fork_pty import tls  # noqa: PLC0415  (OpenSSL is a MiB)
+    except ImportError as error:
+        raise DonjonError(
+            "forkpty-tls-cert needs Python's ssl", reason=str(error), hint="restart the instance"
+        ) from error
+    return tls.Handshakes(loop, tls.server(spec))
 
 
 def _nobody(_peer: Peer) -> None:

@@ -54,6 +54,9 @@ class RouterSpec:
     uids: tuple[int, ...] = ()
     gids: tuple[int, ...] = ()
     insecure: bool = False  # whoever can connect, as the original
+    tls_cert: str | None = None  # of all TCP doors
+    tls_key: str | None = None  # None: in the same file
+    tls_ca: str | None = None  # who signs the certificates of clients; None: they need none
     sessions: int = 32  # at once
     rate: int = 10  # opened within a second
     longest: int = 0  # seconds that a session may last; 0: any time

@@ -135,6 +135,27 @@ OURS = (
         "forkpty-gid", "Let users of this group have a shell as well.", field="gids",
         parse=values.integer(0, (1 << 32) - 2), metavar="GID", example="1000", ours=True,
     ),
+    _router.text(
+        "forkpty-tls-cert",
+        "Speak TLS on TCP, with the certificates in this file (PEM, its own first); clients log "
+        "in as well.",
+        field="tls_cert",
+        metavar="FILE",
+        example="/etc/donjon/shells.pem",
+        ours=True,
+    ),
+    _router.text(
+        "forkpty-tls-key", "The file of its key, where that is another.", field="tls_key",
+        metavar="FILE", example="/etc/donjon/shells.key", ours=True,
+    ),
+    _router.text(
+        "forkpty-tls-ca",
+        "Let in by TLS only who shows a certificate that one in this file has signed.",
+        field="tls_ca",
+        metavar="FILE",
+        example="/etc/donjon/panels.pem",
+        ours=True,
+    ),
     _router.flag(
         "forkpty-insecure",
         "Be as open as the original: any user of the host may connect, and TCP is plain.",

@@ -60,11 +60,6 @@ def test_a_command_is_counted_apart_and_limited_with_the_vassal(host, base):
         (group("", base, "shell") / "cgroup.kill").write_text("1")
         assert caller.wait(15) == 128 + signal.SIGKILL
         assert hosting.alive(host.master("shop"))
-
-
-def test_the_vassals_ceiling_holds_for_who_enters(host, base):
-    host.vassal("shop", "uid = 33\ngid = 33\nplan = gold\n")
-    start(host, base)
     many = "i=0; while [ $i -lt 100 ]; do sleep 600 >/dev/null & i=$((i+1)); done; echo all"
     with enter(host, "/bin/sh", "-c", many) as caller:
         said, _ = caller.communicate(timeout=30)
@@ -114,9 +109,7 @@ def test_a_vassal_of_which_somebody_is_a_guest_is_not_frozen(host, base):
     hosting.wait_for(lambda: row()["frozen"], "frost")
 
 
-def test_there_is_none_where_limits_hold_for_one_group_alone(host, base):
-    host.vassal("shop", "uid = 33\ngid = 33\nplan = gold\n")
-    start(host, base)
+def test_there_is_none_where_limits_hold_for_one_group_alone(base):
     place = Path(LAYOUT.old["blkio"], f"{base}-flat")
     place.mkdir()
     try:

@@ -146,7 +146,10 @@ class _Start:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         if not self._is_bare_emperor():
-            _provide(terminals=self.birth is None or spec.terminals is not None)
+            _provide(
+                terminals=self.birth is None or spec.terminals is not None,
+                tls=spec.terminals is not None and spec.terminals.tls_cert is not None,
+            )
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
         sockets = Sockets()
@@ -345,13 +348,15 @@ def _serves(spec: ServerSpec) -> bool:
     return bool(spec.listeners or spec.http_routers or spec.master)
 
 
-def _provide(*, terminals: bool) -> None:
+def _provide(*, terminals: bool, tls: bool) -> None:
     """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
     from donjon.emperor import provisions  # noqa: PLC0415
 
     provisions.provide()
     if terminals:
         importlib.import_module("donjon.server.terminals")
+    if tls:
+        importlib.import_module("donjon.fork_pty.tls")
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
