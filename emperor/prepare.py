@@ -92,6 +92,8 @@ class Reading:
             self.gid,
             self.launch.spawn,
             self.launch.server.terminals is not None,  # its modules come before the walls
+            self.launch.server.pty is not None,  # and so do these
+            self.launch.server.pyshell is not None,
             self.is_foreign,
         )
 
