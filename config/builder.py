@@ -9,7 +9,7 @@ from donjon.config.entry import Entry
 from donjon.config.spec import EmperorSpec, Launch
 from donjon.errors import ConfigError, OptionError
 from donjon.fork_pty import check
-from donjon.fork_pty.spec import RouterSpec
+from donjon.fork_pty.spec import RouterSpec, SharedSpec
 from donjon.hooks.spec import Hook
 from donjon.jail.spec import JailSpec
 from donjon.origin import DEFAULT, Origin
@@ -67,6 +67,7 @@ class Builder:
         "jail",
         "plan",
         "plan_origin",
+        "pty",
         "routers",
         "server",
         "shared_sockets",
@@ -82,6 +83,7 @@ class Builder:
         self.server = Part()
         self.emperor = Part()
         self.terminals = Part()
+        self.pty = Part()
         self.hooks: list[Hook] = []
         self.sockets: list[tuple[str, str, Origin]] = []  # address, protocol ("": default), origin
         self.routers: list[tuple[str, Origin]] = []
@@ -97,7 +99,7 @@ class Builder:
         self.advice: list[Advice] = []
 
     def part(self, name: str) -> Part:
-        """Return a part by its name: ``jail``, ``server``, ``emperor`` or ``terminals``."""
+        """Return the part that rows of the table call ``name``."""
         part: Part = getattr(self, name)
         return part
 
@@ -117,6 +119,7 @@ class Builder:
         if under_emperor:
             self._settle_vassal()
         self._settle_terminals()
+        self._settle_pty()
         self._settle_services()
         self.server.values["options"] = tuple((entry.key, entry.value or "") for entry in entries)
         jail = self.jail.values
@@ -158,7 +161,7 @@ class Builder:
     def _settle_services(self) -> None:
         """Say what nobody does where there is no master."""
         values = self.server.values
-        for field in ("setns_socket", "mountpoint_checks", "terminals"):
+        for field in ("setns_socket", "mountpoint_checks", "terminals", "pty"):
             if values.get(field) and not (
                 values.get("master") or "sources" in self.emperor.values
             ):
@@ -194,6 +197,21 @@ class Builder:
         if "terminals" in self.emperor.values:
             check.check(spec)
         self.emperor.values["terminal_router"] = spec
+
+    def _settle_pty(self) -> None:
+        """The terminal of worker 1 lets in whom the router lets in by the kernel's word."""
+        values = self.pty.values
+        if not values.get("socket"):
+            return
+        values["socket"] = self._address(values["socket"])
+        for name in ("uids", "gids", "insecure"):
+            if name in self.terminals.values:
+                values[name] = self.terminals.values[name]
+        spec = SharedSpec(**self.pty.fields())
+        origin = self.pty.origins["socket"]
+        _check_port(spec.socket, origin)
+        check.check_shared(spec)
+        self.server.put("pty", spec, origin)
 
     def _settle_vassal(self) -> None:
         """A vassal has a master, and never leaves its Emperor for the background."""

@@ -95,6 +95,8 @@ class Reading:
             _routers_rules(self.launch.server),
             terminals is not None,  # its modules come before the walls
             terminals is not None and terminals.tls_cert is not None,
+            self.launch.server.pty is not None,  # and so do these
+            self.launch.server.pyshell is not None,
             self.is_foreign,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from donjon.errors import OptionError
-from donjon.fork_pty.spec import PEER, TICKET, Door, RouterSpec
+from donjon.fork_pty.spec import PEER, TICKET, Door, RouterSpec, SharedSpec
 from donjon.origin import Origin
 
 
@@ -39,6 +39,17 @@ def _check_network(spec: RouterSpec, door: Door) -> None:
             origin=door.origin,
             reason="the kernel does not know who connects by TCP",
             hint="forkpty-auth = ticket or pam:SERVICE",
+        )
+
+
+def check_shared(spec: SharedSpec) -> None:
+    """Refuse a door of a shared terminal that cannot be watched. Raises OptionError."""
+    if _is_inet(spec.socket) and not spec.insecure:
+        raise OptionError(
+            f"a terminal on {spec.socket} would be the network's",
+            origin=spec.origins.get("socket"),
+            reason="TCP has neither a login of the kernel's nor encryption",
+            hint="use a unix socket, or forkpty-insecure = true as the original",
         )
 
 

@@ -1,4 +1,4 @@
-"""What was asked of a forkpty router: frozen, typed, with origins."""
+"""What was asked of a forkpty router and of a shared terminal: frozen, typed, with origins."""
 
 from __future__ import annotations
 
@@ -61,5 +61,23 @@ class RouterSpec:
     rate: int = 10  # opened within a second
     longest: int = 0  # seconds that a session may last; 0: any time
     scrollback: int = 256 << 10  # of a named session
+
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSpec:
+    """``pty-socket`` and its kin: the terminal of worker 1, for all clients the same.
+
+    ``uids``, ``gids`` and ``insecure`` are those of ``forkpty-uid`` and so on.
+    """
+
+    socket: str = ""
+    log: bool = False  # what the terminal shows, the log has too
+    input: bool = False  # what the instance's own input says is typed too
+    command: str = ""  # started on the terminal by /bin/sh -c
+    uids: tuple[int, ...] = ()
+    gids: tuple[int, ...] = ()
+    insecure: bool = False
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)

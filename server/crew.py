@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from donjon import log
+from donjon.errors import DonjonError
 from donjon.records import dataclass, field
 from donjon.server import generation
 from donjon.server.board import BANKS, Board, Core, total
@@ -33,7 +34,7 @@ from donjon.server.phases import Phases
 from donjon.server.sockets import Bound, Sockets
 from donjon.server.spec import ServerSpec
 from donjon.server.takeover import UnderWay
-from donjon.server.worker import GRACEFUL
+from donjon.server.worker import GRACEFUL, SHELL_ENDED, SHELL_ONCE
 
 QUICK = 1.0
 """Seconds; a worker that lived shorter counts as a failed attempt of its slot."""
@@ -96,6 +97,7 @@ class Owner:
     serving: Callable[[Crew], None]
     failed: Callable[[Crew, int], None]
     empty: Callable[[Crew], None]
+    pty_line: Callable[[ServerSpec], int]
 
 
 class Crew:
@@ -127,6 +129,7 @@ class Crew:
         self._chain: list[int] = []
         self._before: ServerSpec | None = None
         self._go = self._goer = -1
+        self._had_shell = False
 
     # -- beginning
 
@@ -135,12 +138,11 @@ class Crew:
         self._before = before
         self._go, self._goer = os.pipe2(os.O_CLOEXEC)
         slots = tuple(self.slots)
-        order = self._order(
-            slots, bank=0, adopt=None, must=before is not None or self.spec.need_app
-        )
+        must = before is not None or self.spec.need_app
         try:
+            order = self._order(slots, bank=0, adopt=None, must=must)
             self._born(self.slots[1], 0, order)
-        except OSError:
+        except (OSError, DonjonError):
             self._close_go()
             raise
 
@@ -174,6 +176,8 @@ class Crew:
             adopt=adopt, once=frozenset(self._once), must=must,
             go_fd=self._go if adopt is None else -1, emperor_fd=self._owner.emperor_fd,
             die_with_parent=self.spec.no_orphans or self._owner.emperor_fd >= 0,
+            pty_line=self._owner.pty_line(self.spec) if self.spec.pty else -1,
+            shell=self.spec.pyshell is not None and not self._had_shell,
         )  # fmt: skip
 
     def _born(self, slot: Slot, bank: int, order: Order) -> Worker:
@@ -355,6 +359,8 @@ class Crew:
 
     def _retire(self, worker: Worker, number: int) -> None:
         worker.retiring = True
+        if worker.slot == 1 and (self.spec.pty or self.spec.pyshell is not None):
+            number = signal.SIGTERM if number == signal.SIGINT else number  # that one is typed
         worker.child.signal(number)
         if worker.mercy is None:
             worker.mercy = self._owner.loop.after(self.mercy(), lambda: self._no_mercy(worker))
@@ -407,6 +413,11 @@ class Crew:
             log.write(f"{name} ended with status {status}")
         elif status < 0:
             log.write(f"DAMN ! {name} died, killed by signal {-status} :( trying respawn ...")
+        elif status == SHELL_ONCE:
+            self._had_shell = True
+            log.write(f"...restoring {name}...")
+        elif status == SHELL_ENDED:
+            log.write(f"the shell of {name} has ended")
         elif status == GRACEFUL:
             log.write(f"...The work of process {worker.child.pid} is done. Seeya!")
         else:

@@ -100,7 +100,7 @@ class Master:
         self.owner = Owner(
             self.loop, self.children, self.channel, self.sockets,
             emperor.fileno() if emperor else -1,
-            self.hear, self._loaded, self._serving, self._failed, self._empty,
+            self.hear, self._loaded, self._serving, self._failed, self._empty, self._pty_line,
         )  # fmt: skip
         shared = under_way.board if under_way else None
         board = Board(self.spec.processes, self.spec.threads, shared)
@@ -201,6 +201,9 @@ class Master:
         self.channel.close()
         self.loop.close()
         log.write("goodbye to uWSGI.")
+
+    def _pty_line(self, spec: ServerSpec) -> int:
+        return self.services.pty_line(spec)
 
     # -- what crews tell
 

@@ -26,7 +26,8 @@ class Order:
 
     ``before`` is the configuration that a reload replaces. ``adopt`` is what the first worker of
     this generation made of the environment, for one that comes later. ``must`` lets the child end
-    where the application cannot be loaded instead of serving an error page.
+    where the application cannot be loaded instead of serving an error page. ``pty_line`` is where
+    worker 1 gives its terminal, -1 for none; with ``shell`` it is an interpreter to type into.
     """
 
     number: int
@@ -46,6 +47,8 @@ class Order:
     emperor_fd: int = -1
     go_fd: int = -1  # readable when the master has done its part after LOADED
     die_with_parent: bool = False
+    pty_line: int = -1
+    shell: bool = False
 
     @property
     def is_first(self) -> bool:

@@ -21,7 +21,7 @@ from donjon.server.channel import Word, pack
 from donjon.server.link import ToEmperor
 from donjon.server.spec import ServerSpec
 from donjon.server.uwsgi_module import Life
-from donjon.server.worker import Server, settings_of
+from donjon.server.worker import Server, call_post_fork_hook, settings_of
 
 FIRST = 1
 """The generation and the slot."""
@@ -122,6 +122,7 @@ def work(
     say(_LOADED)
     if chdir2:
         environment.change_directory(chdir2)
+    call_post_fork_hook(module)
     os.write(emperor_fd, _ACCEPTING)
     say(_ONCE)
     return Server(

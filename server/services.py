@@ -22,12 +22,13 @@ from donjon.server.mountcheck import MountCheck
 from donjon.server.nsgiver import NamespaceGiver
 from donjon.server.parts import Part, Recipe
 from donjon.server.proxy import EmperorProxy
-from donjon.server.spec import FdWatch
+from donjon.server.spec import FdWatch, ServerSpec
 from donjon.server.stats import StatsServer
 from donjon.server.touch import Touches
 
 if TYPE_CHECKING:
     from donjon.server.master import Master
+    from donjon.server.ptyserver import PtyServer
     from donjon.server.terminals import Terminals
 
 CHECK = 1.0
@@ -56,6 +57,7 @@ class Services:
         self._giver: NamespaceGiver | None = None
         self._mounts: MountCheck | None = None
         self._terminals: Terminals | None = None
+        self._pty: PtyServer | None = None
         self._tick: Timer | None = None
         self._started = False
         self._quiet_since = master.loop.now()
@@ -104,14 +106,32 @@ class Services:
             from donjon.server.terminals import Terminals  # noqa: PLC0415
 
             self._terminals = Terminals(self._part)
-        if self._terminals is None:
-            return
         try:
-            self._terminals.set(crew, PATIENCE)
+            if self._terminals is not None:
+                self._terminals.set(crew, PATIENCE)
+            if self._pty is not None:
+                self._pty.set(crew, self._master.current.mercy() + 2)
         except ListenError as error:
             if first:
                 raise
             log.write(f"donjon: {error}")
+
+    def pty_line(self, spec: ServerSpec) -> int:
+        """Lend the descriptor by which worker 1 gives its terminal, -1 where it has none."""
+        if spec.pty is None:
+            return -1
+        if self._pty is None:
+            try:
+                from donjon.server.ptyserver import PtyServer  # noqa: PLC0415  (as Terminals)
+            except ImportError as error:
+                raise DonjonError(
+                    "a reload cannot add pty-socket to this jail",
+                    origin=spec.origins.get("pty"),
+                    reason=f"its root does not show {error.name}",
+                    hint="stop the instance and start it",
+                ) from error
+            self._pty = PtyServer(self._part)
+        return self._pty.line(spec.pty)
 
     def _listen(self, crew: Crew) -> None:
         """Open what the configuration asks for; nothing is made that nobody asked for."""
@@ -255,6 +275,8 @@ class Services:
         """Ask every part to end."""
         if self._terminals is not None:
             self._terminals.stop(PATIENCE)
+        if self._pty is not None:
+            self._pty.stop(self._master.current.mercy() + 2)
         for part in (*self._parts, *self._companions):
             patience = PATIENCE if part in self._parts else self._master.current.mercy() + 2
             part.stop(kill_after=patience)
@@ -263,7 +285,7 @@ class Services:
         """Release files and sockets."""
         services = (
             self._touches, self._fifo, self._stats, self._proxy, self._fds,
-            self._giver, self._mounts, self._terminals,
+            self._giver, self._mounts, self._terminals, self._pty,
         )  # fmt: skip
         for service in services:
             if service is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from donjon.fork_pty.spec import RouterSpec
+from donjon.fork_pty.spec import RouterSpec, SharedSpec
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
 from donjon.tuntap.routes import Route
@@ -102,6 +102,7 @@ class ServerSpec:
         Listener, ...
     ] = ()  # --http: a gateway; served as http listeners in the first cut
     terminals: RouterSpec | None = None  # --forkpty-router and its kin
+    pty: SharedSpec | None = None  # --pty-socket and its kin
     pty_connect: str | None = None  # no server but a client of one, and so are the next two
     pty_uconnect: str | None = None
     pty_no_isig: bool = False
@@ -160,6 +161,8 @@ class ServerSpec:
     virtualenv: str | None = None
     pyargv: str | None = None
     python_import: tuple[str, ...] = ()
+    pyshell: str | None = None  # worker 1 is an interpreter that runs this; "": one to type into
+    pyshell_oneshot: bool = False  # and a worker like the others afterwards
     manage_script_name: bool = False
     single_interpreter: bool = False
     catch_exceptions: bool = False

@@ -16,6 +16,7 @@ from typing import Any
 
 from donjon import log, syscalls
 from donjon.records import dataclass
+from donjon.server import decorators
 from donjon.server.board import Board, total
 from donjon.server.channel import Channel, Message, Word
 from donjon.server.spec import ServerSpec
@@ -48,6 +49,7 @@ def install_lazily(make: Callable[[], Life]) -> types.ModuleType:
     """The same, of a Life that is made when the application asks for something."""
     module = _prepared.pop() if _prepared else _Lazy()
     module._make, module._started = make, int(time.time())
+    decorators.provide()
     sys.modules["uwsgi"] = module
     return module
 
@@ -55,6 +57,7 @@ def install_lazily(make: Callable[[], Life]) -> types.ModuleType:
 def prepare() -> None:
     """Make a module in reserve: what a zygote made, all its vassals share."""
     _prepared[:] = [_Lazy()]
+    decorators.provide()
 
 
 class _Lazy(types.ModuleType):

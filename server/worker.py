@@ -15,6 +15,8 @@ import select
 import signal
 import socket
 import sys
+import traceback
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -49,6 +51,7 @@ Load = Callable[[], Applications]
 
 GRACEFUL = 17
 ENDED = 30
+SHELL_ENDED, SHELL_ONCE = 29, 173  # of a pyshell, and of one that is followed by a server
 HOOK_FAILED = 1
 
 
@@ -62,13 +65,47 @@ def run(order: Order, life: uwsgi_module.Life, load: Load, applications: Applica
         order.phases.drop(DropPoint.WORKER)
         order.bind_to_parent()  # a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
         affinity.settle(life.slot, order.spec.cpu_affinity)
+        if order.pty_line >= 0:
+            _take_terminal(order, life.slot)
         order.phases.run(Phase.POST_FORK)
         if order.loads_late:
             applications = load()
+        call_post_fork_hook(sys.modules.get("uwsgi"))
         _enter(order, life)
     except (DonjonError, SystemExit) as error:
         return _hook_failed(order, life, error)
+    if order.shell and life.slot == 1:
+        return _be_shell(order)
     return server_of(order, life, applications).run()
+
+
+def call_post_fork_hook(module: types.ModuleType | None) -> None:
+    """Call what the application put into ``uwsgi.post_fork_hook``; a failure is shown."""
+    hook = module.__dict__.get("post_fork_hook") if module is not None else None
+    if hook is None:
+        return
+    try:
+        hook()
+    except Exception:
+        traceback.print_exc()
+
+
+def _take_terminal(order: Order, slot: int) -> None:
+    """Have the terminal of pty-socket (in worker 1), or close the line to its door."""
+    if slot != 1 or order.spec.pty is None:
+        os.close(order.pty_line)
+        return
+    from donjon.server import ptyworker  # noqa: PLC0415  (few have one)
+
+    ptyworker.settle(order.pty_line, order.spec.pty.command)
+
+
+def _be_shell(order: Order) -> int:
+    from donjon.server import pyshell  # noqa: PLC0415  (few are one)
+
+    order.say(Word.ACCEPTING, slot=1)
+    pyshell.run(order.spec.pyshell or "")
+    return SHELL_ONCE if order.spec.pyshell_oneshot else SHELL_ENDED
 
 
 def server_of(order: Order, life: uwsgi_module.Life, applications: Applications) -> Server:
@@ -83,6 +120,7 @@ def server_of(order: Order, life: uwsgi_module.Life, applications: Applications)
         emperor_fd=order.emperor_fd,
         counters=(order.board.block(life.slot, life.bank), order.board.totals()),
         say=(lambda word: order.say(word, slot=life.slot)) if has_master else None,
+        on_interrupt=_ignore if order.pty_line >= 0 and life.slot == 1 else None,
     )
 
 
@@ -147,9 +185,11 @@ class Server:
         emperor_fd: int,
         counters: tuple[memoryview, memoryview],
         say: Callable[[Word], None] | None,
+        on_interrupt: Callable[[int, object], None] | None = None,
     ) -> None:
         """Make the C server. ``listeners`` are (descriptor, protocol, port), ``counters`` the
-        worker's block and the total of all; ``say`` tells the master, None where there is none."""
+        worker's block and the total of all; ``say`` tells the master, None where there is none.
+        ``on_interrupt`` is what SIGINT does, None to end."""
         node = socket.gethostname()
         block, totals = counters
         self._arguments = {
@@ -166,6 +206,7 @@ class Server:
         self._threads = settings["threads"]
         self._max_requests = max_requests
         self._say = say
+        self._on_interrupt = on_interrupt or _on_end
         self._stopping = False
         self._paused = False
         self._server = self._make()
@@ -238,7 +279,8 @@ class Server:
 
     def _take_signals(self) -> None:
         handle(SIGHUP, self._on_graceful)
-        for number in (SIGINT, SIGTERM, SIGQUIT):
+        handle(SIGINT, self._on_interrupt)
+        for number in (SIGTERM, SIGQUIT):
             handle(number, _on_end)
         handle(SIGTSTP, self._on_pause)
         handle(SIGUSR1, IGNORED)
@@ -252,6 +294,10 @@ class Server:
         self._paused = not self._paused
         if self._paused:
             self._server.stop()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """It was typed at the terminal of pty-socket."""
 
 
 def _on_end(_number: int, _frame: object) -> NoReturn:

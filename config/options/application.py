@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from donjon.config.options import values
-from donjon.config.options.option import Apply, Option
+from donjon.config.options.option import Apply, Option, Takes
 from donjon.config.options.rows import Rows, unbuilt
 from donjon.origin import Origin
 from donjon.server.spec import Application
@@ -191,11 +191,50 @@ BEHAVIOUR = (
     _server.flag("catch-exceptions", "Show exceptions to the client.", "catch-exception"),
 )
 
+
+def _shell_text(text: str) -> str | None:
+    """Return the code of a shell, "" for the usual one, None for no shell."""
+    if not text or values.is_plain_true(text):
+        return ""
+    return text if values.boolean(text) else None
+
+
+def _shell(name: str, about: str, *, oneshot: bool) -> Option:
+    def apply(builder: Builder, value: str | None, origin: Origin) -> None:
+        builder.server.put("pyshell", value, origin)
+        builder.server.put("pyshell_oneshot", oneshot, origin)
+
+    return Option(
+        name=name,
+        help=about,
+        area=AREA,
+        takes=Takes.OPTIONAL,
+        parse=_shell_text,
+        apply=apply,
+        metavar="[CODE]",
+        example="from IPython import embed; embed()",
+    )
+
+
+SHELLS = (
+    _shell(
+        "pyshell",
+        "Make worker 1 an interpreter to type into, or run this code there; it serves nothing.",
+        oneshot=False,
+    ),
+    _shell(
+        "pyshell-oneshot",
+        "The same until its end: then worker 1 serves as the others do.",
+        oneshot=True,
+    ),
+)
+
 OPTIONS = (
     *APPLICATIONS,
     *PLACES,
     *ENVIRONMENT,
     *BEHAVIOUR,
+    *SHELLS,
     *unbuilt(
         AREA,
         required="""
@@ -208,7 +247,6 @@ OPTIONS = (
         paste-logger python-version no-default-app ignore-script-name vhost vhost-host
         symcall-use-next
         """,
-        optional="pyshell pyshell-oneshot",
     ),
     *unbuilt(
         AREA,

@@ -1,9 +1,8 @@
 """Short ways to write rows of the table.
 
 ``flag``, ``number``, ``text`` and ``several`` make the common rows: the value of option ``a-b``
-goes to the field ``a_b`` of one part of the Launch (``jail``, ``server``, ``emperor`` or
-``terminals``) unless
-``field`` names another. A test checks that each field exists.
+goes to the field ``a_b`` of one part of the Launch (``jail``, ``server``, ``emperor``,
+``terminals`` or ``pty``) unless ``field`` names another. A test checks that each field exists.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from donjon.origin import Origin
 if TYPE_CHECKING:
     from donjon.config.builder import Builder
 
-Part = Literal["jail", "server", "emperor", "terminals"]
+Part = Literal["jail", "server", "emperor", "terminals", "pty"]
 
 
 def put(part: Part, field: str) -> Apply:

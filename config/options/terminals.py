@@ -17,6 +17,7 @@ AREA = "terminals"
 
 _router = Rows(AREA, "terminals")
 _server = Rows(AREA, "server")
+_pty = Rows(AREA, "pty")
 
 
 def _door(*, framed: bool) -> Apply:
@@ -180,6 +181,24 @@ OURS = (
     ),
 )  # fmt: skip
 
+SHARED = (
+    _pty.text(
+        "pty-socket",
+        "Put worker 1 on a terminal, and show it to all who connect here.",
+        field="socket",
+        metavar="ADDRESS",
+        example="/run/worker.sock",
+    ),
+    _pty.flag("pty-log", "Write what that terminal shows to the log as well.", field="log"),
+    _pty.flag(
+        "pty-input", "Take what the input of the instance says as typed there too.", field="input"
+    ),
+    _pty.text(
+        "pty-exec", "Start a command on that terminal, by /bin/sh -c.", field="command",
+        metavar="COMMAND", example="exec python3",
+    ),
+)  # fmt: skip
+
 CLIENT = (
     _server.text(
         "pty-connect",
@@ -201,16 +220,16 @@ CLIENT = (
 
 OPTIONS = (
     *ROUTER,
+    *SHARED,
     *CLIENT,
     *OURS,
     *unbuilt(
         AREA,
-        required="forkptyrouter-zerg pam pam-user pty-socket pty-exec",
+        required="forkptyrouter-zerg pam pam-user",
     ),
     *unbuilt(
         AREA,
         required="forkptyrouter-fallback forkptyrouter-harakiri",
-        nothing="pty-log pty-input",
         harmless=True,
     ),
 )

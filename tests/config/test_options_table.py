@@ -133,11 +133,12 @@ def test_each_row_says_what_it_is():
 def test_each_example_parses_and_changes_the_launch():
     base = [Entry("emperor", "/etc/vassals", Origin("a.ini", 2, "emperor"))]
     base.append(Entry("forkptyrouter", "/run/door.sock", Origin("a.ini", 3, "forkptyrouter")))
+    base.append(Entry("pty-socket", "/run/other.sock", Origin("a.ini", 4, "pty-socket")))
     bare = build(base)
     silent = []
     for row in BUILT:
         entry = Entry(row.name, row.example or None, Origin("a.ini", 1, row.name))
-        launch = build([entry, *base])
+        launch = build([entry, *(one for one in base if one.key != row.name)])
         server = dataclasses.replace(launch.server, options=bare.server.options)
         if dataclasses.replace(launch, entries=bare.entries, server=server) == bare:
             silent.append(row.name)

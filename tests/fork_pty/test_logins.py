@@ -1,5 +1,6 @@
 """Who may have a session: whom the kernel names, who has a ticket, who logs in."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -181,3 +182,47 @@ def test_logins_of_clients_that_are_gone_count_while_pam_is_asked(place, pam):
             return client.news[0]["news"] == "welcome"
 
     wait_for(again, "room for logins")
+
+
+HASHED = (  # openssl passwd -6 -salt donjontest 'correct horse'
+    "$6$donjontest$vSf90hgOemkdrsuoYVdfBzaM1Yz1yNQHjPm1p/OeYDB7e9YQRAMWuLH8SGSUxK5PrMK.9XqrU0Bxxz"
+    "u/EjySy1"
+)
+
+
+@pytest.fixture
+def accounts(place):
+    """Words before a command: it finds /etc with an account of anna's, and one that is shut."""
+    services = place.path / "services"
+    services.mkdir()
+    (services / "shells").write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
+    texts = {
+        "passwd": "root:x:0:0::/root:/bin/sh\nanna:x:20001:20001::/:/bin/sh\n"
+        "shut:x:20002:20002::/:/bin/sh\n",
+        "shadow": f"anna:{HASHED}:19000:0:99999:7:::\nshut:{HASHED}:19000:0:99999:7::1:\n",
+    }
+    for name, text in texts.items():
+        (place.path / name).write_text(text)
+        (place.path / name).chmod(0o600 if name == "shadow" else 0o644)
+    mounts = [f"mount --bind {place.path / name} /etc/{name}" for name in texts]
+    mounts.append(f"mount --bind {services} /etc/pam.d")
+    return ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "-"]
+
+
+@pytest.mark.root
+def test_an_account_of_the_system_logs_in_with_its_own_password(place, accounts):
+    """What most hosts have: pam_unix, /etc/passwd and /etc/shadow. An expired account is none."""
+    place.ours("--forkpty-auth", "pam:shells", before=accounts)
+    wrong = (("anna", "wrong"), ("anna", ""), ("nobody", PASSWORD), ("shut", PASSWORD))
+    with contextlib.ExitStack() as stack:
+        refused = [
+            stack.enter_context(Client(place.framed, user=user, password=password))
+            for user, password in wrong
+        ]
+        good = stack.enter_context(Client(place.framed, user="anna", password=PASSWORD))
+        assert good.told("welcome")["role"] == "drive"
+        good.type(b"echo p$((1+1))\n")
+        good.until(b"p2")
+        for client in refused:
+            assert client.told("refused")["why"] == "login failed"
+    assert PASSWORD not in place.text()

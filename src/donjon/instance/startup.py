@@ -146,10 +146,7 @@ class _Start:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         spec = self.launch.server
         if not self._is_bare_emperor():
-            _provide(
-                terminals=self.birth is None or spec.terminals is not None,
-                tls=spec.terminals is not None and spec.terminals.tls_cert is not None,
-            )
+            _provide(self.launch.server, alone=self.birth is None)
         acts.become_at_once(self.launch.jail)
         control = acts.control_socket()
         sockets = Sockets()
@@ -348,15 +345,23 @@ def _serves(spec: ServerSpec) -> bool:
     return bool(spec.listeners or spec.http_routers or spec.master)
 
 
-def _provide(*, terminals: bool, tls: bool) -> None:
+def _provide(spec: ServerSpec, *, alone: bool) -> None:
     """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
     from donjon.emperor import provisions  # noqa: PLC0415
 
     provisions.provide()
-    if terminals:
-        importlib.import_module("donjon.server.terminals")
-    if tls:
-        importlib.import_module("donjon.fork_pty.tls")
+    encrypted = spec.terminals is not None and spec.terminals.tls_cert is not None
+    wanted = {
+        "donjon.server.terminals": alone or spec.terminals,
+        "donjon.fork_pty.tls": encrypted,
+        "donjon.server.ptyserver": spec.pty,
+        "donjon.server.ptyworker": spec.pty,
+        "donjon.server.pyshell": spec.pyshell is not None,
+        "code": spec.pyshell is not None,
+    }
+    for name, needed in wanted.items():
+        if needed:
+            importlib.import_module(name)
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
