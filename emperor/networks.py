@@ -60,6 +60,8 @@ class Networks:
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
         if pool is None:
             self._clean_up_after_another()
+            if self.emperor.spec.network_dns:
+                raise DonjonError("network-dns needs network-pool")
             return
         from donjon.emperor.tapnet import TapNetwork  # noqa: PLC0415  (most Emperors have no pool)
 
@@ -80,7 +82,8 @@ class Networks:
     def owns(self, pid: int) -> bool:
         """Whether a process is the router or the helper."""
         router = self.tap.router if self.tap else None
-        return pid == self.makers.pid or (router is not None and pid == router.pid)
+        resolver = self.tap.resolver if self.tap else None
+        return pid == self.makers.pid or pid in [one.pid for one in (router, resolver) if one]
 
     # one vassal
 
@@ -166,12 +169,14 @@ class Networks:
         """Return device, router and the network of each vassal, for ``donjon net``; with
         ``rules`` also what those counted."""
         router = self.tap.router if self.tap else None
+        resolver = self.tap.resolver if self.tap else None
         more = self.tap.counted() if self.tap and rules else {}
         return {
             **more,
             "device": self.emperor.spec.network_device if self.tap else "",
             "pool": list(self.tap.pool.networks) if self.tap else [],
             "router": {"pid": router.pid, "restarts": router.restarts} if router else None,
+            "resolver": resolver and {"pid": resolver.pid, "restarts": resolver.restarts},
             "vassals": [self.row(name) for name in sorted(self._held)],
         }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
@@ -30,6 +30,9 @@ from donjon.records import dataclass
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
+
+if TYPE_CHECKING:
+    from donjon.emperor.resolver import Resolver
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 RULES_MAX = 4 << 20
@@ -60,8 +63,10 @@ class TapNetwork:
         self.reactor = reactor
         self.makers = makers
         self.router: Router | None = None
+        self.resolver: Resolver | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
+        _check_dns(spec)
         self._own = self._read_rules()
         self._force: InForce | None = None
         self._members: dict[str, Tapped] = {}
@@ -102,10 +107,23 @@ class TapNetwork:
                 self._force = force
         except DonjonError as error:
             problem = error
+        try:
+            if problem is None and self.spec.network_dns:
+                self._resolve()
+        except DonjonError as error:
+            problem = error
         if problem is not None:
-            self._device.close()
-            self._device = None
+            self.close()
         self._end_start(problem)
+
+    def _resolve(self) -> None:
+        """Have a resolver. Raises DonjonError."""
+        from donjon.emperor.resolver import Resolver  # noqa: PLC0415  (most Emperors have none)
+
+        device, addresses = self.spec.network_device, self.pool.routers
+        self.resolver = Resolver(self.reactor, device, addresses)
+        self.resolver.complained = self._tell_names
+        self._tell_names()
 
     def _end_start(self, problem: DonjonError | None) -> None:
         waiting, self._starting = self._starting or [], None
@@ -113,7 +131,10 @@ class TapNetwork:
             ready(problem)
 
     def close(self) -> None:
-        """End the router; the helper removes the table when it is let go."""
+        """End router and resolver; the helper removes the table when it is let go."""
+        if self.resolver is not None:
+            self.resolver.close()
+            self.resolver = None
         if self.router is not None:
             self.router.close()
             self.router = None
@@ -272,6 +293,16 @@ class TapNetwork:
             force = self._compiled()
             self.router.rules(force.compiled.table)
             self._force = force
+        self._tell_names()
+
+    def _tell_names(self) -> None:
+        """Have the resolver know what there is now."""
+        if self.resolver is None:
+            return
+        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+
+        upstreams = resolver.upstreams_of(self.spec.network_dns, self.pool.routers)
+        self.resolver.tell(resolver.book_of(self._members, self.pool.networks, upstreams))
 
     def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
@@ -285,6 +316,7 @@ class TapNetwork:
                     for name, member in self._members.items()
                     for port in member.jail.publish
                 ),
+                resolves=bool(self.spec.network_dns),
             )
         )
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
@@ -355,6 +387,7 @@ class TapNetwork:
             ],
             openings,
             masquerade=self.spec.network_nat,
+            resolver=self._answering(),
         )
         versions = {one.version for one in self.pool.parsed} if self.spec.network_nat else set()
         return Nat(
@@ -363,6 +396,15 @@ class TapNetwork:
             forwards=tuple(FORWARDING[one] for one in sorted(versions)),
             record=self.record,
         )
+
+    def _answering(self) -> nat.Resolver | None:
+        """Return what the table has of the resolver."""
+        words = self.spec.network_dns
+        if not words:
+            return None
+        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+
+        return resolver.in_table(words, self.pool.routers)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises
@@ -395,6 +437,15 @@ class TapNetwork:
                     origin=one.origin,
                     hint=f"did you mean {like[0]!r}?" if like else "",
                 )
+
+
+def _check_dns(spec: EmperorSpec) -> None:
+    """Refuse what contradicts itself. Raises DonjonError."""
+    if "none" in spec.network_dns and len(set(spec.network_dns)) > 1:
+        raise DonjonError(
+            f"network-dns = {' and '.join(spec.network_dns)} contradict each other",
+            hint="none is for names of vassals alone",
+        )
 
 
 def _tell_table(problem: DonjonError | None) -> None:

@@ -34,9 +34,10 @@ def close_all_but(last: int) -> None:
     syscalls.close_range(last + 1, 0xFFFFFFFF)
 
 
-def leave_namespaces() -> None:
-    """Be in empty network, mount, IPC, host name and cgroup namespaces."""
-    syscalls.unshare(_SPACES)
+def leave_namespaces(*, network: bool = True) -> None:
+    """Be in empty network, mount, IPC, host name and cgroup namespaces; in the same network
+    without ``network``."""
+    syscalls.unshare(_SPACES if network else _SPACES & ~syscalls.CLONE_NEWNET)
 
 
 def leave_files() -> None:
@@ -61,13 +62,13 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_MEMORY, LARGEST_MEMORY))
 
 
-def leave_privileges() -> None:
-    """Have no user, no capability, and no way to gain one."""
+def leave_privileges(user: int = NOBODY) -> None:
+    """Have a user that nobody is, no capability, and no way to gain one."""
     for capability in range(syscalls.last_cap() + 1):
         syscalls.capbset_drop(capability)
     os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     syscalls.capset(0, 0, 0)
     syscalls.set_no_new_privs()
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
