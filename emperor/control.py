@@ -24,6 +24,7 @@ from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
 from donjon.errors import DonjonError
+from donjon.fd import Fd
 from donjon.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Client:
     outbox: bytearray = field(default_factory=bytearray)
     follows: Vassal | None = None
     follower: Callable[[str], None] | None = None
+    given: Fd | None = None  # goes with the next answer
+    captures: bool = False
 
 
 class ControlServer:
@@ -77,6 +80,8 @@ class ControlServer:
             "net": lambda request: self.emperor.networks.overview(
                 rules=request.get("rules") is True
             ),
+            "capture": lambda _request: {},
+            "captured": lambda _request: {},
             "enter": self._enter,
             "left": self._left,
         }
@@ -172,6 +177,10 @@ class ControlServer:
             request = json.loads(line)
             verb = self._verbs.get(str(request["verb"]), _unknown)
             answer = {"ok": True, **verb(request)}
+            if request["verb"] == "capture":
+                self._capture(client, request)
+            if request["verb"] == "captured":
+                answer.update(self.emperor.networks.end_capture(client))
             if request["verb"] == "logs" and request.get("follow"):
                 self._follow(client, self._find(request))
         except RequestError as error:
@@ -189,7 +198,8 @@ class ControlServer:
 
     def _flush(self, client: Client) -> None:
         try:
-            sent = client.link.send(client.outbox) if client.outbox else 0
+            sent = self._give(client) if client.given else 0
+            sent = sent or (client.link.send(client.outbox) if client.outbox else 0)
             del client.outbox[:sent]
         except BlockingIOError:
             sent = 0
@@ -205,6 +215,10 @@ class ControlServer:
             return
         if client.follows is not None and client.follower is not None:
             client.follows.log.followers.remove(client.follower)
+        if client.captures:
+            self.emperor.networks.end_capture(client)
+        if client.given is not None:
+            client.given.close()
         self.emperor.reactor.forget(fd)
         client.link.close()
 
@@ -289,6 +303,23 @@ class ControlServer:
         if not isinstance(count, int):
             raise RequestError("lines must be a number")
         return {"lines": self._find(request).log.tail(count)}
+
+    def _capture(self, client: Client, request: JSON) -> None:
+        vassal = self._find(request)
+        try:
+            found = self.emperor.networks.capture(vassal.name, client, request)
+        except DonjonError as error:
+            raise RequestError(str(error)) from error
+        client.given, client.captures = found, True
+
+    @staticmethod
+    def _give(client: Client) -> int:
+        """Send an answer and the descriptor that goes with it."""
+        assert client.given is not None
+        sent = socket.send_fds(client.link, [client.outbox], [client.given.fileno()])
+        client.given.close()
+        client.given = None
+        return sent
 
     def _follow(self, client: Client, vassal: Vassal) -> None:
         if client.follows is None:

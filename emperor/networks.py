@@ -24,6 +24,7 @@ from donjon.netns.wanted import Interface, Namespace, Nat, table_name
 from donjon.records import dataclass
 
 if TYPE_CHECKING:
+    from donjon.emperor.capture import Captures
     from donjon.emperor.loop import Emperor
     from donjon.emperor.tapnet import TapNetwork
 
@@ -54,6 +55,7 @@ class Networks:
         self.makers.lost = self._helper_died
         self.tap: TapNetwork | None = None
         self._held: dict[str, Held] = {}
+        self._captures: Captures | None = None
 
     def begin(self) -> None:
         """Have what ``network-pool`` needs; tell what is wrong with it. Raises DonjonError."""
@@ -196,6 +198,20 @@ class Networks:
         }
         row["counters"] = self.tap.counters(name) if self.tap else None
         return row
+
+    # captures
+
+    def capture(self, name: str, owner: object, bounds: dict[str, Any]) -> Fd:
+        """Begin to capture packets of a vassal; return where they come. Raises DonjonError."""
+        if self._captures is None:
+            from donjon.emperor.capture import Captures  # noqa: PLC0415  (few are asked for)
+
+            self._captures = Captures(self.emperor.reactor)
+        return self._captures.begin(self.tap, name, owner, bounds)
+
+    def end_capture(self, owner: object) -> dict[str, int]:
+        """End the capture of ``owner``; return how many packets came, and how many were lost."""
+        return self._captures.end(self.tap, owner) if self._captures else {}
 
     # accidents
 

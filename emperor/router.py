@@ -93,6 +93,22 @@ class Router:
             self._kill()
             raise
 
+    def capture(self, name: str, stream: int, *, packets: int, size: int, seconds: int) -> None:
+        """Give packets of a vassal to a socket. Raises DonjonError, and KeyError."""
+        try:
+            self.client.capture(name, stream, packets=packets, size=size, seconds=seconds)
+        except RouterGoneError:
+            self._kill()
+            raise
+
+    def end_capture(self) -> tuple[int, int]:
+        """End that; return how many packets were captured, and lost. Raises DonjonError."""
+        try:
+            return self.client.end_capture()
+        except RouterGoneError:
+            self._kill()
+            raise
+
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
         return self.client.port_counters(name)

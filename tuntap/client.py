@@ -181,6 +181,23 @@ class RouterClient:
         """Return the number of an attached jail. Raises KeyError."""
         return self._ports[name].number
 
+    # -- captures
+
+    def capture(self, name: str, stream: int, *, packets: int, size: int, seconds: int) -> None:
+        """Give packets of a jail, both ways, to a SEQPACKET socket: one message is one record of
+        a pcap file (link type RAW, nanoseconds).
+
+        It is shut down at a bound, ``size`` are bytes of records, and where the jail is detached;
+        one at a time. What the socket does not take at once is lost. Raises KeyError.
+        """
+        number = self._ports[name].number
+        self._ask(Do.CAPTURE, stream, port=number, packets=packets, bytes=size, seconds=seconds)
+
+    def end_capture(self) -> tuple[int, int]:
+        """End it; return how many packets were captured, and how many lost."""
+        found = self._ask_memory(Do.END_CAPTURE)
+        return int(found["captured"]), int(found["lost"])
+
     # -- rules and counters
 
     def rules(self, table: bytes) -> None:

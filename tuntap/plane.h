@@ -22,6 +22,7 @@
 
 #include "addresses.h"
 #include "bucket.h"
+#include "capture.h"
 #include "counters.h"
 #include "firewall.h"
 #include "offload.h"
@@ -70,6 +71,7 @@ struct plane {
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
     struct addresses addresses;
+    struct capture capture;
     struct port **ports;
     uint32_t *waiting; /* ports, served by the next turn */
     uint32_t *waited;  /* those that this turn serves */

@@ -47,6 +47,7 @@ class Router:
         self._plane = Plane(board.memory, secrets.randbits(64))
         self._peers = Peers(self._plane)
         self._devices: dict[int, Fd] = {}
+        self._captured: Fd | None = None
         self._plane.watch(channel.fileno())
         self._acts: dict[Do, Callable[[Message], dict[str, Any] | None]] = {
             Do.DEVICE: self._own_device,
@@ -54,6 +55,8 @@ class Router:
             Do.ATTACH: self._attach,
             Do.DETACH: self._detach,
             Do.RULES: self._rules,
+            Do.CAPTURE: self._capture,
+            Do.END_CAPTURE: self._end_capture,
             Do.PEERS: self._tell_peers,
             Do.RULE_COUNTS: self._tell_rules,
         }
@@ -157,6 +160,24 @@ class Router:
         credentials = message.body.get("credentials") is True
         stream = socket.socket(fileno=message.descriptor().release())
         self._peers.listen(stream, credentials=credentials)
+
+    # -- captures
+
+    def _capture(self, message: Message) -> None:
+        number = message.number("port", FIRST_PEER - 1)
+        bounds = [message.number(key, MOST_BYTES) for key in ("packets", "bytes", "seconds")]
+        if self._captured is not None:
+            self._end_capture(message)
+        stream = message.descriptor()
+        self._plane.capture(number, stream.fileno(), *bounds)
+        self._captured = Fd(stream.release())
+
+    def _end_capture(self, _message: Message) -> dict[str, Any]:
+        captured, lost = self._plane.end_capture()
+        if self._captured is not None:
+            self._captured.close()
+            self._captured = None
+        return {"captured": captured, "lost": lost}
 
     # -- rules and what is told
 

@@ -239,7 +239,7 @@ def test_the_resolver_has_no_user_no_files_and_ends_with_the_emperor(emperor):
     } == {0}
     assert status["Seccomp"] == "2"
     assert status["NoNewPrivs"] == "1"
-    assert os.listdir(f"/proc/{pid}/root/") == []
+    assert list(Path(f"/proc/{pid}", "root").iterdir()) == []
     emperor.process.kill()
     emperor.process.wait()
     wait_for(lambda: not alive(pid), "end of the resolver")
