@@ -9,7 +9,7 @@ FLAVOURS :=
 CUTS := 30
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] fork_pty/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
-PLANE := $(addprefix tuntap/,packet.c offload.c addresses.c bucket.c queue.c reject.c forward.c tunnel.c frames.c plane.c notes.c seal.c networks.c gateway.c)
+PLANE := $(addprefix tuntap/,packet.c offload.c addresses.c bucket.c queue.c reject.c capture.c forward.c tunnel.c frames.c plane.c notes.c seal.c networks.c gateway.c)
 
 .PHONY: help build run test vm-test bench lint format asan conformance package docs clean
 

@@ -44,7 +44,7 @@ LINUX = [
     extension(
         "tuntap._plane",
         "_plane _counted plane forward tunnel frames packet offload addresses bucket queue seal"
-        " notes networks gateway reject firewall connections tracking ruletable rulematch",
+        " capture notes networks gateway reject firewall connections tracking ruletable rulematch",
     ),
     extension(
         "tuntap._firewall",

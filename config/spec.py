@@ -62,6 +62,7 @@ class EmperorSpec:
     network_device: str = "donjon0"  # the router's on the host (ours)
     network_nat: bool = False
     network_rules: str | None = None  # of the firewall (ours)
+    network_dns: tuple[str, ...] = ()  # host, none, ADDRESS[:PORT]: who is asked else (ours)
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
     plan_file: str | None = None  # hosting plans (ours)
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket as sockets
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from donjon.errors import DonjonError, reason_of
@@ -16,6 +17,8 @@ TIMEOUT = 10.0
 """Seconds that an Emperor has to answer."""
 
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+_LINE = 16384  # bytes of an answer with a descriptor
 
 _HINTS = {
     "FileNotFoundError": "is an Emperor running?",
@@ -50,6 +53,28 @@ def follow(name: str, *, socket: str | None = None, lines: int = 20) -> Iterator
         link.settimeout(None)
         for line in stream:
             yield json.loads(line)["line"]
+
+
+@contextlib.contextmanager
+def capturing(
+    name: str, *, socket: str | None = None, **bounds: int
+) -> Iterator[tuple[sockets.socket, Callable[[], dict[str, Any]]]]:
+    """Have packets of a vassal captured meanwhile; the socket has a record of a pcap file a
+    message, and an end. What is called ends it and says how it was. Raises DonjonError."""
+    with _connect(socket) as link:
+        _request(link, "capture", name, bounds)
+        line, fds, _flags, _address = sockets.recv_fds(link, _LINE, 1)
+        with contextlib.ExitStack() as stack:
+            for one in fds:
+                stream = stack.enter_context(sockets.socket(fileno=one))
+            _answer(line)
+
+            def end() -> dict[str, Any]:
+                _request(link, "captured", name, {})
+                with link.makefile("rb") as answers:
+                    return _answer(answers.readline())
+
+            yield stream, end
 
 
 def _connect(path: str | None) -> sockets.socket:

@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from donjon import log
@@ -24,6 +25,7 @@ from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.roster import Vassal
 from donjon.emperor.vassal import Event, State
 from donjon.errors import DonjonError
+from donjon.fd import Fd
 from donjon.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Client:
     follows: Vassal | None = None
     follower: Callable[[str], None] | None = None
     waits: bool = False  # for an answer, and with it the requests that came after it
+    given: Fd | None = None  # goes with the next answer
 
 
 class ControlServer:
@@ -65,6 +68,7 @@ class ControlServer:
 
     def __init__(self, emperor: Emperor) -> None:
         self.emperor = emperor
+        networks = emperor.networks
         self.path = emperor.spec.control or DEFAULT_SOCKET
         self.listener: socket.socket | None = None
         self._clients: dict[int, Client] = {}
@@ -81,6 +85,10 @@ class ControlServer:
             "enter": self._enter,
             "left": self._left,
             "desk": self._desk,
+        }
+        self._holders: dict[str, Callable[[Client, JSON], Later]] = {
+            "capture": self._capture,
+            "captured": lambda client, _request: partial(networks.end_capture, client),
         }
 
     def open(self) -> None:
@@ -193,8 +201,10 @@ class ControlServer:
     def _answer(self, client: Client, line: bytes) -> JSON | Later:
         try:
             request = json.loads(line)
-            verb = self._verbs.get(str(request["verb"]), _unknown)
-            found = verb(request)
+            name = str(request["verb"])
+            if name in self._holders:
+                return self._holders[name](client, request)
+            found = self._verbs.get(name, _unknown)(request)
             if callable(found):
                 return found
             answer = {"ok": True, **found}
@@ -215,7 +225,8 @@ class ControlServer:
 
     def _flush(self, client: Client) -> None:
         try:
-            sent = client.link.send(client.outbox) if client.outbox else 0
+            sent = self._give(client) if client.given else 0
+            sent = sent or (client.link.send(client.outbox) if client.outbox else 0)
             del client.outbox[:sent]
         except BlockingIOError:
             sent = 0
@@ -231,6 +242,9 @@ class ControlServer:
             return
         if client.follows is not None and client.follower is not None:
             client.follows.log.followers.remove(client.follower)
+        self.emperor.networks.end_capture(client, lambda _counts: None)
+        if client.given is not None:
+            client.given.close()
         self.emperor.reactor.forget(fd)
         client.link.close()
 
@@ -331,6 +345,32 @@ class ControlServer:
         if not isinstance(count, int):
             raise RequestError("lines must be a number")
         return {"lines": self._find(request).log.tail(count)}
+
+    def _capture(self, client: Client, request: JSON) -> Later:
+        name = self._find(request).name
+
+        def begin(done: Callable[[JSON], None]) -> None:
+            def begun(found: Fd | DonjonError) -> None:
+                if isinstance(found, DonjonError):
+                    done({"ok": False, "error": str(found), "hint": ""})
+                elif client.link.fileno() < 0:
+                    found.close()  # it hung up, and its capture has ended with that
+                else:
+                    client.given = found
+                    done({})
+
+            self.emperor.networks.capture(name, client, request, begun)
+
+        return begin
+
+    @staticmethod
+    def _give(client: Client) -> int:
+        """Send an answer and the descriptor that goes with it."""
+        assert client.given is not None
+        sent = socket.send_fds(client.link, [client.outbox], [client.given.fileno()])
+        client.given.close()
+        client.given = None
+        return sent
 
     def _follow(self, client: Client, vassal: Vassal) -> None:
         if client.follows is None:

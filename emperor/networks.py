@@ -24,6 +24,7 @@ from donjon.netns.wanted import Interface, Namespace, Nat, table_name
 from donjon.records import dataclass
 
 if TYPE_CHECKING:
+    from donjon.emperor.capture import Begun, Captures
     from donjon.emperor.loop import Emperor
     from donjon.emperor.tapnet import TapNetwork
 
@@ -54,12 +55,15 @@ class Networks:
         self.makers.lost = self._helper_died
         self.tap: TapNetwork | None = None
         self._held: dict[str, Held] = {}
+        self._captures: Captures | None = None
 
     def begin(self) -> None:
         """Have what ``network-pool`` needs; tell what is wrong with it. Raises DonjonError."""
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
         if pool is None:
             self._clean_up_after_another()
+            if self.emperor.spec.network_dns:
+                raise DonjonError("network-dns needs network-pool")
             return
         from donjon.emperor.tapnet import TapNetwork  # noqa: PLC0415  (most Emperors have no pool)
 
@@ -80,7 +84,8 @@ class Networks:
     def owns(self, pid: int) -> bool:
         """Whether a process is the router or the helper."""
         router = self.tap.router if self.tap else None
-        return pid == self.makers.pid or (router is not None and pid == router.pid)
+        resolver = self.tap.resolver if self.tap else None
+        return pid == self.makers.pid or pid in [one.pid for one in (router, resolver) if one]
 
     # one vassal
 
@@ -174,10 +179,12 @@ class Networks:
     def overview(self) -> dict[str, Any]:
         """Return device, router and the network of each vassal, for ``donjon net``."""
         router = self.tap.router if self.tap else None
+        resolver = self.tap.resolver if self.tap else None
         return {
             "device": self.emperor.spec.network_device if self.tap else "",
             "pool": list(self.tap.pool.networks) if self.tap else [],
             "router": {"pid": router.pid, "restarts": router.restarts} if router else None,
+            "resolver": resolver and {"pid": resolver.pid, "restarts": resolver.restarts},
             "vassals": [self.row(name) for name in sorted(self._held)],
         }
 
@@ -197,6 +204,23 @@ class Networks:
         }
         row["counters"] = self.tap.counters(name) if self.tap else None
         return row
+
+    # captures
+
+    def capture(self, name: str, owner: object, bounds: dict[str, Any], done: Begun) -> None:
+        """Begin to capture packets of a vassal; tell where they come."""
+        if self._captures is None:
+            from donjon.emperor.capture import Captures  # noqa: PLC0415  (few are asked for)
+
+            self._captures = Captures(self.emperor.reactor)
+        self._captures.begin(self.tap, name, owner, bounds, done)
+
+    def end_capture(self, owner: object, done: Callable[[dict[str, Any]], None]) -> None:
+        """End the capture of ``owner``, if any; tell how many packets came, and were lost."""
+        if self._captures is None:
+            done({})
+        else:
+            self._captures.end(self.tap, owner, done)
 
     # accidents
 

@@ -150,7 +150,9 @@ class Preparer:
         self.hooks = tuple(hooks)
         self.trusted = operator_sources(spec)
         self.plans = Plans.load(spec)
-        self.pool = netgrant.pool_of(spec.network_pool, spec.network_ledger)
+        self.pool = netgrant.pool_of(
+            spec.network_pool, spec.network_ledger, resolves=bool(spec.network_dns)
+        )
         self._before_file = _options(
             ("--inherit", spec.vassals_inherit_before),
             ("--include", spec.vassals_include_before),

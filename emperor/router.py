@@ -120,6 +120,17 @@ class Router:
 
         self.client.post(steps, answered)
 
+    def capture(
+        self, name: str, stream: int, *, packets: int, size: int, seconds: int, done: Done
+    ) -> None:
+        """Give packets of a vassal to a socket. Raises KeyError."""
+        steps = self.client.capturing(name, stream, packets=packets, size=size, seconds=seconds)
+        self.client.post(steps, lambda result: done(_problem(result)))
+
+    def end_capture(self, done: Callable[[tuple[int, int] | DonjonError], None]) -> None:
+        """End that; tell how many packets were captured, and lost."""
+        self.client.post(self.client.ending_capture(), done)
+
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
         return self.client.port_counters(name)
@@ -212,3 +223,7 @@ class Router:
 
 def _nobody(_result: object) -> None:
     """What became of it shows by itself."""
+
+
+def _problem(result: object) -> DonjonError | None:
+    return result if isinstance(result, DonjonError) else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
@@ -32,6 +32,9 @@ from donjon.tuntap.client import Counters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
 from donjon.tuntap.rules.model import NameKind
+
+if TYPE_CHECKING:
+    from donjon.emperor.resolver import Resolver
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 FROM_LOOPBACK = "/proc/sys/net/ipv4/conf/{}/route_localnet"
@@ -69,8 +72,10 @@ class TapNetwork:
         self.reactor = reactor
         self.makers = makers
         self.router: Router | None = None
+        self.resolver: Resolver | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
+        _check_dns(spec)
         self._own = self._read_rules()
         self._force: InForce | None = None
         self._members: dict[str, Tapped] = {}
@@ -119,9 +124,23 @@ class TapNetwork:
         self._have_router(problem)
 
     def _have_router(self, problem: DonjonError | None) -> None:
+        try:
+            if problem is None and self.spec.network_dns:
+                self._resolve()
+        except DonjonError as error:
+            problem = error
         if problem is not None:
             self.close()
         self._end_start(problem)
+
+    def _resolve(self) -> None:
+        """Have a resolver. Raises DonjonError."""
+        from donjon.emperor.resolver import Resolver  # noqa: PLC0415  (most Emperors have none)
+
+        device, addresses = self.spec.network_device, self.pool.routers
+        self.resolver = Resolver(self.reactor, device, addresses)
+        self.resolver.complained = self._tell_names
+        self._tell_names()
 
     def _end_start(self, problem: DonjonError | None) -> None:
         waiting, self._starting = self._starting or [], None
@@ -129,7 +148,10 @@ class TapNetwork:
             ready(problem)
 
     def close(self) -> None:
-        """End the router; the helper removes the table when it is let go."""
+        """End router and resolver; the helper removes the table when it is let go."""
+        if self.resolver is not None:
+            self.resolver.close()
+            self.resolver = None
         if self.router is not None:
             self.router.close()
             self.router = None
@@ -363,6 +385,7 @@ class TapNetwork:
         def ruled(problem: DonjonError | None) -> None:
             if problem is None:
                 self._put_in_force(router, force)
+                self._tell_names()
             done(problem)
 
         router.rules(force.compiled.table, ruled)
@@ -370,6 +393,15 @@ class TapNetwork:
     def _put_in_force(self, router: Router, force: InForce) -> None:
         self._force = force
         router.labels = notes.labels(force.compiled)
+
+    def _tell_names(self) -> None:
+        """Have the resolver know what there is now."""
+        if self.resolver is None:
+            return
+        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+
+        upstreams = resolver.upstreams_of(self.spec.network_dns, self.pool.routers)
+        self.resolver.tell(resolver.book_of(self._members, self.pool.networks, upstreams))
 
     def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
@@ -383,6 +415,7 @@ class TapNetwork:
                     for name, member in self._members.items()
                     for port in member.jail.publish
                 ),
+                resolves=bool(self.spec.network_dns),
             )
         )
         whole = Ruleset((*self._own.rules, *own.rules), own.policy)
@@ -449,7 +482,14 @@ class TapNetwork:
             for port in ports_of(one, member)
         ]
         nat_on = self.spec.network_nat
-        script = nat.script(device, self.pool.networks, ports, openings, masquerade=nat_on)
+        script = nat.script(
+            device,
+            self.pool.networks,
+            ports,
+            openings,
+            masquerade=nat_on,
+            resolver=self._answering(),
+        )
         versions = {one.version for one in self.pool.parsed} if nat_on else set()
         switches = [FORWARDING[one] for one in sorted(versions)]
         if any(one.jail.version == 4 for one in ports):
@@ -457,6 +497,15 @@ class TapNetwork:
         return Nat(
             table=table_name(device), script=script, switches=tuple(switches), record=self.record
         )
+
+    def _answering(self) -> nat.Resolver | None:
+        """Return what the table has of the resolver."""
+        words = self.spec.network_dns
+        if not words:
+            return None
+        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+
+        return resolver.in_table(words, self.pool.routers)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises
@@ -489,6 +538,15 @@ class TapNetwork:
                     origin=one.origin,
                     hint=f"did you mean {like[0]!r}?" if like else "",
                 )
+
+
+def _check_dns(spec: EmperorSpec) -> None:
+    """Refuse what contradicts itself. Raises DonjonError."""
+    if "none" in spec.network_dns and len(set(spec.network_dns)) > 1:
+        raise DonjonError(
+            f"network-dns = {' and '.join(spec.network_dns)} contradict each other",
+            hint="none is for names of vassals alone",
+        )
 
 
 def _tell_table(problem: DonjonError | None) -> None:

@@ -35,6 +35,7 @@ class Pool:
 
     networks: tuple[str, ...]
     path: str = PATH
+    resolves: bool = False  # whether the router's addresses answer questions about names
 
     @property
     def parsed(self) -> tuple[Network, ...]:
@@ -56,11 +57,11 @@ class Pool:
         return tuple(str(one[ROUTER]) for one in self.parsed)
 
 
-def pool_of(networks: Sequence[str], path: str | None) -> Pool | None:
+def pool_of(networks: Sequence[str], path: str | None, *, resolves: bool = False) -> Pool | None:
     """Return the pool of ``network-pool``, None without one. Raises JailError."""
     if not networks:
         return None
-    pool = Pool(networks=tuple(networks), path=path or PATH)
+    pool = Pool(networks=tuple(networks), path=path or PATH, resolves=resolves)
     if len({one.version for one in pool.parsed}) != len(networks):
         raise JailError(
             f"network-pool = {' and '.join(networks)}", reason="one of each family is the most"
@@ -101,6 +102,7 @@ def settle(spec: JailSpec, name: str, pool: Pool | None, *, preview: bool = Fals
         addresses=addresses,
         routers=routers,
         mtu=spec.network_mtu or 0,
+        nameservers=routers if kind == "tap" and pool is not None and pool.resolves else (),
     )
     return replace(spec, network_grant=grant)
 

@@ -235,7 +235,8 @@ def _etc_files(wish: Wish) -> list[Step]:
     spec, is_host = wish.spec, wish.spec.rootfs == HOST
     asked_for = not is_host if spec.rootfs_etc is None else spec.rootfs_etc
     files = []
-    if asked_for or spec.nameservers:
+    granted = spec.network_grant.nameservers if spec.network_grant else ()
+    if asked_for or spec.nameservers or granted:
         files.append("resolv.conf")
     if asked_for or spec.hostname:
         files.append("hosts")
@@ -248,7 +249,7 @@ def _etc_files(wish: Wish) -> list[Step]:
         origin=wish.origin("rootfs_etc", "nameservers", "hostname", "rootfs"),
         files=tuple(files),
         hostname=spec.hostname,
-        nameservers=spec.nameservers,
+        nameservers=spec.nameservers or granted,
         own_network="net" in wish.born_in | wish.unshare,
         required=bool(spec.rootfs_etc or spec.nameservers),
     )

@@ -151,6 +151,7 @@ class NetworkGrant:
     addresses: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     mtu: int = 0  # 0: the kernel's
+    nameservers: tuple[str, ...] = ()  # for its resolv.conf, where it names none
 
     def describe(self) -> str:
         """Say what it is, in a few words."""

@@ -6,6 +6,8 @@ It is one table of its own, named after the device, and says nothing about other
   only the kernel knows all addresses of the host;
 - jails begin connections to the outside and are answered; from the outside only what was
   published is let in;
+- with a ``Resolver`` jails ask port 53 of its addresses, the router's own; none so often that it
+  fills the sockets for all. Its user, who is nobody else, sends to ``asked`` ports alone;
 - with ``masquerade`` packets of the jails' networks leave with the address of the host;
 - a ``Port`` of the host leads to a jail; the address of who connects stays as it is, but for
   127.0.0.1, which is another one in the jail: there it is the router's.
@@ -15,7 +17,7 @@ Another table that drops still drops: nftables asks all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from donjon.netns.wanted import table_name
@@ -47,6 +49,19 @@ class Opening:
     ports: tuple[int, int] | None = None
 
 
+QUESTIONS = 500
+"""Questions a second and address, and as many at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver:
+    """Who answers questions about names: on the router's addresses, as a user, asking ports."""
+
+    addresses: tuple[Address, ...]
+    user: int
+    asked: tuple[int, ...]
+
+
 def script(
     device: str,
     networks: Sequence[str],
@@ -54,17 +69,21 @@ def script(
     openings: Iterable[Opening] = (),
     *,
     masquerade: bool,
+    resolver: Resolver | None = None,
 ) -> str:
     """Return the whole table. Values are typed: no text of a user's gets here."""
     ports = tuple(ports)
     lines = [
         f"table inet {table_name(device)} {{",
+        *(_meters(resolver) if resolver else ()),
         *_chain(
             "guard",
             "filter hook input priority filter",
+            *(_too_many(device, resolver) if resolver else ()),
             f'iifname "{device}" ct state established,related accept',
             f'iifname "{device}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept',
             *(f'iifname "{device}" {_opening(one)} accept' for one in openings),
+            *(_questions(device, resolver) if resolver else ()),
             f'iifname "{device}" drop',
         ),
         *_chain(
@@ -78,6 +97,8 @@ def script(
             f'oifname "{device}" drop',
         ),
     ]
+    if resolver is not None:
+        lines += _chain("asking", "filter hook output priority filter", *_asking(device, resolver))
     leaving = []
     if masquerade:
         leaving += [
@@ -102,6 +123,46 @@ def _is_open(one: Port) -> bool:
 def _chain(name: str, hook: str, *rules: str) -> list[str]:
     body = (f"    {rule}" for rule in (f"type {hook}", *rules))
     return [f"  chain {name} {{", *body, "  }"]
+
+
+def _meters(resolver: Resolver) -> Iterator[str]:
+    """Sets of who asks how often, filled by packets."""
+    for version in sorted({one.version for one in resolver.addresses}):
+        yield f"  set asking{version} {{"
+        yield f"    type {'ipv4_addr' if version == 4 else 'ipv6_addr'}"
+        yield "    size 65535"
+        yield "    flags dynamic, timeout"
+        yield "    timeout 1m"
+        yield "  }"
+
+
+def _to(device: str, one: Address) -> str:
+    return f'iifname "{device}" {"ip" if one.version == 4 else "ip6"} daddr {one}'
+
+
+def _too_many(device: str, resolver: Resolver) -> Iterator[str]:
+    """Before established ones are accepted: a second question of a socket is one already."""
+    for one in resolver.addresses:
+        source = "ip saddr" if one.version == 4 else "ip6 saddr"
+        rate = f"limit rate over {QUESTIONS}/second burst {QUESTIONS} packets"
+        asks = f"{_to(device, one)} udp dport 53"
+        yield f"{asks} update @asking{one.version} {{ {source} {rate} }} drop"
+
+
+def _questions(device: str, resolver: Resolver) -> Iterator[str]:
+    for one in resolver.addresses:
+        yield f"{_to(device, one)} meta l4proto {{ tcp, udp }} th dport 53 accept"
+
+
+def _asking(device: str, resolver: Resolver) -> Iterator[str]:
+    """A connection that it accepted is its own, one that listens is who made it."""
+    answers = "meta l4proto { tcp, udp } th sport 53 accept"
+    yield f'meta skuid {resolver.user} oifname "{device}" {answers}'
+    ports = ", ".join(str(one) for one in sorted(set(resolver.asked)))
+    if ports:
+        allowed = f"meta l4proto {{ tcp, udp }} th dport {{ {ports} }} accept"
+        yield f"meta skuid {resolver.user} {allowed}"
+    yield f"meta skuid {resolver.user} drop"
 
 
 def _family(network: str) -> str:

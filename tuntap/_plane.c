@@ -368,6 +368,47 @@ Plane_totals(Plane *self, PyObject *Py_UNUSED(unused))
     return counted_totals(self->plane->firewall);
 }
 
+PyDoc_STRVAR(capture_doc, "Give packets of a port to a SEQPACKET socket, within bounds");
+
+static PyObject *
+Plane_capture(Plane *self, PyObject *args)
+{
+    struct capture *capture = &self->plane->capture;
+    unsigned int number = 0;
+    int fd = -1;
+    unsigned long long packets = 0;
+    unsigned long long bytes = 0;
+    unsigned long long seconds = 0;
+
+    if (!PyArg_ParseTuple(args, "IiKKK:capture", &number, &fd, &packets, &bytes, &seconds))
+        return NULL;
+    if (number >= PLANE_PORTS || self->plane->ports[number] == NULL || seconds > UINT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "capture: no such port, or too long");
+        return NULL;
+    }
+    capture_end(capture);
+    *capture = (struct capture){
+        .port = number,
+        .fd = fd,
+        .packets_left = packets,
+        .bytes_left = bytes,
+        .until = plane_clock() + seconds * 1000000000U,
+    };
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(end_capture_doc, "End the capture: how many packets were captured, and were lost");
+
+static PyObject *
+Plane_end_capture(Plane *self, PyObject *Py_UNUSED(unused))
+{
+    struct capture *capture = &self->plane->capture;
+
+    capture_end(capture);
+    return Py_BuildValue("(KK)", (unsigned long long)capture->captured,
+                         (unsigned long long)capture->lost);
+}
+
 /** The events of a turn as a list of (gone, number). */
 static PyObject *
 list_events(const struct plane *plane)
@@ -426,6 +467,8 @@ static PyMethodDef plane_methods[] = {
     {"rule_counts", (PyCFunction)Plane_rule_counts, METH_NOARGS, rule_counts_doc},
     {"restore", (PyCFunction)Plane_restore, METH_VARARGS, restore_doc},
     {"totals", (PyCFunction)Plane_totals, METH_NOARGS, totals_doc},
+    {"capture", (PyCFunction)Plane_capture, METH_VARARGS, capture_doc},
+    {"end_capture", (PyCFunction)Plane_end_capture, METH_NOARGS, end_capture_doc},
     {"run", (PyCFunction)Plane_run, METH_NOARGS, run_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -85,6 +85,15 @@ class Plane:
     def totals(self) -> dict[str, int]:
         """Return what all rules did, by the names of struct firewall_totals."""
 
+    def capture(self, number: int, fd: int, packets: int, bytes: int, seconds: int, /) -> None:  # noqa: A002
+        """Give packets of a port, both ways, to a SEQPACKET socket as records of a pcap file.
+
+        The descriptor is lent until ``end_capture``; the socket is shut down at a bound.
+        """
+
+    def end_capture(self) -> tuple[int, int]:
+        """End it; return how many packets were captured, and how many lost to a slow reader."""
+
     def run(self) -> list[tuple[bool, int]]:
         """Pass packets on until there is something for the caller.
 

@@ -253,6 +253,38 @@ class RouterClient:
         """Return the number of an attached jail. Raises KeyError."""
         return self._ports[name].number
 
+    # -- captures
+
+    def capture(self, name: str, stream: int, *, packets: int, size: int, seconds: int) -> None:
+        """Give packets of a jail, both ways, to a SEQPACKET socket: one message is one record of
+        a pcap file (link type RAW, nanoseconds).
+
+        It is shut down at a bound, ``size`` are bytes of records, and where the jail is detached;
+        one at a time. What the socket does not take at once is lost. Raises KeyError.
+        """
+        self._run(self.capturing(name, stream, packets=packets, size=size, seconds=seconds))
+
+    def capturing(
+        self, name: str, stream: int, *, packets: int, size: int, seconds: int
+    ) -> Steps[None]:
+        """As ``capture``, in steps; the socket is duplicated now."""
+        bounds = {"packets": packets, "bytes": size, "seconds": seconds}
+        number = self._ports[name].number
+        return self._capturing(number, Fd(os.dup(stream)), bounds)
+
+    def _capturing(self, number: int, stream: Fd, bounds: Mapping[str, int]) -> Steps[None]:
+        with stream:
+            yield from self._asking(Do.CAPTURE, stream.fileno(), port=number, **bounds)
+
+    def end_capture(self) -> tuple[int, int]:
+        """End it; return how many packets were captured, and how many lost."""
+        return self._run(self.ending_capture())
+
+    def ending_capture(self) -> Steps[tuple[int, int]]:
+        """As ``end_capture``, in steps."""
+        found = yield from self._asking_memory(Do.END_CAPTURE)
+        return int(found["captured"]), int(found["lost"])
+
     # -- rules and counters
 
     def rules(self, table: bytes) -> None:

@@ -137,6 +137,8 @@ static void
 deliver(struct plane *plane, struct port *to, const struct virtio_net_hdr *header,
         const struct flow *flow, const struct layout *layout, const uint8_t *bytes)
 {
+    if (to->number == plane->capture.port)
+        capture_packet(&plane->capture, plane->now, bytes, flow->length);
     if (to->gone) {
         plane_drop(plane, to->number, DROP_REFUSED);
     } else if (to->kind == PORT_TUN) {
@@ -218,6 +220,9 @@ forward(struct plane *plane, struct port *from, struct virtio_net_hdr *header,
         const uint8_t *bytes, size_t size)
 {
     struct way way = {.packet = {bytes, size}, .counted_at = from->number};
+
+    if (from->number == plane->capture.port)
+        capture_packet(&plane->capture, plane->now, bytes, size);
     enum drop drop = judge(plane, from, header, &way);
     if (drop != DROP_NOT) {
         plane_drop(plane, way.counted_at, drop);

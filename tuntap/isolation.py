@@ -34,9 +34,10 @@ def close_all_but(last: int) -> None:
     syscalls.close_range(last + 1, 0xFFFFFFFF)
 
 
-def leave_namespaces() -> None:
-    """Be in empty network, mount, IPC, host name and cgroup namespaces."""
-    syscalls.unshare(_SPACES)
+def leave_namespaces(*, network: bool = True) -> None:
+    """Be in empty network, mount, IPC, host name and cgroup namespaces; in the same network
+    without ``network``."""
+    syscalls.unshare(_SPACES if network else _SPACES & ~syscalls.CLONE_NEWNET)
 
 
 def leave_files() -> None:

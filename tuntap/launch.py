@@ -26,8 +26,9 @@ class Started:
     channel: socket.socket
 
 
-def start() -> Started:
-    """Start a router as a child of the caller, which must be root. Raises OSError.
+def start(module: str = "donjon.tuntap.router") -> Started:
+    """Start a router, or another ``module`` that lives in the same way, as a child of
+    the caller, which must be root. Raises OSError.
 
     It isolates itself before it reads its first message, and is up when the first is answered.
     """
@@ -35,7 +36,7 @@ def start() -> Started:
     with theirs:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-m", "donjon.tuntap.router"],
+            [sys.executable, "-I", "-m", module],
             {"LC_ALL": "C.UTF-8"},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),

@@ -47,6 +47,7 @@ plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool
     plane->lost_since = 0;
     plane->allotted.count = plane->routes.count = 0;
     plane->gateway = NOBODY;
+    plane->capture = (struct capture){.port = NOBODY};
     plane->waiting_count = plane->dirty_count = plane->event_count = 0;
     plane->ports = calloc(PLANE_PORTS, sizeof(struct port *));
     plane->waiting = calloc(PLANE_PORTS, sizeof(uint32_t));
@@ -222,6 +223,8 @@ plane_remove(struct plane *plane, uint32_t number)
         epoll_ctl(plane->epoll, EPOLL_CTL_DEL, port->fd, NULL);
     take_off(plane->waiting, &plane->waiting_count, number);
     take_off(plane->dirty, &plane->dirty_count, number);
+    if (number == plane->capture.port)
+        capture_end(&plane->capture);
     addresses_forget(&plane->addresses, number);
     if (plane->firewall != NULL)
         firewall_forget(plane->firewall, number);

@@ -24,6 +24,7 @@
 
 #include "addresses.h"
 #include "bucket.h"
+#include "capture.h"
 #include "counters.h"
 #include "firewall.h"
 #include "gateway.h"
@@ -82,6 +83,7 @@ struct plane {
     struct networks allotted; /* to trunks, whether there are such now or not */
     struct routes routes;
     uint32_t gateway; /* the port, or NOBODY */
+    struct capture capture;
     struct port **ports;
     uint32_t *waiting; /* ports, served by the next turn */
     uint32_t *waited;  /* those that this turn serves */

@@ -51,6 +51,8 @@ class Do(enum.Enum):
     DETACH = "detach"
     RULES = "rules"  # memory with a compiled table
     PEERS = "peers"  # the answer brings memory with JSON
+    CAPTURE = "capture"  # a SEQPACKET socket that takes a port's packets
+    END_CAPTURE = "end-capture"  # the answer brings memory with JSON
     RULE_COUNTS = "rule-counts"  # the answer brings memory with JSON
     ALIVE = "alive"  # nothing but an answer
 

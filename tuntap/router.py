@@ -59,6 +59,7 @@ class Router:
         self._notes = notes
         if notes is not None:
             self._plane.note(notes.fileno())
+        self._captured: Fd | None = None
         self._plane.watch(channel.fileno())
         self._acts: dict[Do, Callable[[Message], dict[str, Any] | None]] = {
             Do.DEVICE: self._own_device,
@@ -67,6 +68,8 @@ class Router:
             Do.ATTACH: self._attach,
             Do.DETACH: self._detach,
             Do.RULES: self._rules,
+            Do.CAPTURE: self._capture,
+            Do.END_CAPTURE: self._end_capture,
             Do.PEERS: self._tell_peers,
             Do.RULE_COUNTS: self._tell_rules,
             Do.ALIVE: lambda _message: None,
@@ -181,6 +184,24 @@ class Router:
         self._note_own_addresses()
         self._plane.add_gateway(GATEWAY, descriptor.fileno(), routes)
         self._devices[GATEWAY] = Fd(descriptor.release())
+
+    # -- captures
+
+    def _capture(self, message: Message) -> None:
+        number = message.number("port", FIRST_PEER - 1)
+        bounds = [message.number(key, MOST_BYTES) for key in ("packets", "bytes", "seconds")]
+        if self._captured is not None:
+            self._end_capture(message)
+        stream = message.descriptor()
+        self._plane.capture(number, stream.fileno(), *bounds)
+        self._captured = Fd(stream.release())
+
+    def _end_capture(self, _message: Message) -> dict[str, Any]:
+        captured, lost = self._plane.end_capture()
+        if self._captured is not None:
+            self._captured.close()
+            self._captured = None
+        return {"captured": captured, "lost": lost}
 
     # -- rules and what is told
 

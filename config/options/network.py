@@ -18,6 +18,7 @@ _emperor = Rows(AREA, "emperor", operator=True)
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]+")
 _PUBLISH = re.compile(r"(?:(?P<address>.+):)?(?P<port>\d+):(?P<inner>\d+)(?:/(?P<protocol>\w+))?")
+_SERVER = re.compile(r"(?:\[(?P<six>[^]]*)\]|(?P<plain>[^:]*))(?::(?P<port>\d{1,5}))?")
 _PORT_MAX = 65535
 
 
@@ -56,6 +57,23 @@ def _address(text: str) -> str:
 
 def _mtu(text: str) -> int:
     return values.integer(*MTU)(text)
+
+
+def _dns(text: str) -> str:
+    """Read ``host``, ``none``, ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``."""
+    if text in ("host", "none"):
+        return text
+    match = _SERVER.fullmatch(_without_zone(text))
+    try:
+        found = ip_address((match["six"] or match["plain"]) if match else text)
+    except ValueError as error:
+        raise ValueError(
+            "not host, none, or an address such as 9.9.9.9 or [2620:fe::9]:53"
+        ) from error
+    if match is None or not match["port"]:
+        return str(found)
+    port = _port(match["port"])
+    return f"[{found}]:{port}" if found.version == 6 else f"{found}:{port}"
 
 
 def _port(text: str) -> int:
@@ -181,6 +199,16 @@ EMPEROR = (
     _emperor.flag(
         "network-nat",
         "Let vassals of the pool reach the outside with the host's address.",
+        ours=True,
+    ),
+    _emperor.several(
+        "network-dns",
+        "Answer questions of vassals with network = tap: names of those that network-allow lets "
+        "them reach, and all else by way of the host's name servers, an address, or not at all.",
+        field="network_dns",
+        parse=_dns,
+        metavar="host|none|ADDRESS[:PORT]",
+        example="host",
         ours=True,
     ),
     _emperor.text(

@@ -59,9 +59,72 @@ test_a_stream_of_small_packets_is_given_its_share_of_a_turn(void)
     free(counters);
 }
 
+/** Read a record from a capture. Return: its bytes, 0 at the end. */
+static size_t
+read_record(int fd, uint8_t record[16 + SMALLEST])
+{
+    ssize_t size = recv(fd, record, 16 + SMALLEST, MSG_DONTWAIT);
+
+    return size < 0 ? SIZE_MAX : (size_t)size;
+}
+
+static void
+test_a_capture_gives_records_until_its_bound_and_loses_what_is_not_read(void)
+{
+    uint8_t packet[SMALLEST] = {0x45};
+    uint8_t record[16 + SMALLEST];
+    struct capture capture = {
+        .port = 7, .packets_left = UINT32_MAX, .bytes_left = UINT32_MAX, .until = 100};
+    int room = 4096;
+    int ends[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+    CHECK(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0);
+    capture.fd = ends[0];
+    for (int i = 0; i < 1000; i++)
+        capture_packet(&capture, 99, packet, sizeof(packet));
+    CHECK(capture.captured > 0 && capture.lost > 0 && capture.captured + capture.lost == 1000);
+    for (uint64_t i = 0; i < capture.captured; i++)
+        CHECK(read_record(ends[1], record) == sizeof(record) &&
+              memcmp(record + 16, packet, sizeof(packet)) == 0);
+    CHECK(read_record(ends[1], record) == SIZE_MAX && capture.port == 7);
+    capture.bytes_left = sizeof(record);
+    capture_packet(&capture, 99, packet, sizeof(packet));
+    CHECK(capture.bytes_left == 0 && capture.port == 7);
+    capture_packet(&capture, 99, packet, sizeof(packet));
+    CHECK(capture.port == NOBODY);
+    CHECK(read_record(ends[1], record) == sizeof(record) && read_record(ends[1], record) == 0);
+    for (int i = 0; i < 2; i++)
+        close(ends[i]);
+}
+
+static void
+test_a_capture_ends_at_its_time_and_with_its_reader(void)
+{
+    uint8_t packet[SMALLEST] = {0x45};
+
+    for (int gone = 0; gone < 2; gone++) {
+        struct capture capture = {.port = 7, .packets_left = 9, .bytes_left = 999, .until = 100};
+        int ends[2];
+
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+        capture.fd = ends[0];
+        if (gone)
+            close(ends[1]);
+        capture_packet(&capture, gone ? 99 : 100, packet, sizeof(packet));
+        CHECK(capture.port == NOBODY && capture.captured == 0 && capture.lost == 0);
+        capture_end(&capture);
+        close(ends[0]);
+        if (!gone)
+            close(ends[1]);
+    }
+}
+
 int
 main(void)
 {
+    test_a_capture_gives_records_until_its_bound_and_loses_what_is_not_read();
+    test_a_capture_ends_at_its_time_and_with_its_reader();
     test_a_stream_of_small_packets_is_given_its_share_of_a_turn();
     return checked("plane");
 }

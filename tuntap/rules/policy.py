@@ -67,6 +67,7 @@ class TapNetwork:
     links: tuple[tuple[str, str], ...] = ()
     allowances: tuple[Allowance, ...] = ()
     published: tuple[Published, ...] = ()
+    resolves: bool = False  # whether the host's addresses answer questions about names
 
 
 def allowance(vassal: str, text: str, origin: Origin) -> Allowance:
@@ -90,7 +91,7 @@ def allowance(vassal: str, text: str, origin: Origin) -> Allowance:
 
 def text(tap: TapNetwork) -> str:
     """Return the policy in the rule language. Raises RuleError for a name that it cannot say."""
-    return "\n".join([*_head(tap), *_exceptions(tap), *_defaults()]) + "\n"
+    return "\n".join([*_head(tap), *_exceptions(tap), *_defaults(tap)]) + "\n"
 
 
 def policy(tap: TapNetwork) -> Ruleset:
@@ -149,8 +150,11 @@ def _to_network(allowed: Allowance) -> Iterator[str]:
         yield f"out {ends} {protocol} dport {allowed.ports} ct state new accept"
 
 
-def _defaults() -> Iterator[str]:
+def _defaults(tap: TapNetwork) -> Iterator[str]:
     yield "out daddr @closed drop"
+    if tap.resolves:
+        for protocol in ("udp", "tcp"):
+            yield f"out saddr @jails daddr @host {protocol} dport 53 ct state new accept"
     yield "out daddr { @host, @jails } reject"
     yield "out ct state new accept"
 

@@ -14,7 +14,12 @@ HEAD = ("NAME", "NETWORK", "ADDRESS", "DEVICE", "OUT", "PACKETS", "IN", "PACKETS
 
 def main(verb: str, words: Sequence[str]) -> int:
     """Print one line a vassal that has a network of its own, or one a rule."""
-    more = "OUT is from the vassal, IN towards it. A large packet of an offload counts as one."
+    if words[:1] == ["capture"]:
+        from donjon.verbs import capture  # noqa: PLC0415  (as metrics)
+
+        return capture.main(verb, words[1:])
+    more = "OUT is from the vassal, IN towards it. A large packet of an offload counts as one. "
+    more += "donjon net capture NAME > FILE writes packets of a vassal: donjon net capture --help."
     parser = arguments.parser(verb, more=more)
     arguments.add_control(parser)
     arguments.add_formats(parser)

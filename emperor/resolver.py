@@ -1,0 +1,288 @@
+"""The resolver of vassals with ``network = tap``: its sockets, its filter, and its replacement.
+
+One process, ``donjon.tuntap.dns``. Its sockets are made here, by root, and outlive it: what is
+asked while there is none waits in them for the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import mmap
+import os
+import signal
+import socket
+import termios
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+from donjon import log, syscalls
+from donjon.emperor.reactor import Reactor, Timer
+from donjon.emperor.tapped import Tapped
+from donjon.errors import DonjonError, reason_of
+from donjon.jail import libseccomp
+from donjon.jail.seccomp_groups import Compare, Test
+from donjon.netns import nat
+from donjon.tuntap import protocol
+from donjon.tuntap.dns import book, launch
+from donjon.tuntap.dns.book import Address, Jail, Upstream
+from donjon.tuntap.launch import Started
+from donjon.tuntap.rules import policy as policies
+
+HOST, NONE = "host", "none"
+"""Words of network-dns that are no address."""
+
+LIFE = 2.0
+"""Seconds that a resolver must live for the next one to be started at once."""
+
+PAUSE = 0.5
+RESOLV_CONF = "/etc/resolv.conf"
+
+_CALLS = (
+    *("epoll_create1", "epoll_wait", "epoll_pwait", "epoll_ctl", "clock_gettime"),  # its loop
+    *("accept4", "connect", "recvfrom", "sendto", "recvmsg", "sendmsg", "getsockname"),
+    *("getpeername", "getsockopt", "setsockopt", "fcntl", "close", "shutdown", "read", "write"),
+    *("pread64", "fstat", "newfstatat", "lseek", "poll", "ppoll"),  # the supervisor's memory
+    *("munmap", "mremap", "brk", "madvise", "futex", "getrandom", "rt_sigaction"),
+    *("rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall", "getpid", "gettid"),
+    *("exit", "exit_group", "sched_yield"),  # the interpreter
+)
+"""The system calls of a resolver: nothing that opens, binds, executes, forks or signals."""
+
+_KINDS = 0xF  # of a socket's type, without SOCK_CLOEXEC and SOCK_NONBLOCK: linux/net.h
+
+
+@functools.cache
+def seal() -> bytes:
+    """Return the filter: the calls above, sockets of UDP and TCP, no executable memory.
+
+    Raises DonjonError where libseccomp is missing.
+    """
+    allow = syscalls.SECCOMP_RET_ALLOW
+    rules: list[tuple[str, tuple[Test, ...]]] = [(name, ()) for name in _CALLS]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            tests = (
+                Test(0, Compare.EQ, family),
+                Test(1, Compare.MASKED_EQ, _KINDS, kind),
+                Test(2, Compare.EQ, 0),
+            )
+            rules.append(("socket", tests))
+    for name in ("mmap", "mprotect"):
+        rules.append((name, (Test(2, Compare.MASKED_EQ, mmap.PROT_EXEC, 0),)))
+    rules.append(("ioctl", (Test(1, Compare.EQ, termios.FIONBIO),)))
+    numbered = [(libseccomp.number_of(name), tests) for name, tests in rules]
+    return libseccomp.compile_rules(
+        syscalls.SECCOMP_RET_ERRNO | errno.EPERM,
+        [
+            libseccomp.Rule(number, allow, tests)
+            for number, tests in numbered
+            if number is not None
+        ],
+    )
+
+
+class Resolver:
+    """A resolver that is there, but for moments."""
+
+    def __init__(self, reactor: Reactor, device: str, addresses: Sequence[str]) -> None:
+        """Start it, on addresses of the router's device. Raises DonjonError."""
+        self.reactor = reactor
+        self.restarts = 0
+        self._addresses = addresses
+        self._again: Timer | None = None
+        self._book = b""
+        self.complained: Callable[[], None] = lambda: None
+        """Called when the resolver says that nobody upstream answers."""
+        self._listeners = launch.listeners(device, addresses)
+        try:
+            self._started = self._start()
+        except DonjonError:
+            self._close_listeners()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its pid, of the one that died too until there is another."""
+        return self._started.pid
+
+    def tell(self, data: bytes) -> None:
+        """Have it know another book. Without a resolver now, the next one does."""
+        if data != self._book:
+            self._book = data
+            self._send_book()
+
+    def close(self) -> None:
+        """End it, and wait until it is gone."""
+        if self._again is not None:
+            self._again.cancel()
+        self._kill()
+        self._reap()
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for one in self._listeners:
+            one.close()
+
+    def _start(self) -> Started:
+        self._since = self.reactor.clock()
+        program = seal()
+        try:
+            started = launch.start()
+        except OSError as error:
+            raise DonjonError("cannot start the resolver", reason=reason_of(error)) from error
+        started.channel.settimeout(0)
+        self.reactor.watch(started.pidfd.fileno(), lambda _events: self._died())
+        self.reactor.watch(started.channel.fileno(), lambda _events: self._hear())
+        descriptors = [one.fileno() for one in self._listeners]
+        protocol.send(started.channel, {"do": "begin", "seal": program.hex()}, descriptors)
+        return started
+
+    def _send_book(self) -> None:
+        if self._started.pidfd.closed:
+            return
+        with protocol.memory("book", self._book) as memory:
+            try:
+                protocol.send(self._started.channel, {"do": "book"}, [memory.fileno()])
+            except OSError:  # it is gone, or does not read: the next one gets the book
+                self._kill()
+
+    def _hear(self) -> None:
+        """Read what it says: one thing, and what was said after it another time."""
+        try:
+            message = protocol.receive(self._started.channel)
+        except (OSError, DonjonError):
+            message = None
+        if message is None:
+            self.reactor.forget(self._started.channel.fileno())  # its end is an event, too
+            self._kill()
+            return
+        message.close()
+        self.complained()
+
+    def _kill(self) -> None:
+        if not self._started.pidfd.closed:
+            syscalls.pidfd_send_signal(self._started.pidfd.fileno(), signal.SIGKILL)
+
+    def _reap(self) -> str:
+        started = self._started
+        if started.pidfd.closed:
+            return ""
+        self.reactor.forget(started.pidfd.fileno())
+        self.reactor.forget(started.channel.fileno())
+        result = os.waitid(os.P_PIDFD, started.pidfd.fileno(), os.WEXITED)
+        started.pidfd.close()
+        started.channel.close()
+        if result is None:
+            return ""
+        how = "exit code" if result.si_code == os.CLD_EXITED else "signal"
+        return f"{how} {result.si_status}"
+
+    def _died(self) -> None:
+        how = self._reap()
+        pause = 0.0 if self.reactor.clock() - self._since >= LIFE else PAUSE
+        log.write(f"[emperor] the resolver (pid {self.pid}) ended with {how}: starting another")
+        self._again = self.reactor.after(pause, self._resume)
+
+    def _resume(self) -> None:
+        self._again = None
+        try:
+            self._started = self._start()
+        except DonjonError as error:
+            log.write(f"[emperor] no resolver: {error}")
+            self._again = self.reactor.after(PAUSE, self._resume)
+            return
+        self.restarts += 1
+        self._send_book()
+
+
+# -- what it is told
+
+
+def book_of(
+    members: Mapping[str, Tapped],
+    networks: Iterable[str],
+    upstreams: tuple[Upstream, ...],
+) -> bytes:
+    """Return the book: each vassal knows itself, and those that network-allow lets it reach."""
+    named: dict[str, tuple[str, tuple[Address, ...]]] = {}
+    for vassal, member in members.items():
+        name = book.name_of(vassal)
+        if name is not None and member.addresses:
+            named[vassal] = (name, member.addresses)
+    jails = []
+    for vassal, member in members.items():
+        sees: dict[str, tuple[Address, ...]] = {}
+        for peer in (vassal, *_peers(member)):
+            if peer in named:
+                name, addresses = named[peer]
+                sees[name] = (*sees.get(name, ()), *addresses)
+        if member.addresses:
+            jails.append(Jail(member.addresses, sees))
+    parsed = tuple(ip_network(one) for one in networks)
+    return book.write(book.make(tuple(jails), parsed, upstreams))
+
+
+def _peers(member: Tapped) -> list[str]:
+    found = (
+        policies.allowance("", one.text, one.origin).peer for one in member.jail.network_allow
+    )
+    return [one for one in dict.fromkeys(found) if one]
+
+
+def in_table(words: Sequence[str], addresses: Sequence[str]) -> nat.Resolver:
+    """Return what the host's table has of the resolver."""
+    ports = {
+        book.PORT if word == HOST else address_and_port(word)[1] for word in words if word != NONE
+    }
+    return nat.Resolver(
+        addresses=tuple(ip_address(one) for one in addresses),
+        user=launch.NOBODY,
+        asked=tuple(ports),
+    )
+
+
+def upstreams_of(words: Sequence[str], own: Sequence[str]) -> tuple[Upstream, ...]:
+    """Return who is asked what is no vassal's name, as ``network-dns`` has it.
+
+    ``own`` are addresses of the resolver's: a host that asks there would ask for ever.
+    """
+    found: list[Upstream] = []
+    for word in words:
+        if word == HOST:
+            found += [(one, book.PORT) for one in _servers_of_host()]
+        elif word != NONE:
+            found.append(address_and_port(word))
+    return tuple(one for one in dict.fromkeys(found) if one[0] not in own)
+
+
+def address_and_port(word: str) -> Upstream:
+    """Read ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``, as the option allowed it."""
+    address, port = word, str(book.PORT)
+    if word.startswith("["):
+        address, _, port = word[1:].partition("]:")
+    elif word.count(":") == 1:
+        address, _, port = word.partition(":")
+    return address, int(port)
+
+
+def _servers_of_host() -> list[str]:
+    try:
+        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+            lines = [line.split() for line in file.read(64 << 10).splitlines()]
+    except OSError:
+        return []
+    found = []
+    for words in lines:
+        if words[:1] == ["nameserver"] and len(words) > 1 and _is_address(words[1]):
+            found.append(words[1])
+    return found
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is one that means something without an interface."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
