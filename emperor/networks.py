@@ -17,7 +17,7 @@ from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.makers import Makers
 from donjon.emperor.prepare import Reading
 from donjon.emperor.roster import Vassal
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, OptionError
 from donjon.fd import Fd
 from donjon.jail.spec import NetworkGrant
 from donjon.netns.wanted import Interface, Namespace, Nat, table_name
@@ -59,6 +59,9 @@ class Networks:
         """Have what ``network-pool`` needs; tell what is wrong with it. Raises DonjonError."""
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
         if pool is None:
+            if spec.network_peers:
+                origin = spec.network_peers[0].origin
+                raise OptionError("network-peer needs network-pool", origin=origin)
             self._clean_up_after_another()
             return
         from donjon.emperor.tapnet import TapNetwork  # noqa: PLC0415  (most Emperors have no pool)
@@ -67,6 +70,10 @@ class Networks:
             spec, pool, self.emperor.reactor, self.makers, record=record_of(spec)
         )
         self.tap.known = lambda: self.emperor.court.vassals
+        if spec.network_peers:
+            from donjon.emperor.neighbours import Neighbours  # noqa: PLC0415  (few have peers)
+
+            self.tap.join(Neighbours(spec, pool.parsed, self.emperor.reactor))
         self.tap.begin(_tell)
 
     def close(self) -> None:
@@ -80,7 +87,12 @@ class Networks:
     def owns(self, pid: int) -> bool:
         """Whether a process is the router or the helper."""
         router = self.tap.router if self.tap else None
-        return pid == self.makers.pid or (router is not None and pid == router.pid)
+        neighbours = self.tap.neighbours if self.tap else None
+        return (
+            pid == self.makers.pid
+            or (router is not None and pid == router.pid)
+            or (neighbours is not None and pid == neighbours.pid)
+        )
 
     # one vassal
 
@@ -170,6 +182,7 @@ class Networks:
             "pool": list(self.tap.pool.networks) if self.tap else [],
             "router": {"pid": router.pid, "restarts": router.restarts} if router else None,
             "vassals": [self.row(name) for name in sorted(self._held)],
+            "peers": self.tap.neighbours.overview() if self.tap and self.tap.neighbours else [],
         }
 
     def row(self, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from donjon import log, syscalls
 from donjon.emperor.reactor import Reactor, Timer
@@ -37,6 +37,7 @@ class Router:
         self._started = self._start()
         self._again: Timer | None = None
         self.restarts = 0
+        self.resumed: Callable[[], None] = lambda: None  # called when another one goes on
         try:
             self.client = RouterClient(self._started.channel)
             self._furnish(device, rules)
@@ -84,6 +85,32 @@ class Router:
             self.client.rules(table)
         except RouterGoneError:
             self._kill()
+
+    def allot(self, name: str, networks: Sequence[str]) -> None:
+        """Let another host have networks. Raises DonjonError."""
+        try:
+            self.client.allot(name, networks)
+        except RouterGoneError:
+            self._kill()
+
+    def trunk(self, name: str, stream: int) -> None:
+        """Give it the stream to another host; the next router is given another. Raises
+        DonjonError."""
+        try:
+            self.client.trunk(name, stream)
+        except RouterGoneError:
+            self._kill()
+
+    def routes(self, name: str, addresses: Sequence[bytes]) -> None:
+        """Say which addresses are on another host now."""
+        try:
+            self.client.routes(name, addresses)
+        except RouterGoneError:
+            self._kill()
+
+    def trunk_counters(self, name: str) -> PortCounters:
+        """Return what passed to and from another host."""
+        return self.client.trunk_counters(name)
 
     def counters(self) -> Counters:
         """Return all that is counted. Raises DonjonError."""
@@ -153,3 +180,4 @@ class Router:
             log.write(f"[emperor] {name} has no network any more: {why}")
         self.restarts += 1
         log.write(f"[emperor] the router goes on (pid {self.pid})")
+        self.resumed()

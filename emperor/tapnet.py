@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from donjon import log
 from donjon.config.spec import EmperorSpec
@@ -27,7 +28,11 @@ from donjon.records import dataclass
 from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
+from donjon.tuntap.rules.compiler import Address
 from donjon.tuntap.rules.model import NameKind
+
+if TYPE_CHECKING:
+    from donjon.emperor.neighbours import Neighbours
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 RULES_MAX = 4 << 20
@@ -58,6 +63,7 @@ class TapNetwork:
         self.reactor = reactor
         self.makers = makers
         self.router: Router | None = None
+        self.neighbours: Neighbours | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         self._own = self._read_rules()
@@ -95,6 +101,8 @@ class TapNetwork:
         try:
             if problem is None:
                 self.router = Router(self.reactor, self._device, self._compiled())
+                if self.neighbours is not None:
+                    self.neighbours.begin(self.router)
         except DonjonError as error:
             problem = error
         if problem is not None:
@@ -109,6 +117,9 @@ class TapNetwork:
 
     def close(self) -> None:
         """End the router; the helper removes the table when it is let go."""
+        if self.neighbours is not None:
+            self.neighbours.close()
+            self.neighbours = None
         if self.router is not None:
             self.router.close()
             self.router = None
@@ -169,6 +180,7 @@ class TapNetwork:
         self._due = None
         admissions, self._admissions = self._admissions, []
         admitted = self._enter(admissions)
+        self._tell_neighbours()
         if self._stale:
             self._write(*admitted)
             return
@@ -223,6 +235,7 @@ class TapNetwork:
             self._own = before
             log.write(f"[emperor] network-rules stay as they were: {error}")
             return
+        self._tell_neighbours()
         known = set(self.known())
         for name in names_in(self._own, NameKind.VASSAL):
             if name.text not in known:
@@ -254,6 +267,8 @@ class TapNetwork:
         own = policies.policy(
             policies.TapNetwork(
                 jails=self.pool.networks,
+                remote=self.neighbours.networks if self.neighbours else (),
+                peers=self._peers(),
                 host=self.pool.routers,
                 allowances=tuple(one for _, one in self._allowances()),
                 published=tuple(
@@ -269,9 +284,10 @@ class TapNetwork:
     def _names(self, whole: Ruleset) -> Names:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not
         keep others from being born."""
-        vassals = {
+        vassals: dict[str, tuple[Address, ...]] = {
             **{one.text: () for one in names_in(whole, NameKind.VASSAL)},
             **{name: member.addresses for name, member in self._members.items()},
+            **(self.neighbours.names() if self.neighbours else {}),
         }
         plans: dict[str, tuple[str, ...]] = {
             one.text: tuple(n for n, member in self._members.items() if member.plan == one.text)
@@ -286,6 +302,32 @@ class TapNetwork:
             for one in member.jail.network_allow:
                 found.append((name, policies.allowance(name, one.text, one.origin)))
         return found
+
+    # -- vassals of other hosts
+
+    def join(self, neighbours: Neighbours) -> None:
+        """Be one network with other hosts, once there is a router."""
+        self.neighbours = neighbours
+        neighbours.changed = self._put_rules
+
+    def _peers(self) -> frozenset[str]:
+        return self.neighbours.peers if self.neighbours else frozenset()
+
+    def _tell_neighbours(self) -> None:
+        """Announce to each peer the vassals that may speak with its: those that allow something
+        of it, and those that the operator's rules name."""
+        if self.neighbours is None:
+            return
+        vassals = {one.text for one in names_in(self._own, NameKind.VASSAL)}
+        plans = {one.text for one in names_in(self._own, NameKind.PLAN)}
+        found = []
+        for name, member in self._members.items():
+            allowed = {policies.peer_of(one.text) for one in member.jail.network_allow}
+            named = name in vassals or member.plan in plans
+            found.append(
+                (name, member.addresses, self._peers() & allowed if not named else self._peers())
+            )
+        self.neighbours.tell(found)
 
     # -- the host's table
 
@@ -364,7 +406,7 @@ class TapNetwork:
         for one in member.jail.network_allow:
             peer = policies.allowance("", one.text, one.origin).peer
             known = (*self.known(), *self._members) if peer else ()
-            if peer and peer not in known:
+            if peer and peer not in known and policies.peer_of(peer) not in self._peers():
                 like = difflib.get_close_matches(peer, known, 1)
                 raise OptionError(
                     f"no vassal is called {peer!r}",

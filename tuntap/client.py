@@ -80,6 +80,14 @@ class _Port:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trunk:
+    """Another router and its networks."""
+
+    number: int
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Lent:
     """Something of the router's own that it was given: its device, a listener."""
 
@@ -115,6 +123,7 @@ class RouterClient:
         self._channel = channel
         self._board = board or Board()
         self._ports: dict[str, _Port] = {}
+        self._trunks: dict[str, _Trunk] = {}
         self._lent: list[_Lent] = []
         self._table: bytes | None = None
         self._rules: dict[int, tuple[int, int]] = {}
@@ -191,6 +200,39 @@ class RouterClient:
         """Return the number of an attached jail. Raises KeyError."""
         return self._ports[name].number
 
+    # -- other routers
+
+    def allot(self, name: str, networks: Sequence[str]) -> int:
+        """Let nobody but the other router ``name`` have addresses of these networks; return its
+        port. Where it has none of an address now, that is nobody's. Raises RouterError."""
+        trunk = _Trunk(self._free_number(), tuple(networks))
+        self._board.clear(trunk.number)
+        try:
+            self._allot(trunk)
+        except RouterGoneError:
+            self._trunks[name] = trunk  # the next router is told
+            raise
+        self._trunks[name] = trunk
+        return trunk.number
+
+    def trunk(self, name: str, stream: int) -> None:
+        """Give the router a stream of frames to another one, in the place of the last; it has to
+        be told again where routes lead, and the next router to be given another stream."""
+        self._ask(Do.TRUNK, stream, port=self._trunks[name].number)
+
+    def routes(self, name: str, addresses: Sequence[bytes]) -> None:
+        """Say which addresses are behind another router now, as ``hostaddresses.packed``.
+
+        Those outside of its networks, and the host's, are not believed.
+        """
+        trunk = self._trunks[name]
+        with protocol.memory("routes", b"".join(addresses)) as found:
+            self._ask(Do.ROUTES, found.fileno(), port=trunk.number)
+
+    def trunk_counters(self, name: str) -> PortCounters:
+        """Return what passed; ``out`` is from the other router to us. Raises KeyError."""
+        return self._board.port(self._trunks[name].number)
+
     # -- rules and counters
 
     def rules(self, table: bytes) -> None:
@@ -228,6 +270,8 @@ class RouterClient:
         self._begin()
         if self._table is not None:
             self._send_rules(self._table, self._rules)
+        for trunk in self._trunks.values():
+            self._allot(trunk)
         for lent in self._lent:
             self._ask(lent.do, lent.descriptor.fileno(), **lent.more)
         refused = {}
@@ -273,6 +317,9 @@ class RouterClient:
             bandwidth=port.bandwidth.fields(),
         )
 
+    def _allot(self, trunk: _Trunk) -> None:
+        self._ask(Do.ALLOT, port=trunk.number, networks=trunk.networks)
+
     def _send_rules(self, table: bytes, counted: Mapping[int, tuple[int, int]]) -> None:
         counts = json.dumps([[key, *value] for key, value in counted.items()]).encode()
         with protocol.memory("rules", table) as rules, protocol.memory("counts", counts) as kept:
@@ -280,6 +327,7 @@ class RouterClient:
 
     def _free_number(self) -> int:
         taken = {port.number for port in self._ports.values()}
+        taken |= {trunk.number for trunk in self._trunks.values()}
         if len(taken) >= GATEWAY - 1:
             raise RouterError(f"the router has {len(taken)} jails", reason="no more port numbers")
         while self._next in taken:

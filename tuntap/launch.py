@@ -13,6 +13,8 @@ from donjon.records import dataclass
 CHANNEL = 3
 """The descriptor on which a router finds its supervisor."""
 
+ROUTER = "donjon.tuntap.router"
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -26,16 +28,17 @@ class Started:
     channel: socket.socket
 
 
-def start() -> Started:
-    """Start a router as a child of the caller, which must be root. Raises OSError.
+def start(module: str = ROUTER) -> Started:
+    """Start a router, or who else ``module`` is, as a child of the caller, which must be root.
 
-    It isolates itself before it reads its first message, and is up when the first is answered.
+    It isolates itself before it reads its first message, and a router is up when the first is
+    answered. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-m", "donjon.tuntap.router"],
+            [sys.executable, "-I", "-m", module],
             {"LC_ALL": "C.UTF-8"},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
