@@ -47,6 +47,10 @@ Address = IPv4Address | IPv6Address
 Names = Mapping[str, Sequence[Address]]
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Neighbour:
     """A peer, and how we are with it."""
 
@@ -81,7 +85,7 @@ class Neighbours:
         peers.check(spec.network_peers, pool)
         self.spec = spec
         self.reactor = reactor
-        self.changed: Callable[[], None] = tuple  # writes the rules again; raises DonjonError
+        self.changed: Callable[[], None] = _nothing  # writes the rules again; raises DonjonError
         self._all = {one.name: Neighbour(one) for one in spec.network_peers}
         self._paths = [_path(spec, name) for name in TEXTS]
         self._read()

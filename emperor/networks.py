@@ -58,10 +58,8 @@ class Networks:
     def begin(self) -> None:
         """Have what ``network-pool`` needs; tell what is wrong with it. Raises DonjonError."""
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
+        _check_peers(spec)
         if pool is None:
-            if spec.network_peers:
-                origin = spec.network_peers[0].origin
-                raise OptionError("network-peer needs network-pool", origin=origin)
             self._clean_up_after_another()
             return
         from donjon.emperor.tapnet import TapNetwork  # noqa: PLC0415  (most Emperors have no pool)
@@ -226,6 +224,15 @@ class Networks:
         if os.path.exists(record):
             table = table_name(spec.network_device)
             self.makers.make(Nat(table=table, record=record), _tell_cleaned)
+
+
+def _check_peers(spec: EmperorSpec) -> None:
+    """Refuse what needs something else that is not there. Raises OptionError."""
+    if spec.network_peers and not spec.network_pool:
+        raise OptionError("network-peer needs network-pool", origin=spec.network_peers[0].origin)
+    if spec.network_peer_listen and not spec.network_peers:
+        origin = spec.origins.get("network_peer_listen")
+        raise OptionError("network-peer-listen needs a network-peer", origin=origin)
 
 
 def record_of(spec: EmperorSpec) -> str:

@@ -236,7 +236,7 @@ class TapNetwork:
             log.write(f"[emperor] network-rules stay as they were: {error}")
             return
         self._tell_neighbours()
-        known = set(self.known())
+        known = {*self.known(), *(self.neighbours.names() if self.neighbours else ())}
         for name in names_in(self._own, NameKind.VASSAL):
             if name.text not in known:
                 log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")

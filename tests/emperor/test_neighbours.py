@@ -387,6 +387,7 @@ def test_the_process_of_links_has_no_rights_and_is_replaced(joined):
         status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     assert status["CapEff"].strip() == status["CapBnd"].strip() == "0" * 16
     assert status["NoNewPrivs"].strip() == "1"
+    assert status["Seccomp"].strip() == "2"
     assert "0" not in status["Uid"].split()
     assert os.listdir(f"/proc/{pid}/root") == []
     os.kill(pid, signal.SIGKILL)
@@ -464,8 +465,11 @@ def test_what_cannot_be_is_said_at_the_start(tmp_path, authority, peers, more, w
         reactor.close()
 
 
-def test_peers_need_addresses_of_our_own(hosts):
-    near, _ = hosts
-    near.start(wait=False, network_pool=[])
-    assert near.emperor.process.wait(20) != 0
-    assert "network-peer needs network-pool" in near.emperor.log()
+def test_peers_need_addresses_of_our_own_and_who_listens_has_peers(hosts):
+    for host, more, why in (
+        (hosts[0], {"network_pool": []}, "network-peer needs network-pool"),
+        (hosts[1], {"network_peers": []}, "network-peer-listen needs a network-peer"),
+    ):
+        host.start(wait=False, **more)
+        assert host.emperor.process.wait(20) != 0
+        assert why in host.emperor.log()

@@ -24,6 +24,7 @@ from typing import Any
 from donjon import log
 from donjon.errors import DonjonError
 from donjon.tuntap import isolation, protocol
+from donjon.tuntap._plane import seal
 from donjon.tuntap.federation import credentials, wire
 from donjon.tuntap.federation.credentials import Credentials
 from donjon.tuntap.federation.link import Link, LinkError, State
@@ -38,8 +39,8 @@ WHO = isolation.NOBODY + 1
 MOST_STRANGERS = 64
 """Links of which it is not known yet whose they are; for one more the oldest is given up."""
 
-REPORT = 0.1
-"""Seconds between two reports of a peer."""
+REPORT = 0.25
+"""Seconds between two reports: the supervisor writes its rules anew for each."""
 
 QUIET = 1.0
 """Seconds between two lines about strangers."""
@@ -292,6 +293,7 @@ def isolate() -> None:
     isolation.leave_files(f"size=4m,mode=700,uid={WHO},gid={WHO}")
     isolation.limit_resources()
     isolation.leave_privileges(WHO)
+    isolation.seal(seal(True))  # noqa: FBT003  (for who holds links)
 
 
 def main() -> int:
