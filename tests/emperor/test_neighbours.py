@@ -27,6 +27,8 @@ pytestmark = pytest.mark.root
 
 PORT = 4433
 NETWORKS = {"near": "192.168.71.0/24", "far": "192.168.72.0/24"}
+NETWORKS6 = {"near": "fd00:71::/64", "far": "fd00:72::/64"}
+REFUSED = ("ConnectionRefusedError", "TimeoutError", "OSError")
 WHERE = {"near": HOST, "far": OUTSIDE}
 
 
@@ -70,7 +72,7 @@ class Host:
         if self.name == "far":
             files["network_peer_listen"] = f"{OUTSIDE}:{PORT}"
         fields = {
-            "network_pool": [NETWORKS[self.name]],
+            "network_pool": [NETWORKS[self.name], NETWORKS6[self.name]],
             "network_ledger": str(self.place / "ledger"),
             "network_peers": peers,
             **files,
@@ -81,7 +83,9 @@ class Host:
     def peer(self, *networks):
         """The far one waits, the near one dials."""
         where = f"{WHERE[self.other]}:{PORT}" if self.name == "near" else "-"
-        return " ".join((self.other, where, *(networks or (NETWORKS[self.other],))))
+        return " ".join(
+            (self.other, where, *(networks or (NETWORKS[self.other], NETWORKS6[self.other])))
+        )
 
     def net(self):
         return self.emperor.ask({"verb": "net"})
@@ -98,9 +102,9 @@ class Host:
         )
         return self.emperor.started(name, count)["pid"]
 
-    def address(self, name):
+    def address(self, name, family=0):
         found = next(one for one in self.net()["vassals"] if one["name"] == name)
-        return found["addresses"][0].partition("/")[0]
+        return found["addresses"][family].partition("/")[0]
 
     def is_up(self):
         return wait_for(lambda: self.link["up"], f"link of {self.name}", 20)
@@ -191,15 +195,12 @@ def test_a_customers_vassals_on_two_hosts_reach_each_other_and_a_strangers_do_no
         assert ask(a, theirs, 80, 5) == ours
         assert ask(b, ours, 80, 5) == theirs
         for pid, address in ((stranger_near, theirs), (stranger_far, ours)):
-            assert ask(pid, address, 80, 0.5) in (
-                "ConnectionRefusedError",
-                "TimeoutError",
-                "OSError",
-            )
+            assert ask(pid, address, 80, 0.5) in REFUSED
     with server(stranger_far, far.address("evil.ini"), 80):
-        assert ask(a, far.address("evil.ini"), 80, 0.5) in (
-            "ConnectionRefusedError", "TimeoutError", "OSError",
-        )  # fmt: skip
+        assert ask(a, far.address("evil.ini"), 80, 0.5) in REFUSED
+    with server(b, far.address("db.ini", 1), 80):
+        assert ask(a, far.address("db.ini", 1), 80, 5) == near.address("shop.ini", 1)
+        assert ask(stranger_near, far.address("db.ini", 1), 80, 0.5) in REFUSED
     counters = near.link["counters"]
     assert counters["from"]["packets"] > 0
     assert counters["to"]["bytes"] > 0
@@ -327,15 +328,15 @@ def test_certificates_that_are_not_good_are_refused_until_they_are(hosts, author
 
 def test_what_a_peer_announces_beyond_its_networks_is_refused(hosts):
     near, far = hosts
-    near.start(peers=[near.peer("192.168.72.2/32")])
+    near.start(peers=[near.peer("192.168.72.2/32", "fd00:72::2/128")])
     far.start()
     near.is_up()
     a = near.vassal("shop.ini", "@far")
     first, second = far.vassal("a.ini", "@near"), far.vassal("b.ini", "@near")
     assert first != second
     near.knows("a.ini")
-    wait_for(lambda: near.link["refused"] == 1, "a refusal", 20)
-    near.said("announces 1 addresses that are not its own, as 192.168.72.3: refused")
+    wait_for(lambda: near.link["refused"] == 2, "a refusal", 20)
+    near.said("announces 2 addresses that are not its own, as 192.168.72.3: refused")
     assert wait_for(lambda: pings(a, far.address("a.ini")), "ping")
     assert not pings(a, far.address("b.ini"))
     assert not pings(second, near.address("shop.ini"))

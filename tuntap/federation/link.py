@@ -172,6 +172,13 @@ class Link:
             except ssl.SSLWantWriteError:
                 self._wants = WRITE
                 return found
+            except OSError:
+                if not found:
+                    raise
+                data = b""
+            if not data and found:  # what came before the end is not lost with it
+                self.more = True
+                return found
             if not data:
                 raise LinkError("the peer closed it")
             self.heard = now

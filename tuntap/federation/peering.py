@@ -56,7 +56,7 @@ class Peering:
         self.stream: socket.socket | None = None
         self.routes: list[Route] = []  # the peer's
         self.refused = 0  # of them
-        self.why = "" if peer.where else "it has not connected yet"
+        self.why = "no link yet" if peer.where else "it has not connected yet"
         self.changed = True  # the Emperor is to be told
         self._identity = identity
         self._contexts = contexts
