@@ -11,6 +11,7 @@ from donjon.jail.spec import JailSpec
 from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field
 from donjon.server.spec import ServerSpec
+from donjon.tuntap.federation.peer import Peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,11 @@ class EmperorSpec:
     network_nat: bool = False
     network_rules: str | None = None  # of the firewall (ours)
     network_dns: tuple[str, ...] = ()  # host, none, ADDRESS[:PORT]: who is asked else (ours)
+    network_peers: tuple[Peer, ...] = ()  # other Emperors (ours)
+    network_peer_listen: str | None = None
+    network_peer_cert: str | None = None
+    network_peer_key: str | None = None
+    network_peer_ca: str | None = None
     control: str | None = None  # control socket (ours); default /run/donjon/control.sock
     plan_file: str | None = None  # hosting plans (ours)
     plan_assign: tuple[tuple[str, str], ...] = ()  # pattern of names, plan

@@ -17,7 +17,7 @@ from donjon.emperor.client import DEFAULT_SOCKET
 from donjon.emperor.makers import Makers
 from donjon.emperor.prepare import Reading
 from donjon.emperor.roster import Vassal
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, OptionError
 from donjon.fd import Fd
 from donjon.jail.spec import NetworkGrant
 from donjon.netns.wanted import Interface, Namespace, Nat, table_name
@@ -60,6 +60,7 @@ class Networks:
     def begin(self) -> None:
         """Have what ``network-pool`` needs; tell what is wrong with it. Raises DonjonError."""
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
+        _check_peers(spec)
         if pool is None:
             self._clean_up_after_another()
             if self.emperor.spec.network_dns:
@@ -71,6 +72,10 @@ class Networks:
             spec, pool, self.emperor.reactor, self.makers, record=record_of(spec)
         )
         self.tap.known = lambda: self.emperor.court.vassals
+        if spec.network_peers:
+            from donjon.emperor.neighbours import Neighbours  # noqa: PLC0415  (few have peers)
+
+            self.tap.join(Neighbours(spec, pool.parsed, self.emperor.reactor))
         self.tap.begin(_tell)
 
     def close(self) -> None:
@@ -82,10 +87,10 @@ class Networks:
         self.makers.close()
 
     def owns(self, pid: int) -> bool:
-        """Whether a process is the router or the helper."""
-        router = self.tap.router if self.tap else None
-        resolver = self.tap.resolver if self.tap else None
-        return pid == self.makers.pid or pid in [one.pid for one in (router, resolver) if one]
+        """Whether a process is the helper, or one that works for all vassals."""
+        tap = self.tap
+        beside = (tap.router, tap.resolver, tap.neighbours) if tap else ()
+        return pid == self.makers.pid or pid in [one.pid for one in beside if one]
 
     # one vassal
 
@@ -186,6 +191,7 @@ class Networks:
             "router": {"pid": router.pid, "restarts": router.restarts} if router else None,
             "resolver": resolver and {"pid": resolver.pid, "restarts": resolver.restarts},
             "vassals": [self.row(name) for name in sorted(self._held)],
+            "peers": self.tap.neighbours.overview() if self.tap and self.tap.neighbours else [],
         }
 
     def row(self, name: str) -> dict[str, Any]:
@@ -239,6 +245,15 @@ class Networks:
         if os.path.exists(record):
             table = table_name(spec.network_device)
             self.makers.make(Nat(table=table, record=record), _tell_cleaned)
+
+
+def _check_peers(spec: EmperorSpec) -> None:
+    """Refuse what needs something else that is not there. Raises OptionError."""
+    if spec.network_peers and not spec.network_pool:
+        raise OptionError("network-peer needs network-pool", origin=spec.network_peers[0].origin)
+    if spec.network_peer_listen and not spec.network_peers:
+        origin = spec.origins.get("network_peer_listen")
+        raise OptionError("network-peer-listen needs a network-peer", origin=origin)
 
 
 def record_of(spec: EmperorSpec) -> str:

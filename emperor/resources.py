@@ -75,6 +75,8 @@ class Resources:
         self._due = False
         if self.emperor.networks.tap is not None:
             self.emperor.networks.tap.reload_rules()
+            if self.emperor.networks.tap.neighbours is not None:
+                self.emperor.networks.tap.neighbours.read_again()
         if self.preparer.plans.path is None:
             return
         try:

@@ -58,6 +58,7 @@ class Router:
         self._started = self._start()
         self._again: Timer | None = None
         self._closed = False
+        self.resumed: Callable[[], None] = _nothing  # called when another one goes on
         self.client = Letters(self._started.channel, reactor, self._kill)
         self._check: Timer | None = reactor.after(CHECK, self._look)
         reactor.watch(self.client.notes.fileno(), lambda _events: self._write_notes())
@@ -130,6 +131,26 @@ class Router:
     def end_capture(self, done: Callable[[tuple[int, int] | DonjonError], None]) -> None:
         """End that; tell how many packets were captured, and lost."""
         self.client.post(self.client.ending_capture(), done)
+
+    # -- other hosts
+
+    def allot(self, name: str, networks: Sequence[str], done: Done) -> None:
+        """Let another host have networks, of this router and of those after it."""
+        self._post(self.client.allotting(name, networks), done)
+
+    def trunk(self, name: str, stream: int, done: Done) -> None:
+        """Give it the stream to another host; the next router is given another."""
+        self.client.post(self.client.trunking(name, stream), lambda result: done(_problem(result)))
+
+    def routes(self, name: str, addresses: Sequence[bytes]) -> None:
+        """Say which addresses are on another host now."""
+        self._post(self.client.routing(name, addresses), _nobody)
+
+    def trunk_counters(self, name: str) -> PortCounters:
+        """Return what passed to and from another host."""
+        return self.client.trunk_counters(name)
+
+    # -- what is known without asking
 
     def port(self, name: str) -> PortCounters:
         """Return what is counted of a vassal; the router is not asked. Raises KeyError."""
@@ -219,6 +240,11 @@ class Router:
             log.write(f"[emperor] {name} has no network any more: {why}")
         self.restarts += 1
         log.write(f"[emperor] the router goes on (pid {self.pid})")
+        self.resumed()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _nobody(_result: object) -> None:

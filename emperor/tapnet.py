@@ -31,9 +31,11 @@ from donjon.tuntap import notes
 from donjon.tuntap.client import Counters
 from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
 from donjon.tuntap.rules import policy as policies
+from donjon.tuntap.rules.compiler import Address
 from donjon.tuntap.rules.model import NameKind
 
 if TYPE_CHECKING:
+    from donjon.emperor.neighbours import Neighbours
     from donjon.emperor.resolver import Resolver
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
@@ -73,6 +75,7 @@ class TapNetwork:
         self.makers = makers
         self.router: Router | None = None
         self.resolver: Resolver | None = None
+        self.neighbours: Neighbours | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         _check_dns(spec)
@@ -125,16 +128,22 @@ class TapNetwork:
 
     def _have_router(self, problem: DonjonError | None) -> None:
         try:
-            if problem is None and self.spec.network_dns:
-                self._resolve()
+            if problem is None:
+                self._begin_beside()
         except DonjonError as error:
             problem = error
         if problem is not None:
             self.close()
         self._end_start(problem)
 
+    def _begin_beside(self) -> None:
+        """Have what works with a router. Raises DonjonError."""
+        if self.neighbours is not None and self.router is not None:
+            self.neighbours.begin(self.router)
+        if self.spec.network_dns:
+            self._resolve()
+
     def _resolve(self) -> None:
-        """Have a resolver. Raises DonjonError."""
         from donjon.emperor.resolver import Resolver  # noqa: PLC0415  (most Emperors have none)
 
         device, addresses = self.spec.network_device, self.pool.routers
@@ -152,6 +161,9 @@ class TapNetwork:
         if self.resolver is not None:
             self.resolver.close()
             self.resolver = None
+        if self.neighbours is not None:
+            self.neighbours.close()
+            self.neighbours = None
         if self.router is not None:
             self.router.close()
             self.router = None
@@ -222,6 +234,7 @@ class TapNetwork:
         if self._changed or self._admissions:
             self._changed = False
             self._catch_up_soon()
+        self._tell_neighbours()
         told = [one.ready for one in admitted]
         if self._stale:
             self._write(*told)
@@ -341,7 +354,8 @@ class TapNetwork:
                 self._own = before
                 log.write(f"[emperor] network-rules stay as they were: {problem}")
                 return
-            known = set(self.known())
+            self._tell_neighbours()
+            known = {*self.known(), *(self.neighbours.names() if self.neighbours else ())}
             for name in names_in(self._own, NameKind.VASSAL):
                 if name.text not in known:
                     log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
@@ -408,6 +422,8 @@ class TapNetwork:
         own = policies.policy(
             policies.TapNetwork(
                 jails=self.pool.networks,
+                remote=self.neighbours.networks if self.neighbours else (),
+                peers=self._peers(),
                 host=self.pool.routers,
                 allowances=tuple(one for _, one in self._allowances()),
                 published=tuple(
@@ -424,9 +440,10 @@ class TapNetwork:
     def _names(self, whole: Ruleset) -> Names:
         """Return whom names mean. Who is not there has no address: a vassal that is gone must not
         keep others from being born."""
-        vassals = {
+        vassals: dict[str, tuple[Address, ...]] = {
             **{one.text: () for one in names_in(whole, NameKind.VASSAL)},
             **{name: member.addresses for name, member in self._members.items()},
+            **(self.neighbours.names() if self.neighbours else {}),
         }
         plans: dict[str, tuple[str, ...]] = {
             one.text: tuple(n for n, member in self._members.items() if member.plan == one.text)
@@ -441,6 +458,32 @@ class TapNetwork:
             for one in member.jail.network_allow:
                 found.append((name, policies.allowance(name, one.text, one.origin)))
         return found
+
+    # -- vassals of other hosts
+
+    def join(self, neighbours: Neighbours) -> None:
+        """Be one network with other hosts, once there is a router."""
+        self.neighbours = neighbours
+        neighbours.changed = self._put_rules
+
+    def _peers(self) -> frozenset[str]:
+        return self.neighbours.peers if self.neighbours else frozenset()
+
+    def _tell_neighbours(self) -> None:
+        """Announce to each peer the vassals that may speak with its: those that allow something
+        of it, and those that the operator's rules name."""
+        if self.neighbours is None:
+            return
+        vassals = {one.text for one in names_in(self._own, NameKind.VASSAL)}
+        plans = {one.text for one in names_in(self._own, NameKind.PLAN)}
+        found = []
+        for name, member in self._members.items():
+            allowed = {policies.peer_of(one.text) for one in member.jail.network_allow}
+            named = name in vassals or member.plan in plans
+            found.append(
+                (name, member.addresses, self._peers() & allowed if not named else self._peers())
+            )
+        self.neighbours.tell(found)
 
     # -- the host's table
 
@@ -531,7 +574,7 @@ class TapNetwork:
         for one in member.jail.network_allow:
             peer = policies.allowance("", one.text, one.origin).peer
             known = (*self.known(), *self._members) if peer else ()
-            if peer and peer not in known:
+            if peer and peer not in known and policies.peer_of(peer) not in self._peers():
                 like = difflib.get_close_matches(peer, known, 1)
                 raise OptionError(
                     f"no vassal is called {peer!r}",

@@ -489,20 +489,24 @@ static PyType_Spec plane_spec = {
 };
 
 PyDoc_STRVAR(seal_doc,
-             "The filter of system calls that is left to a router: struct sock_filter[]");
+             "The filter of system calls that is left to a router, or to who holds links to other "
+             "hosts: struct sock_filter[]");
 
 static PyObject *
-seal(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+seal(PyObject *Py_UNUSED(module), PyObject *args)
 {
     struct sock_filter program[SEAL_MOST];
-    size_t count = seal_program(program);
+    int links = 0;
 
+    if (!PyArg_ParseTuple(args, "|p:seal", &links))
+        return NULL;
+    size_t count = seal_program(program, links);
     return PyBytes_FromStringAndSize((const char *)program,
                                      (Py_ssize_t)(count * sizeof(program[0])));
 }
 
 static PyMethodDef module_methods[] = {
-    {"seal", seal, METH_NOARGS, seal_doc},
+    {"seal", seal, METH_VARARGS, seal_doc},
     {NULL, NULL, 0, NULL},
 };
 

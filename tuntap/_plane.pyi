@@ -6,8 +6,9 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 
 CAUSES: int
 
-def seal() -> bytes:
-    """Return the filter of the system calls that are left to a router: struct sock_filter[]."""
+def seal(links: bool = False, /) -> bytes:
+    """Return the filter of the system calls that are left to a router, or to who holds links to
+    other hosts: struct sock_filter[]."""
 
 @final
 class Plane:

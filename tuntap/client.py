@@ -100,6 +100,14 @@ class _Port:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trunk:
+    """Another router and its networks."""
+
+    number: int
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Lent:
     """Something of the router's own that it was given: its device, a listener."""
 
@@ -135,6 +143,7 @@ class RouterClient:
         self._channel = channel
         self._board = board or Board()
         self._ports: dict[str, _Port] = {}
+        self._trunks: dict[str, _Trunk] = {}
         self._lent: list[_Lent] = []
         self._table: bytes | None = None
         self._rules: dict[int, tuple[int, int]] = {}
@@ -285,6 +294,59 @@ class RouterClient:
         found = yield from self._asking_memory(Do.END_CAPTURE)
         return int(found["captured"]), int(found["lost"])
 
+    # -- other routers
+
+    def allot(self, name: str, networks: Sequence[str]) -> int:
+        """Let nobody but the other router ``name`` have addresses of these networks; return its
+        port. Where it has none of an address now, that is nobody's. Raises RouterError."""
+        return self._run(self.allotting(name, networks))
+
+    def allotting(self, name: str, networks: Sequence[str]) -> Steps[int]:
+        """As ``allot``, in steps; the port is its from now on."""
+        trunk = _Trunk(self._free_number(), tuple(networks))
+        self._board.clear(trunk.number)
+        self._trunks[name] = trunk
+        return self._admitting_trunk(name, trunk)
+
+    def _admitting_trunk(self, name: str, trunk: _Trunk) -> Steps[int]:
+        try:
+            yield from self._allotting(trunk)
+        except RouterGoneError:
+            raise  # the next router is told
+        except RouterError:
+            del self._trunks[name]
+            raise
+        return trunk.number
+
+    def trunk(self, name: str, stream: int) -> None:
+        """Give the router a stream of frames to another one, in the place of the last; it has to
+        be told again where routes lead, and the next router to be given another stream."""
+        self._run(self.trunking(name, stream))
+
+    def trunking(self, name: str, stream: int) -> Steps[None]:
+        """As ``trunk``, in steps; the stream is duplicated now."""
+        return self._trunking(self._trunks[name].number, Fd(os.dup(stream)))
+
+    def _trunking(self, number: int, stream: Fd) -> Steps[None]:
+        with stream:
+            yield from self._asking(Do.TRUNK, stream.fileno(), port=number)
+
+    def routes(self, name: str, addresses: Sequence[bytes]) -> None:
+        """Say which addresses are behind another router now, as ``hostaddresses.packed``.
+
+        Those outside of its networks, and the host's, are not believed.
+        """
+        self._run(self.routing(name, addresses))
+
+    def routing(self, name: str, addresses: Sequence[bytes]) -> Steps[None]:
+        """As ``routes``, in steps."""
+        with protocol.memory("routes", b"".join(addresses)) as found:
+            yield from self._asking(Do.ROUTES, found.fileno(), port=self._trunks[name].number)
+
+    def trunk_counters(self, name: str) -> PortCounters:
+        """Return what passed; ``out`` is from the other router to us. Raises KeyError."""
+        return self._board.port(self._trunks[name].number)
+
     # -- rules and counters
 
     def rules(self, table: bytes) -> None:
@@ -348,6 +410,8 @@ class RouterClient:
         yield from self._beginning()
         if self._table is not None:
             yield from self._sending_rules(self._table, self._rules)
+        for trunk in self._trunks.values():
+            yield from self._allotting(trunk)
         for lent in self._lent:
             yield from self._asking(lent.do, lent.descriptor.fileno(), **lent.more)
         refused = {}
@@ -399,6 +463,9 @@ class RouterClient:
             connections=port.connections,
         )
 
+    def _allotting(self, trunk: _Trunk) -> Steps[None]:
+        yield from self._asking(Do.ALLOT, port=trunk.number, networks=trunk.networks)
+
     def _sending_rules(self, table: bytes, counted: Mapping[int, tuple[int, int]]) -> Steps[None]:
         counts = json.dumps([[key, *value] for key, value in counted.items()]).encode()
         with protocol.memory("rules", table) as rules, protocol.memory("counts", counts) as kept:
@@ -406,6 +473,7 @@ class RouterClient:
 
     def _free_number(self) -> int:
         taken = {port.number for port in self._ports.values()}
+        taken |= {trunk.number for trunk in self._trunks.values()}
         if len(taken) >= GATEWAY - 1:
             raise RouterError(f"the router has {len(taken)} jails", reason="no more port numbers")
         while self._next in taken:

@@ -28,6 +28,9 @@ MOST_DESCRIPTORS = 70000
 
 LARGEST_MEMORY = 64 << 20
 
+EMPTY = "size=4k"
+"""Of a root in which there is nothing."""
+
 
 def close_all_but(last: int) -> None:
     """Keep descriptors up to ``last``."""
@@ -40,16 +43,24 @@ def leave_namespaces(*, network: bool = True) -> None:
     syscalls.unshare(_SPACES if network else _SPACES & ~syscalls.CLONE_NEWNET)
 
 
-def leave_files() -> None:
-    """Have an empty read-only root, which keeps nothing of the host's reachable."""
+def leave_namespaces_but_network() -> None:
+    """Be in empty mount, IPC, host name and cgroup namespaces."""
+    syscalls.unshare(_SPACES & ~syscalls.CLONE_NEWNET)
+
+
+def leave_files(options: str = EMPTY) -> None:
+    """Have an empty root, which keeps nothing of the host's reachable; without ``options`` of its
+    own it is read-only."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.mount("none", "/proc", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=4k")
+    kept_from = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("none", "/proc", "tmpfs", kept_from, options)
     os.chdir("/proc")
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
-    syscalls.mount(None, "/", None, flags | syscalls.MS_NOSUID | syscalls.MS_NODEV)
+    if options == EMPTY:
+        flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+        syscalls.mount(None, "/", None, flags | kept_from)
 
 
 def limit_resources() -> None:

@@ -13,6 +13,8 @@ from donjon.records import dataclass
 CHANNEL = 3
 """The descriptor on which a router finds its supervisor."""
 
+ROUTER = "donjon.tuntap.router"
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -30,7 +32,8 @@ def start(module: str = "donjon.tuntap.router") -> Started:
     """Start a router, or another ``module`` that lives in the same way, as a child of
     the caller, which must be root. Raises OSError.
 
-    It isolates itself before it reads its first message, and is up when the first is answered.
+    It isolates itself before it reads its first message, and a router is up when the first is
+    answered. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:

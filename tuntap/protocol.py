@@ -49,6 +49,9 @@ class Do(enum.Enum):
     GATEWAY = "gateway"  # a socket of UDP
     ATTACH = "attach"  # the tun device of a jail
     DETACH = "detach"
+    ALLOT = "allot"  # networks of another router's
+    TRUNK = "trunk"  # the stream of frames to it
+    ROUTES = "routes"  # memory with the addresses that are there now, 16 bytes each
     RULES = "rules"  # memory with a compiled table
     PEERS = "peers"  # the answer brings memory with JSON
     CAPTURE = "capture"  # a SEQPACKET socket that takes a port's packets

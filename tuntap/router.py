@@ -24,6 +24,7 @@ from donjon.tuntap import device, isolation, protocol
 from donjon.tuntap._plane import Plane, seal
 from donjon.tuntap.client import MOST_ADDRESSES, MOST_BYTES
 from donjon.tuntap.counters import FIRST_PEER, GATEWAY, Board
+from donjon.tuntap.federation.peer import MOST_NETWORKS
 from donjon.tuntap.hostaddresses import HostAddresses, packed, unpacked
 from donjon.tuntap.launch import CHANNEL
 from donjon.tuntap.peers import Peers
@@ -67,6 +68,9 @@ class Router:
             Do.GATEWAY: self._gateway,
             Do.ATTACH: self._attach,
             Do.DETACH: self._detach,
+            Do.ALLOT: self._allot,
+            Do.TRUNK: self._trunk,
+            Do.ROUTES: self._routes,
             Do.RULES: self._rules,
             Do.CAPTURE: self._capture,
             Do.END_CAPTURE: self._end_capture,
@@ -202,6 +206,34 @@ class Router:
             self._captured.close()
             self._captured = None
         return {"captured": captured, "lost": lost}
+
+    # -- other routers
+
+    def _allot(self, message: Message) -> None:
+        number = message.number("port", GATEWAY - 1)
+        for text in message.texts("networks", MOST_NETWORKS):
+            network = ipaddress.ip_network(text)
+            bits = network.prefixlen + (96 if network.version == 4 else 0)
+            if not self._plane.allot(number, packed(network.network_address), bits):
+                self._plane.disallot(number)
+                raise RouterError(f"network {text} is another router's")
+
+    def _trunk(self, message: Message) -> None:
+        number = message.number("port", GATEWAY - 1)
+        stream = message.descriptor()
+        if number in self._devices:
+            self._remove(number)
+        os.set_blocking(stream.fileno(), False)
+        self._plane.add_trunk(number, stream.fileno())
+        self._devices[number] = Fd(stream.release())
+
+    def _routes(self, message: Message) -> None:
+        number = message.number("port", GATEWAY - 1)
+        data = protocol.read_memory(message.descriptor())
+        self._note_own_addresses()
+        self._plane.disown(number)
+        for at in range(0, len(data), 16):
+            self._plane.own(number, data[at : at + 16])
 
     # -- rules and what is told
 

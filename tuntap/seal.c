@@ -1,4 +1,5 @@
-/* seal.c - the filter of a router's system calls, made from a list that says what each is for.
+/* seal.c - the filter of a router's system calls, made from a list that says what each is for; and
+ * that of who holds links to other hosts.
  *
  * What is not listed fails with EPERM: there is nothing to open, nothing to execute and nobody to
  * signal. Memory can never be made executable, and ioctl(2) is left with what is asked of a tun
@@ -14,6 +15,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #if defined(__x86_64__)
@@ -47,6 +49,14 @@ static const int ALLOWED[] = {
     SYS_munmap, SYS_mremap, SYS_brk, SYS_madvise, SYS_futex, SYS_getrandom, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall, SYS_getpid,
     SYS_gettid, SYS_exit, SYS_exit_group, SYS_sched_yield};
+
+/** What links need beside it: TCP, and files of an own directory that OpenSSL reads. */
+static const int OF_LINKS[] = {
+    SYS_connect, SYS_getpeername, SYS_openat, SYS_unlinkat,
+#ifdef SYS_unlink
+    SYS_unlink,
+#endif
+};
 
 static const uint32_t REQUESTS[] = {TUNGETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, SIOCGIFCONF,
                                     FIONBIO};
@@ -84,14 +94,28 @@ allow_if(struct writer *writer, uint32_t value)
     answer(writer, SECCOMP_RET_ALLOW);
 }
 
+/** Allow what links need; a socket is of TCP. */
+static void
+allow_links(struct writer *writer)
+{
+    for (size_t i = 0; i < sizeof(OF_LINKS) / sizeof(OF_LINKS[0]); i++)
+        allow_if(writer, (uint32_t)OF_LINKS[i]);
+    emit(writer, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 6);
+    load(writer, FIRST_HALF(0));
+    allow_if(writer, AF_INET);
+    allow_if(writer, AF_INET6);
+    answer(writer, SECCOMP_RET_ERRNO | EPERM);
+}
+
 /**
  * seal_program() - write the filter
  * @program:	room for it
+ * @links:	whether it is for who holds links to other hosts
  *
  * Return: how many instructions it has
  */
 size_t
-seal_program(struct sock_filter program[SEAL_MOST])
+seal_program(struct sock_filter program[SEAL_MOST], bool links)
 {
     const uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
     struct writer writer = {program};
@@ -102,6 +126,8 @@ seal_program(struct sock_filter program[SEAL_MOST])
     load(&writer, FIELD(nr));
     for (size_t i = 0; i < sizeof(ALLOWED) / sizeof(ALLOWED[0]); i++)
         allow_if(&writer, (uint32_t)ALLOWED[i]);
+    if (links)
+        allow_links(&writer);
     for (size_t i = 0; i < sizeof(MAPPING) / sizeof(MAPPING[0]); i++) {
         emit(&writer, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)MAPPING[i], 0, 4);
         load(&writer, FIRST_HALF(2));

@@ -10,6 +10,8 @@ from donjon.config.options.rows import Rows
 from donjon.jail.spec import Allowed, Published
 from donjon.netns.wanted import MTU, NAME_MAX
 from donjon.origin import Origin
+from donjon.tuntap.federation import peer
+from donjon.tuntap.routes import endpoint_of
 
 AREA = "network"
 
@@ -170,6 +172,12 @@ def _pool(text: str) -> str:
     return str(found)
 
 
+def _listen(text: str) -> str:
+    """Read where peers connect."""
+    endpoint_of(text)
+    return text
+
+
 EMPEROR = (
     _emperor.several(
         "network-pool",
@@ -218,6 +226,43 @@ EMPEROR = (
         metavar="FILE",
         example="/etc/donjon/firewall",
         ours=True,
+    ),
+    _emperor.several(
+        "network-peer",
+        "Join another Emperor's network: its name in its certificate, where it is (- where it "
+        "connects to us), and the networks of its vassals.",
+        field="network_peers",
+        parse=peer.parse_peer,
+        factory=peer.peer,
+        metavar="NAME ADDR:PORT|- NETWORK...",
+        example="berlin.example.net 198.51.100.2:4433 10.2.0.0/24",
+        ours=True,
+    ),
+    _emperor.text(
+        "network-peer-listen",
+        "Where other Emperors connect.",
+        parse=_listen,
+        metavar="ADDR:PORT",
+        example="198.51.100.1:4433",
+        ours=True,
+    ),
+    *(
+        _emperor.text(
+            f"network-peer-{name}",
+            about,
+            parse=values.absolute,
+            metavar="FILE",
+            example=f"/etc/donjon/peers/{name}.pem",
+            ours=True,
+        )
+        for name, about in (
+            (
+                "cert",
+                "Our certificate for them, and those between it and the authority.",
+            ),
+            ("key", "The key of our certificate."),
+            ("ca", "The authority that all Emperors of a network trust, and nobody else's."),
+        )
     ),
 )
 

@@ -19,6 +19,8 @@ from donjon.emperor import loop
 from donjon.emperor.birth import Birth
 from donjon.hooks.spec import Hook, Kind
 from donjon.jail.phase import Phase
+from donjon.origin import DEFAULT
+from donjon.tuntap.federation import peer
 
 
 def keys(launch) -> dict[str, str]:
@@ -100,6 +102,9 @@ def main() -> int:
     for name, value in fields.items():
         if isinstance(value, list):
             fields[name] = frozenset(value) if name in ("use_clone", "cap") else tuple(value)
+    if "network_peers" in fields:  # as lines of a file
+        read = map(peer.parse_peer, fields["network_peers"])
+        fields["network_peers"] = tuple(peer.peer(one, DEFAULT) for one in read)
     argv0 = tuple(fields.pop("argv0", ("donjon",)))
     spec = EmperorSpec(**fields)
     born = importlib.import_module("little_emperor").entry  # by a name that others can import

@@ -1,7 +1,8 @@
 """The rules of vassals with ``network = tap``: they reach the outside, and nobody near.
 
-A vassal does not reach other vassals, the host, loopback, link-local and metadata addresses, or
-networks that the caller closes; answers to its connections come back, and nobody opens one to it.
+A vassal does not reach other vassals, here or behind another router, the host, loopback,
+link-local and metadata addresses, or networks that the caller closes; answers to its connections
+come back, and nobody opens one to it.
 Exceptions go from the named to the less named: links between two vassals, ``network-allow`` of
 one, ports published to the outside. The policy is written in the rule language, so that an
 operator can read what is in force, and take it as the start of his own.
@@ -59,7 +60,8 @@ class TapNetwork:
     """What the policy is about.
 
     ``jails``: the pool of addresses. ``host``: the router's own addresses, the host's, and the
-    networks it is connected to where they are not the outside. Both as in the rule language.
+    networks it is connected to where they are not the outside. ``remote``: networks of vassals
+    behind the routers that ``peers`` names. Networks as in the rule language.
     """
 
     jails: tuple[str, ...]
@@ -68,6 +70,8 @@ class TapNetwork:
     allowances: tuple[Allowance, ...] = ()
     published: tuple[Published, ...] = ()
     resolves: bool = False  # whether the host's addresses answer questions about names
+    remote: tuple[str, ...] = ()
+    peers: frozenset[str] = frozenset()
 
 
 def allowance(vassal: str, text: str, origin: Origin) -> Allowance:
@@ -87,6 +91,12 @@ def allowance(vassal: str, text: str, origin: Origin) -> Allowance:
             origin=origin,
         )
     return Allowance(vassal, peer=text)
+
+
+def peer_of(name: str) -> str:
+    """Return the other router of ``VASSAL@PEER`` or ``@PEER``, "" for a vassal of our own."""
+    _, at, peer = name.rpartition("@")
+    return peer if at else ""
 
 
 def text(tap: TapNetwork) -> str:
@@ -113,6 +123,8 @@ def _head(tap: TapNetwork) -> Iterator[str]:
     yield _set("closed", CLOSED)
     yield _set("host", tap.host)
     yield _set("jails", tap.jails)
+    if tap.remote:
+        yield _set("remote", tap.remote)
     yield "in ct state established,related accept"
     yield "out ct state established,related accept"
 
@@ -126,19 +138,28 @@ def _exceptions(tap: TapNetwork) -> Iterator[str]:
         yield from _to_vassal(one, other)
         yield from _to_vassal(other, one)
     for allowed in tap.allowances:
-        if allowed.peer:
+        if peer_of(allowed.peer) in tap.peers:
+            yield from _with_remote(allowed.vassal, allowed.peer)
+        elif allowed.peer:
             yield from _to_vassal(allowed.vassal, allowed.peer)
         else:
             yield from _to_network(allowed)
     for published in tap.published:
         ports = f"{published.protocol} dport {published.port}"
-        for who in ("!= @jails", "@host"):  # the router's own address is one of the pool
+        near = "!= { @jails, @remote }" if tap.remote else "!= @jails"
+        for who in (near, "@host"):  # the router's own address is one of the pool
             yield f"in daddr {_vassal(published.vassal)} {ports} saddr {who} ct state new accept"
 
 
 def _to_vassal(vassal: str, peer: str) -> Iterator[str]:
     for direction in ("out", "in"):
         yield f"{direction} saddr {_vassal(vassal)} daddr {_vassal(peer)} ct state new accept"
+
+
+def _with_remote(vassal: str, peer: str) -> Iterator[str]:
+    """Both ways: each router decides for its own end, and both must agree."""
+    yield f"out saddr {_vassal(vassal)} daddr {_vassal(peer)} ct state new accept"
+    yield f"in saddr {_vassal(peer)} daddr {_vassal(vassal)} ct state new accept"
 
 
 def _to_network(allowed: Allowance) -> Iterator[str]:
@@ -155,7 +176,7 @@ def _defaults(tap: TapNetwork) -> Iterator[str]:
     if tap.resolves:
         for protocol in ("udp", "tcp"):
             yield f"out saddr @jails daddr @host {protocol} dport 53 ct state new accept"
-    yield "out daddr { @host, @jails } reject"
+    yield f"out daddr {{ @host, @jails{', @remote' if tap.remote else ''} }} reject"
     yield "out ct state new accept"
 
 

@@ -11,6 +11,8 @@ from donjon.verbs import arguments, text
 RULES = ("CHAIN", "PACKETS", "BYTES", "RULE")
 HEAD = ("NAME", "NETWORK", "ADDRESS", "DEVICE", "OUT", "PACKETS", "IN", "PACKETS", "DROPPED")
 
+PEERS = ("PEER", "LINK", "VASSALS", "FROM", "PACKETS", "TO", "PACKETS", "DROPPED", "WHY")
+
 
 def main(verb: str, words: Sequence[str]) -> int:
     """Print one line a vassal that has a network of its own, or one a rule."""
@@ -37,6 +39,9 @@ def main(verb: str, words: Sequence[str]) -> int:
         text.table(RULES, [_rule(one) for one in found.get("rules", ())])
     else:
         text.table(HEAD, [_row(one) for one in found["vassals"]])
+        if found.get("peers"):
+            text.line("")
+            text.table(PEERS, [_peer(one) for one in found["peers"]])
     return 0
 
 
@@ -57,6 +62,23 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(row["name"]), kind(row), " ".join(row["addresses"]) or "-", row["device"] or "-",
         *passed,
+    )  # fmt: skip
+
+
+def _peer(row: Mapping[str, Any]) -> tuple[str, ...]:
+    counters = row["counters"]
+    passed: tuple[str, ...] = ("-",) * 5
+    if counters is not None:
+        here, there = counters["from"], counters["to"]
+        drops = ", ".join(f"{count} {cause}" for cause, count in counters["drops"].items())
+        passed = (
+            text.size(here["bytes"]), str(here["packets"]),
+            text.size(there["bytes"]), str(there["packets"]), drops or "0",
+        )  # fmt: skip
+    refused = f"{row['refused']} addresses are refused" if row["refused"] else ""
+    why = "; ".join(filter(None, (row["why"], refused))) or "-"
+    return (
+        row["peer"], "up" if row["up"] else "down", str(len(row["vassals"])), *passed, why,
     )  # fmt: skip
 
 
