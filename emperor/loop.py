@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from donjon import log, syscalls
 from donjon.config.spec import EmperorSpec
+from donjon.emperor.activation import Given
 from donjon.emperor.conduct import Conduct
 from donjon.emperor.control import ControlServer
 from donjon.emperor.court import Court
@@ -79,13 +80,13 @@ class Emperor:
         self.argv0 = tuple(argv0)
         self.status = 0
         self.ending = False
-        self._mercy: Timer | None = None
         self._events: deque[tuple[Vassal, Event]] = deque()
         self._busy = False
         self.reactor = Reactor()
         self._spawner_since = -SPAWNER_LIFE
         self.spawner = spawner
         self.notifier = Notifier()
+        self.given = Given()
         self.court = Court(
             blacklist=Blacklist(
                 throttle_ms=spec.throttle,
@@ -155,11 +156,18 @@ class Emperor:
         if self.upper is not None:
             self.upper.greet()
         self._tell_status(ready=True)
+        if self.notifier.patience:
+            self._live()
         try:
             self.reactor.run()
         finally:
             self._bury()
         return self.status
+
+    def _live(self) -> None:
+        """Tell the service manager's watchdog that the loop turns, twice in its patience."""
+        self.notifier.live()
+        self.reactor.after(self.notifier.patience / 2, self._live)
 
     def on_signal(self, number: int) -> None:
         """React to a signal (uwsgi-facts 1.7)."""
@@ -178,7 +186,6 @@ class Emperor:
             self._reap_strangers()
 
     def ragnarok(self) -> None:
-        """Stop every vassal, then end. Bounded by reload-mercy."""
         if self.ending:
             log.write("[emperor] *** RAGNAROK ALREADY EVOKED ***")
             return
@@ -189,7 +196,6 @@ class Emperor:
         self.notifier.tell("STOPPING=1")
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RAGNAROK)
-        self._mercy = self.reactor.after(self.spec.reload_mercy, self._end_mercy)
         self.errands.idle = self.maybe_end
         self.maybe_end()
 
@@ -205,9 +211,6 @@ class Emperor:
         """The upper Emperor is gone: end at once with status 1."""
         self.status = 1
         self.ragnarok()
-        if self._mercy is not None:
-            self._mercy.cancel()
-        self._end_mercy()
 
     def reload_all(self) -> None:
         """Reload the plans and every vassal (SIGHUP)."""
@@ -215,13 +218,11 @@ class Emperor:
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RELOAD)
 
-    def _end_mercy(self) -> None:
         """Kill whoever is left; again in a moment, for a birth may have been under way."""
         for vassal in list(self.court.vassals.values()):
             self.keeper.signal(vassal, signal.SIGKILL)
         for name in self.errands.kill():
             log.write(f"[emperor] a hook of {name} did not end in time")
-        self._mercy = self.reactor.after(1, self._end_mercy)
 
     def _announce(self) -> None:
         log.write("*** starting uWSGI Emperor ***")
@@ -299,6 +300,7 @@ class Emperor:
         self.spawner.close()
         self.nursery.groups.remove_all()
         self.court.close()
+        self.given.close()
         if self.spec.pidfile:
             _unlink_own(self.spec.pidfile)
         self.reactor.close()
