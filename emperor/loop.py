@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from donjon import log, syscalls
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import mercy
 from donjon.emperor.activation import Given
 from donjon.emperor.conduct import Conduct
 from donjon.emperor.control import ControlServer
@@ -80,6 +81,7 @@ class Emperor:
         self.argv0 = tuple(argv0)
         self.status = 0
         self.ending = False
+        self._mercy: Timer | None = None
         self._events: deque[tuple[Vassal, Event]] = deque()
         self._busy = False
         self.reactor = Reactor()
@@ -186,6 +188,7 @@ class Emperor:
             self._reap_strangers()
 
     def ragnarok(self) -> None:
+        """Stop every vassal, then end. Bounded by reload-mercy."""
         if self.ending:
             log.write("[emperor] *** RAGNAROK ALREADY EVOKED ***")
             return
@@ -196,6 +199,7 @@ class Emperor:
         self.notifier.tell("STOPPING=1")
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RAGNAROK)
+        self._mercy = self.reactor.after(self.spec.reload_mercy, self._end_mercy)
         self.errands.idle = self.maybe_end
         self.maybe_end()
 
@@ -211,6 +215,9 @@ class Emperor:
         """The upper Emperor is gone: end at once with status 1."""
         self.status = 1
         self.ragnarok()
+        if self._mercy is not None:
+            self._mercy.cancel()
+        self._end_mercy()
 
     def reload_all(self) -> None:
         """Reload the plans and every vassal (SIGHUP)."""
@@ -218,11 +225,13 @@ class Emperor:
         for vassal in list(self.court.vassals.values()):
             self.happen(vassal, Event.RELOAD)
 
+    def _end_mercy(self) -> None:
         """Kill whoever is left; again in a moment, for a birth may have been under way."""
         for vassal in list(self.court.vassals.values()):
             self.keeper.signal(vassal, signal.SIGKILL)
         for name in self.errands.kill():
             log.write(f"[emperor] a hook of {name} did not end in time")
+        self._mercy = self.reactor.after(1, self._end_mercy)
 
     def _announce(self) -> None:
         log.write("*** starting uWSGI Emperor ***")
@@ -349,4 +358,5 @@ def run(
     spawner = Spawner.start(entry, preload=spec.spawner_preload)
     gc.set_threshold(GARBAGE)
     raise_descriptor_limit()
+    mercy.spare_me()
     return Emperor(spec, spawner, entry=entry, hooks=hooks, argv0=argv0, upper=emperor_link).run()
