@@ -201,7 +201,7 @@ RESOURCES = (
     c("C34", "a fork bomb", "an end, and everybody else goes on", "fork-bomb", judge=judges.bomb_ends),
     c("C35", "take all memory", "this process is killed, nobody else", "hog", "1024", judge=judges.hog_dies),
     test("C36", "a processor hog among weighted neighbours", "the shares hold", "tests/spec/test_quality_of_service.py::test_spt01_four_customers_share_a_processor_as_125_125_250_500"),
-    later("C37", "a disk hog", "plans", lane="V"),
+    test("C37", "a disk hog", "no faster than its plan says", "tests/emperor/test_limits_v2.py::test_a_disk_is_read_as_fast_as_the_plan_says"),
     test("C38", "daemons, twins, ignored and stopped processes that outlive the stop", "none does", HERE + "test_endings.py::test_what_clings_to_life_ends_with_its_vassal"),
     test("C39", "stop while frozen, during the start, during an OOM", "it ends", HERE + "test_endings.py::test_a_vassal_ends_whatever_it_is_doing"),
     py("C40", "more priority, files and mercy of the OOM killer", "refused", judge=refused("EINVAL")),
