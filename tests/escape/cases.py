@@ -226,7 +226,7 @@ CALLS = (
     py("D49", "calls that change the machine", "refused", judge=refused("ENOSYS")),
     c("D49-root", "twenty calls for root: clock, modules, raw sockets, quotas ...", "refused", "privileged", judge=refused("ENOSYS", "SIGSYS", "EOPNOTSUPP", "EAFNOSUPPORT")),
     c("D49-filter", "keys, io_uring, bpf, perf, userfaultfd, ptrace, unshare, mount", "refused", "filtered", judge=refused("ENOSYS", "SIGSYS"), needs="seccomp"),
-    c("D49-foreign", "calls of x32 and i386 that a filter could miss", "refused", "foreign-calls", judge=refused("ENOSYS", "SIGSYS", "SIGSEGV"), needs="seccomp"),
+    c("D49-foreign", "calls of x32 and i386 that a filter could miss", "refused", "foreign-calls", judge=refused("ENOSYS", "SIGSYS", "SIGSEGV", "EBADF"), needs="seccomp"),  # User-Mode Linux takes int 0x80 for a call of x86-64, and filters that
     py("D49-ptrace", "reach into the master, which has the same uid", "refused", judge=refused(), peers=False),
     py("D50", "signal processes of the host", "not there", "{emperor}", "{neighbour}", "{master}", judge=judges.only("ESRCH")),
     c("D50-pidfd", "the same by pidfd", "not there", "signals", "{emperor}", "{neighbour}", "{master}", judge=judges.only("ESRCH", "EINVAL")),

@@ -130,7 +130,8 @@ def _configure(tree: Path) -> None:
     for name in _MASKED:
         (units / name).unlink(missing_ok=True)
         (units / name).symlink_to("/dev/null")
-    (tree / "usr/lib/modules").mkdir(exist_ok=True)
+    # a mount below /usr would be one that jails see
+    (tree / "usr/lib/modules").symlink_to("/run/modules")
     (tree / "etc/machine-id").write_text(f"{hashlib.md5(b'donjon').hexdigest()}\n")
     (tree / "etc/hostname").write_text("guest\n")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost guest\n::1 localhost\n")
