@@ -122,7 +122,8 @@ def test_what_is_logged_is_in_the_journal_and_in_files_that_are_turned_over(serv
     assert [answer(service, name) for name in NAMES] == ["well", "well"]
     wanted = "vassal one.ini is ready to accept requests"
     rows = service.sh(
-        "journalctl -u donjon -o json --output-fields=MESSAGE,_SYSTEMD_UNIT --no-pager"
+        "journalctl _SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID donjon) "
+        "-o json --output-fields=MESSAGE,_SYSTEMD_UNIT --no-pager"
     )
     found = [json.loads(line) for line in rows.splitlines()]
     assert [row["_SYSTEMD_UNIT"] for row in found if wanted in row["MESSAGE"]] == [

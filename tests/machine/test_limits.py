@@ -54,7 +54,8 @@ def swap():
     """A swap file on the disk of this machine."""
     file = Path("/swapfile")
     with file.open("wb") as whole:
-        whole.write(bytes(256 << 20))
+        for _ in range(256):  # User-Mode Linux cannot map so many pages in one process
+            whole.write(bytes(1 << 20))
         os.fchmod(whole.fileno(), 0o600)
     subprocess.run(["mkswap", "-q", str(file)], check=True, stdout=subprocess.DEVNULL)
     done = subprocess.run(["swapon", str(file)], check=False, capture_output=True, text=True)
@@ -184,8 +185,10 @@ def test_a_disk_is_shared_by_weight(host, base):
     readers = []
     for name, weight in names.items():
         well(host, name, 30)
-        told = (group(base, name) / "io.bfq.weight").read_text().split()[-1]
-        assert told == weight
+        told = group(base, name) / "io.bfq.weight"
+        if not told.exists():
+            pytest.skip("a kernel whose BFQ knows no groups")
+        assert told.read_text().split()[-1] == weight
         command = ["python3", str(host.place / "reader.py"), str(host.place / f"{name}.big"), "20"]
         readers.append(subprocess.Popen(command))
         (group(base, name) / "cgroup.procs").write_text(str(readers[-1].pid))
