@@ -62,4 +62,6 @@ def test_without_landlock_a_jail_is_made_without_it_and_says_so_once(vm, emperor
     emperor(one="uid = 33\ngid = 33\nrootfs = host\nbind = /run/served\nlandlock = auto\n")
     assert answer(vm, "one") == "well"
     said = vm.sh("journalctl -u emperor --no-pager")
-    assert said.count("one.ini:11: landlock: this kernel has no Landlock; no second wall") == 1, said
+    assert said.count("one.ini:11: landlock: this kernel has no Landlock; no second wall") == 1, (
+        said
+    )
