@@ -4,8 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
-# what `make vm-test` boots (all when empty), and how often it cuts the power
+# what `make vm-test` boots (all when empty), how often it cuts the power, and whether it does what takes many minutes
+# (it does where no flavour is named)
 FLAVOURS :=
+DEEP := $(if $(FLAVOURS),,yes)
 CUTS := 30
 C_SOURCES := $(wildcard syscalls/*.[ch] server/*.[ch] jail/*.[ch] emperor/*.[ch] tuntap/*.[ch] fork_pty/*.[ch] tests/c/*.[ch] tests/jail/*/*.c tests/escape/probe/*.[ch])
 
@@ -30,7 +32,7 @@ test: ## The whole test suite
 
 vm-test: ## Everything in machines of its own: other kernels, systemd, power cuts (an hour)
 	@scripts/prepare vm
-	$(PYTEST) vm-tests -v --cuts $(CUTS) $(FLAVOURS:%=--flavour %)
+	$(PYTEST) vm-tests -v --cuts $(CUTS) $(DEEP:%=--deep) $(FLAVOURS:%=--flavour %)
 
 conformance: ## The running cases of ../shared, on an installed copy
 	@scripts/prepare test

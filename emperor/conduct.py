@@ -209,6 +209,8 @@ class Conduct:
         """Wait for the first connection."""
         try:
             if vassal.doorbell is None:
+                vassal.doorbell = self.emperor.given.lend(vassal.on_demand)
+            if vassal.doorbell is None:
                 vassal.doorbell = ondemand.bind(vassal.on_demand)
                 self.note_file(vassal.on_demand)
         except DonjonError as error:
@@ -293,8 +295,9 @@ class Conduct:
             self.reactor.forget(vassal.doorbell.fileno())
             vassal.doorbell.close()
             vassal.doorbell = None
-            ondemand.unbind(vassal.on_demand)
-            self.unnote_file(vassal.on_demand)
+            if vassal.on_demand not in self.emperor.given:
+                ondemand.unbind(vassal.on_demand)
+                self.unnote_file(vassal.on_demand)
         self.emperor.maybe_end()
 
     # reloading

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
+from donjon.emperor import mercy
 from donjon.emperor.janitor import kill
 from donjon.emperor.reactor import Reactor
 from donjon.errors import DonjonError
@@ -121,6 +122,7 @@ def _be_child(errand: Errand, emperor: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        mercy.as_before()
         syscalls.set_pdeathsig(signal.SIGKILL)
         if os.getppid() not in (0, emperor):
             os._exit(1)

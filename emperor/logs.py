@@ -8,12 +8,14 @@ allowance lines are counted and dropped, and the count is told. The last lines a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from collections import deque
 from collections.abc import Callable
 
+from donjon.errors import reason_of
 from donjon.fd import Fd
 
 ALLOWANCE = 4 << 20
@@ -46,17 +48,43 @@ class LogFile:
         self._path = f"{directory}/{name.strip('/').replace('/', '_')}.log"
         self._fd: Fd | None = None
         self._size = 0
+        self._lost = 0  # bytes since the last that is in the file
+        self._torn = False
+        self._reason = ""
 
     def write(self, data: bytes) -> None:
-        """Append. A full disk loses lines, never the Emperor."""
+        """Append. A full disk loses lines, never the Emperor; how much is said afterwards."""
+        left = len(data)
         try:
             self._open()
-            if self._size + len(data) > FILE_MAX:
+            if self._size + left > FILE_MAX:
                 self._turn_over()
-            if self._fd is not None:
-                self._size += os.write(self._fd.fileno(), data)
-        except OSError:
+            if self._lost:
+                self._tell_loss()
+            left -= self._append(data)
+            self._torn = left > 0
+        except OSError as error:
+            self._reason = reason_of(error)
             self.close()
+        self._lost += left
+
+    def _tell_loss(self) -> None:
+        """Write what is missing here; raises OSError where there still is no room for that."""
+        start = "\n" if self._torn else ""
+        note = f"{start}[emperor] {self._lost} bytes are missing here: {self._reason}\n".encode()
+        done = self._append(note)
+        if done < len(note):
+            self._torn = self._torn or done > 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._lost, self._torn = 0, False
+
+    def _append(self, data: bytes) -> int:
+        """Write what there is room for; return how much that was."""
+        done = os.write(self._fd.fileno(), data) if self._fd is not None else 0
+        if done < len(data):
+            self._reason = os.strerror(errno.ENOSPC)
+        self._size += done
+        return done
 
     def close(self) -> None:
         """Close; the next write opens it again."""

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 from donjon import log, syscalls
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import mercy
+from donjon.emperor.activation import Given
 from donjon.emperor.conduct import Conduct
 from donjon.emperor.control import ControlServer
 from donjon.emperor.court import Court
@@ -88,6 +90,7 @@ class Emperor:
         self._spawner_since = -SPAWNER_LIFE
         self.spawner = spawner
         self.notifier = Notifier()
+        self.given = Given()
         self.court = Court(
             blacklist=Blacklist(
                 throttle_ms=spec.throttle,
@@ -159,11 +162,18 @@ class Emperor:
         if self.upper is not None:
             self.upper.greet()
         self._tell_status(ready=True)
+        if self.notifier.patience:
+            self._live()
         try:
             self.reactor.run()
         finally:
             self._bury()
         return self.status
+
+    def _live(self) -> None:
+        """Tell the service manager's watchdog that the loop turns, twice in its patience."""
+        self.notifier.live()
+        self.reactor.after(self.notifier.patience / 2, self._live)
 
     def on_signal(self, number: int) -> None:
         """React to a signal (uwsgi-facts 1.7)."""
@@ -306,6 +316,7 @@ class Emperor:
         self.spawner.close()
         self.nursery.groups.remove_all()
         self.court.close()
+        self.given.close()
         if self.spec.pidfile:
             _unlink_own(self.spec.pidfile)
         self.reactor.close()
@@ -354,4 +365,5 @@ def run(
     spawner = Spawner.start(entry, preload=spec.spawner_preload)
     gc.set_threshold(GARBAGE)
     raise_descriptor_limit()
+    mercy.spare_me()
     return Emperor(spec, spawner, entry=entry, hooks=hooks, argv0=argv0, upper=emperor_link).run()

@@ -40,7 +40,17 @@ from donjon.origin import DEFAULT, Origin
 from donjon.records import dataclass, field, replace
 from donjon.server.spec import ServerSpec
 
-NOT_PASSED_ON = ("UWSGI_RELOADS", "NOTIFY_SOCKET", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG")
+NOT_PASSED_ON = (
+    "UWSGI_RELOADS",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "UWSGI_EMPEROR_FD",
+    "UWSGI_EMPEROR_FD_CONFIG",
+)
 VASSAL_PREFIX = "UWSGI_VASSAL_"
 NO_START = frozenset(
     ("exit", "help", "version", "dump-options", "get", "stop", "reload", "pause", "resume")

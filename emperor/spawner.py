@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
-from donjon.emperor import _birth, begun, direct, evaluator, flat, orders, packing
+from donjon.emperor import _birth, begun, direct, evaluator, flat, mercy, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
@@ -95,6 +95,7 @@ class Spawner:
         emperor_pid = os.getpid()
         pid, pidfd = _clone()
         if pid == 0:
+            mercy.as_before()
             os.dup2(far.fileno(), LINK_FD)
             command = [sys.executable, "-P", "-c", FRESH, str(emperor_pid), *words]
             os.execv(command[0], command)

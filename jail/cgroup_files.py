@@ -165,6 +165,13 @@ def _weight_to_blkio(value: str, _given: Mapping[str, str]) -> Written:
     )
 
 
+def _weight_to_io(value: str, _given: Mapping[str, str]) -> Written:
+    """Two schedulers of the kernel know weights, each with a file of its own (bfq-iosched.rst)."""
+    *device, weight = value.split()
+    for_bfq = " ".join([*device, str(min(int(weight), 1000))])
+    return (("io.weight", value), ("io.bfq.weight", for_bfq))
+
+
 def _nowhere(_value: str, _given: Mapping[str, str]) -> Written:
     return ()
 
@@ -178,6 +185,7 @@ TO_V2: dict[str, Convert] = {
     "memory.memsw.limit_in_bytes": _memsw_to_swap,
     "blkio.weight": _one("io.weight", _scaled(500, 100, 1, 10_000)),
     "blkio.bfq.weight": _one("io.bfq.weight"),
+    "io.weight": _weight_to_io,
     **{
         f"blkio.throttle.{name}_device": _throttle_to_max(word)
         for word, name in _THROTTLES.items()

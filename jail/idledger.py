@@ -230,12 +230,14 @@ class Ledger:
         new = f"{self.path}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with _telling(f"cannot write the {self.stock.book} {self.path}"):
-            with Fd(os.open(new, flags, 0o644)) as file:
+            with Fd(os.open(new, flags, 0o644)) as file, contextlib.ExitStack() as undo:
+                undo.callback(os.unlink, new)
                 _write_all(file.fileno(), text)
                 syscalls.fault("fsync")
                 os.fsync(file.fileno())
-            syscalls.fault("rename")
-            os.rename(new, self.path)
+                syscalls.fault("rename")
+                os.rename(new, self.path)
+                undo.pop_all()
             directory = os.path.dirname(self.path) or "."
             with Fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
                 os.fsync(folder.fileno())

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from donjon import log
 from donjon.errors import reason_of
 from donjon.records import dataclass
+from donjon.server import activation
 from donjon.server.address import Address, ListenError, parse_address
 from donjon.server.spec import Listener, ServerSpec
 from donjon.server.takeover import OpenListener
@@ -80,6 +81,7 @@ class Sockets:
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._open: dict[str, Bound] = {}
+        self._given: list[Listener] | None = None
         self._shared: list[Bound] = []
 
     @classmethod
@@ -122,6 +124,10 @@ class Sockets:
         _refuse_doubles(wanted)
         if inherited := _inherited(wanted):
             wanted.insert(0, inherited)
+        if self._given is None:
+            self._given = [Listener(f"fd://{n}", "uwsgi") for n in activation.numbers()]
+        named = {listener.address for listener in wanted}
+        wanted[:0] = [listener for listener in self._given if listener.address not in named]
         try:
             served = tuple(self._one(listener, spec) for listener in wanted)
         except ListenError:

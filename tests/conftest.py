@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from freebsd_kernel import Kernel
+from patience import FACTOR
 
 from donjon.syscalls import freebsd as calls
 
@@ -31,6 +32,10 @@ def _lacks(marker: str) -> str:
             ),
             "needs a writable cgroup v2 hierarchy",
         ),
+        "machine": (
+            lambda: os.environ.get("DONJON_MACHINE") == "1",
+            "does to a machine what only one of vm-tests may be done to",
+        ),
         "uwsgi": (lambda: shutil.which("uwsgi") is not None, "needs the original uwsgi"),
         "wrk": (lambda: shutil.which("wrk") is not None, "needs wrk"),
     }
@@ -38,6 +43,15 @@ def _lacks(marker: str) -> str:
         return ""
     can, reason = checks[marker]
     return "" if can() else reason
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test the time that this machine needs for it."""
+    usual = config.getini("timeout")
+    for item in items if FACTOR != 1 else ():
+        mark = item.get_closest_marker("timeout")
+        seconds = mark.args[0] if mark else float(usual)
+        item.add_marker(pytest.mark.timeout(seconds * FACTOR), append=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -84,11 +84,13 @@ def _lack(flavour: flavours.Flavour) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--flavour", action="append", help="run only this flavour (repeatable)")
+    parser.addoption("--deep", action="store_true", help="also what takes many minutes")
     parser.addoption("--cuts", type=int, default=4, help="power cuts to make")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flavours(*names): the guests in which a test runs")
+    config.addinivalue_line("markers", "deep: takes many minutes, runs with --deep only")
     shutil.rmtree(LOGS, ignore_errors=True)
 
 
@@ -101,8 +103,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("flavour", names)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of one flavour beside each other: each is booted once."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests of one flavour beside each other, for each is booted once; leave out what is deep."""
+    if not config.getoption("deep"):
+        deep = [item for item in items if item.get_closest_marker("deep")]
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if item not in deep]
 
     def order(item: pytest.Item) -> int:
         call = getattr(item, "callspec", None)

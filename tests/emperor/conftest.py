@@ -8,6 +8,7 @@ import pytest
 from births import hosts
 from empire import Emperor, alive, children, wait_for
 from hosting import Host
+from patience import patient
 
 from donjon.jail import cgroup_layout
 
@@ -22,7 +23,7 @@ def emperor(tmp_path):
     if one.process is not None and one.process.poll() is None:
         below = children(one.process.pid)
         one.process.kill()
-        one.process.wait(10)
+        one.process.wait(patient(10))
         wait_for(lambda: not any(map(alive, below)), "end of everything")
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import hosting
 import pytest
+from patience import patient
 
 from donjon.emperor.frost import Frost
 from donjon.emperor.protocol import ToVassal
@@ -92,7 +93,7 @@ def test_a_client_who_holds_a_connection_keeps_it_awake_and_is_served(host, base
     start(host, base)
     host.answer("shop")
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(patient(10))
         client.connect(str(host.sock("shop")))
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         hosting.pause(2.5)
@@ -123,7 +124,7 @@ def test_a_killed_emperor_takes_its_frozen_vassals_along(host, base, kind):
     family = [master, *hosting.descendants(master)]
     below = hosting.children(host.pid)
     host.emperor.send_signal(signal.SIGKILL)
-    host.emperor.wait(10)
+    host.emperor.wait(patient(10))
     hosting.wait_for(lambda: not any(map(hosting.alive, [*family, *below])), "end of all", 8)
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hosting import pause
+from hosting import pause, wait_for
 from planned import get, start, well
 
 from donjon.jail import cgroup_layout
@@ -99,8 +99,4 @@ def test_a_disk_is_read_as_fast_as_the_plan_says(host, base):
     well(host, "shop", 60)
     assert get(host, "shop", "/read") == "well"
     took = host.place / "took"
-    for _ in range(400):
-        if took.exists() and took.read_text():
-            break
-        pause(0.1)
-    assert float(took.read_text()) == pytest.approx(10, rel=0.15)
+    assert float(wait_for(took.read_text, "the time it took", 40)) == pytest.approx(10, rel=0.15)

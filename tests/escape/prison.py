@@ -13,7 +13,10 @@ from typing import Any
 
 import hosting
 from hosting import DONJON, Host
+from patience import patient
 from profiles import Profile, copied_root
+
+from donjon.jail import cgroup_layout
 
 HERE = Path(__file__).parent
 OWNER = 1003
@@ -24,6 +27,7 @@ SHARED = ["unshare", "--mount", "--propagation", "private", "unshare", "--mount"
 mounts of others on this machine are not."""
 
 LIMITS = {"pids": ("pids.max", "100"), "memory": ("memory.limit_in_bytes", str(448 << 20))}
+LIMITS_V2 = {"pids.max": "100", "memory.max": str(448 << 20)}
 VOLATILE = re.compile(
     r"^(fs/(dentry-state|file-nr|inode-(nr|state)|aio-nr|quota|mqueue|nfs)"
     r"|kernel/(random|ns_last_pid|pty/nr|perf_|sched_domain|tainted|threads-max)"
@@ -144,7 +148,10 @@ class Prison:
         )
 
     def _plan(self) -> str:
-        """Limit processes and memory where this machine has groups of version 1."""
+        """Limit processes and memory in groups of version 1 where there are such, else of version 2."""
+        layout = cgroup_layout.look()
+        if {"memory", "pids"} <= layout.controllers:
+            return self._plan_v2(str(layout.unified))
         lines = ""
         for controller, (key, value) in LIMITS.items():
             top = f"/sys/fs/cgroup/{controller}"
@@ -153,6 +160,15 @@ class Prison:
             group = f"donjon-escape-{os.getpid()}-{self.profile.name}"
             lines += f"cgroup = {top}/{group}/%N\ncgroup-opt = {key}={value}\n"
             self.groups.append(f"{controller}/{group}/{CELL}")
+            self.limits[f"{top}/{group}/{CELL}/{key}"] = value
+        return lines
+
+    def _plan_v2(self, top: str) -> str:
+        group = f"donjon-escape-{os.getpid()}-{self.profile.name}"
+        lines = f"cgroup = {top}/{group}/%N\n"
+        self.groups.append(f"unified/{group}/{CELL}")
+        for key, value in LIMITS_V2.items():
+            lines += f"cgroup-opt = {key}={value}\n"
             self.limits[f"{top}/{group}/{CELL}/{key}"] = value
         return lines
 
@@ -200,7 +216,7 @@ class Prison:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=patient(30),
             stdin=subprocess.DEVNULL,
         )
 

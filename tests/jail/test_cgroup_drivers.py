@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 from donjon import syscalls
 from donjon.jail import cgroup_layout, cgroups
@@ -79,7 +80,7 @@ def eat(count):
 
 
 def wait_for(condition, seconds=10.0):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while time.monotonic() < end:
         if value := condition():
             return value

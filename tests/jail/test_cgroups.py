@@ -308,6 +308,8 @@ GIVEN = {"memory.limit_in_bytes": "512M", "memory.max": "512M", "cpu.cfs_period_
         ("freezer.state", "FROZEN", 2, "cgroup.freeze=1"),
         ("cgroup.freeze", "0", 1, "freezer.state=THAWED"),
         ("blkio.weight", "1000", 2, "io.weight=200"),
+        ("io.weight", "2000", 2, "io.weight=2000 io.bfq.weight=1000"),
+        ("io.weight", "8:0 50", 2, "io.weight=8:0 50 io.bfq.weight=8:0 50"),
         ("io.weight", "50", 1, "blkio.weight=250 blkio.bfq.weight=50"),
         ("blkio.throttle.read_bps_device", "8:0 1M", 2, "io.max=8:0 rbps=1048576"),
         (

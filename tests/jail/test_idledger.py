@@ -142,6 +142,7 @@ def test_a_disk_that_fails_is_one_line_and_nothing_is_given(ledger, call):
     with pytest.raises(JailError, match=r"cannot write the id ledger .*: No space left on device"):
         ledger.assign("b", 16)
     assert [one.name for one in again(ledger).ranges()] == ["a"]
+    assert not os.path.exists(f"{ledger.path}.new")
     assert ledger.assign("b", 16).base == FIRST + 16
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 from donjon import syscalls
 from donjon.jail import ksm
@@ -22,7 +23,7 @@ KNOBS = ("pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_mode", "run"
 
 
 def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while time.monotonic() < end:
         if value := condition():
             return value

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from patience import patient
+
 PROGRAM = Path(__file__).with_name("little_emperor.py")
 
 
@@ -18,6 +20,7 @@ def pause(seconds):
 
 
 def wait_for(condition, what, seconds=10.0):
+    seconds = patient(seconds)
     end = time.monotonic() + seconds
     last = None
     while time.monotonic() < end:
@@ -104,7 +107,7 @@ class Emperor:
 
     def stats(self):
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(5)
+            link.settimeout(patient(5))
             link.connect(str(self.place / "stats"))
             return json.loads(b"".join(iter(lambda: link.recv(65536), b"")))
 
@@ -113,7 +116,7 @@ class Emperor:
 
     def ask(self, line):
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(5)
+            link.settimeout(patient(5))
             link.connect(str(self.place / "control"))
             link.sendall(json.dumps(line).encode() + b"\n")
             return json.loads(link.makefile("rb").readline())
@@ -123,4 +126,4 @@ class Emperor:
 
     def end(self, number=signal.SIGTERM, seconds=10):
         self.process.send_signal(number)
-        return self.process.wait(seconds)
+        return self.process.wait(patient(seconds))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import patient
+
 DONJON = [sys.executable, "-m", "donjon"]
 
 APP = """
@@ -34,6 +36,7 @@ def pause(seconds: float) -> None:
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
     """Return the first true value of ``condition``; a failed look counts as not yet."""
+    seconds = patient(seconds)
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
@@ -106,7 +109,7 @@ def alive(pid: int) -> bool:
 def receive(path: Path | str, request: bytes = b"", seconds: float = 5.0) -> bytes:
     """Connect to a unix socket, send ``request``, read to the end; ``seconds`` bound each wait."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(seconds)
+        client.settimeout(patient(seconds))
         client.connect(str(path))
         if request:
             client.sendall(request)
@@ -192,7 +195,7 @@ class Host:
         """End the Emperor (SIGINT) and require a clean end, and that it made no mistake."""
         if self.emperor is not None and self.emperor.poll() is None:
             self.emperor.send_signal(signal.SIGINT)
-            assert self.emperor.wait(40) == 0, self.log()[-3000:]
+            assert self.emperor.wait(patient(40)) == 0, self.log()[-3000:]
             assert "internal error" not in self.log(), self.log()[-3000:]
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 import json
 import socket
 
+from patience import patient
+
 from donjon.fork_pty import protocol
 from donjon.fork_pty.protocol import Answers, Word
 
@@ -12,7 +14,7 @@ class Client:
 
     def __init__(self, path, **hello):
         self.link = socket.socket(socket.AF_UNIX)
-        self.link.settimeout(15)
+        self.link.settimeout(patient(15))
         self.link.connect(path)
         self.link.sendall(protocol.said(Word.HELLO, **hello))
         self.answers = Answers()

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import patient
+
 HERE = Path(__file__).parent
 APP = """
 import os, sys
@@ -45,6 +47,7 @@ def pause(seconds: float) -> None:
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
     """Return the first true value of ``condition``; a failed look counts as not yet."""
+    seconds = patient(seconds)
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
@@ -159,7 +162,7 @@ class Instance:
 
     def get(self, path: str = "/", port: int | None = None, timeout: float = 5.0) -> str:
         """Ask once and return the body of a 200."""
-        with socket.create_connection(("127.0.0.1", port or self.port), timeout) as sock:
+        with socket.create_connection(("127.0.0.1", port or self.port), patient(timeout)) as sock:
             return ask(sock, path)
 
     def answer(self, path: str = "/") -> str:
@@ -186,7 +189,7 @@ class Instance:
     def wait(self, seconds: float = 10.0) -> int:
         """Wait for its end and return the exit status."""
         assert self.process is not None
-        return self.process.wait(seconds)
+        return self.process.wait(patient(seconds))
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it and return the exit status."""
@@ -203,7 +206,7 @@ class Instance:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.wait(5)
+        self.process.wait(patient(5))
         wait_for(lambda: not session(self.pid), "end of all processes")
 
 
@@ -243,7 +246,7 @@ def free_port() -> int:
 def read_all(path: Path) -> bytes:
     """Connect to a unix socket and read to its end."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
+        sock.settimeout(patient(5))
         sock.connect(str(path))
         data = b""
         while chunk := sock.recv(65536):

@@ -20,6 +20,14 @@ _MASKED = (
 )  # fmt: skip
 _TESTERS = ("pytest", "pytest-timeout", "hypothesis")
 _SIZE = "4G"  # of a sparse file
+_NOT_THERE = (
+    "vm-tests/machine/",
+    "vm-tests/test_",
+    "vm-tests/conftest.py",
+    "benchmarks/",
+    "changelog.d/",
+)
+"""What of the tree nobody needs in a guest: no image is made again for a change of it."""
 
 
 class ImageError(Exception):
@@ -44,12 +52,14 @@ def root() -> Path:
 def _sources() -> list[Path]:
     names = _run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     return [
-        path for name in sorted(filter(None, names.split("\0"))) if (path := TREE / name).exists()
+        path
+        for name in sorted(filter(None, names.split("\0")))
+        if not name.startswith(_NOT_THERE) and (path := TREE / name).exists()
     ]
 
 
 def _key(base: Path) -> str:
-    whole = hashlib.sha256(f"{base}{_SIZE}".encode())
+    whole = hashlib.sha256(f"{base}{_SIZE}{Path(__file__).read_text()}".encode())
     for path in _sources():
         whole.update(str(path).encode())
         if path.is_file():
@@ -71,6 +81,10 @@ def _make(base: Path, scratch: Path) -> Path:
         if not path.is_dir() or path.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target, follow_symlinks=False)
+    jail = Path(_run("scripts/test-root", "closure").strip())
+    roots = tree / "var/cache/donjon-tests"
+    roots.mkdir(parents=True)
+    _run("cp", "-a", jail, roots)  # a root for the jails of tests/escape
     _configure(tree)
     image = scratch / "root.ext4"
     _run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0", "-L", "root",
@@ -116,7 +130,8 @@ def _configure(tree: Path) -> None:
     for name in _MASKED:
         (units / name).unlink(missing_ok=True)
         (units / name).symlink_to("/dev/null")
-    (tree / "usr/lib/modules").mkdir(exist_ok=True)
+    # a mount below /usr would be one that jails see
+    (tree / "usr/lib/modules").symlink_to("/run/modules")
     (tree / "etc/machine-id").write_text(f"{hashlib.md5(b'donjon').hexdigest()}\n")
     (tree / "etc/hostname").write_text("guest\n")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost guest\n::1 localhost\n")
