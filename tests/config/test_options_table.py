@@ -133,6 +133,7 @@ def test_each_row_says_what_it_is():
 def test_each_example_parses_and_changes_the_launch():
     base = [Entry("emperor", "/etc/vassals", Origin("a.ini", 2, "emperor"))]
     base.append(Entry("forkptyrouter", "/run/door.sock", Origin("a.ini", 3, "forkptyrouter")))
+    base.append(Entry("forkpty-tls-cert", "/run/cert.pem", Origin("a.ini", 5, "forkpty-tls-cert")))
     base.append(Entry("pty-socket", "/run/other.sock", Origin("a.ini", 4, "pty-socket")))
     bare = build(base)
     silent = []

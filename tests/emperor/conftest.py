@@ -8,6 +8,7 @@ import pytest
 from births import hosts
 from empire import Emperor, alive, children, wait_for
 from hosting import Host
+from netlab import Lab
 from patience import patient
 
 from donjon.jail import cgroup_layout
@@ -25,6 +26,14 @@ def emperor(tmp_path):
         one.process.kill()
         one.process.wait(patient(10))
         wait_for(lambda: not any(map(alive, below)), "end of everything")
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """A host and the world outside of it."""
+    found = Lab()
+    yield found
+    found.close()
 
 
 @pytest.fixture

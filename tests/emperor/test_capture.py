@@ -9,20 +9,13 @@ import sys
 
 import pytest
 from empire import Emperor, wait_for
-from netlab import HOST, OUTSIDE, Lab, ask, server
+from netlab import HOST, OUTSIDE, ask, server
 from netspaces import enter
 
 from donjon.emperor import client
 from donjon.errors import DonjonError
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def lab():
-    found = Lab()
-    yield found
-    found.close()
 
 
 @pytest.fixture

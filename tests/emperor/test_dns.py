@@ -11,20 +11,13 @@ import pytest
 from empire import Emperor, alive, wait_for
 from hosting import DONJON, Host
 from nameserver import ADDRESS, BIG, addresses, ask, forget_askers, nameserver
-from netlab import HOST, OUTSIDE, Lab
+from netlab import HOST, OUTSIDE
 from netspaces import enter
 
 pytestmark = pytest.mark.root
 
 POOL = ["192.168.79.0/24", "fd00:79::/64"]
 ROUTER, ROUTER6 = "192.168.79.1", "fd00:79::1"
-
-
-@pytest.fixture(scope="module")
-def lab():
-    found = Lab()
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -33,13 +33,6 @@ WHERE = {"near": HOST, "far": OUTSIDE}
 
 
 @pytest.fixture(scope="module")
-def lab():
-    found = Lab()
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
 def other_lab():
     """Where hosts of one test are, beside the pair of all tests."""
     found = Lab()

@@ -5,17 +5,10 @@ import sys
 
 import pytest
 from empire import Emperor, wait_for
-from netlab import HOST, OUTSIDE, Lab, ask, server
+from netlab import HOST, OUTSIDE, ask, server
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def lab():
-    found = Lab()
-    yield found
-    found.close()
 
 
 @pytest.fixture
