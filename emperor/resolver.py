@@ -89,7 +89,7 @@ class Resolver:
         """Start it, on addresses of the router's device. Raises DonjonError."""
         self.reactor = reactor
         self.restarts = 0
-        self._addresses = addresses
+        self._user = _user_of(device)
         self._again: Timer | None = None
         self._book = b""
         self.complained: Callable[[], None] = lambda: None
@@ -134,8 +134,9 @@ class Resolver:
         started.channel.settimeout(0)
         self.reactor.watch(started.pidfd.fileno(), lambda _events: self._died())
         self.reactor.watch(started.channel.fileno(), lambda _events: self._hear())
+        begin = {"do": "begin", "user": self._user, "seal": program.hex()}
         descriptors = [one.fileno() for one in self._listeners]
-        protocol.send(started.channel, {"do": "begin", "seal": program.hex()}, descriptors)
+        protocol.send(started.channel, begin, descriptors)
         return started
 
     def _send_book(self) -> None:
@@ -230,16 +231,23 @@ def _peers(member: Tapped) -> list[str]:
     return [one for one in dict.fromkeys(found) if one]
 
 
-def in_table(words: Sequence[str], addresses: Sequence[str]) -> nat.Resolver:
-    """Return what the host's table has of the resolver."""
+def in_table(words: Sequence[str], addresses: Sequence[str], device: str) -> nat.Resolver:
+    """Return what the host's table has of the resolver on a device. Raises DonjonError."""
     ports = {
         book.PORT if word == HOST else address_and_port(word)[1] for word in words if word != NONE
     }
     return nat.Resolver(
         addresses=tuple(ip_address(one) for one in addresses),
-        user=launch.NOBODY,
+        user=_user_of(device),
         asked=tuple(ports),
     )
+
+
+def _user_of(device: str) -> int:
+    try:
+        return launch.user_of(device)
+    except OSError as error:
+        raise DonjonError(f"the device {device} is gone", reason=reason_of(error)) from error
 
 
 def upstreams_of(words: Sequence[str], own: Sequence[str]) -> tuple[Upstream, ...]:

@@ -64,6 +64,7 @@ class TapNetwork:
         self.makers = makers
         self.router: Router | None = None
         self.resolver: Resolver | None = None
+        self._answering: nat.Resolver | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         _check_dns(spec)
@@ -95,6 +96,12 @@ class TapNetwork:
             self._end_start(made)
             return
         (self._device,) = made
+        try:
+            self._answering = self._who_answers()
+        except DonjonError as error:
+            self.close()
+            self._end_start(error)
+            return
         self.makers.make(self._table(), self._have_table)
 
     def _have_table(self, made: list[Fd] | DonjonError) -> None:
@@ -387,7 +394,7 @@ class TapNetwork:
             ],
             openings,
             masquerade=self.spec.network_nat,
-            resolver=self._answering(),
+            resolver=self._answering,
         )
         versions = {one.version for one in self.pool.parsed} if self.spec.network_nat else set()
         return Nat(
@@ -397,14 +404,14 @@ class TapNetwork:
             record=self.record,
         )
 
-    def _answering(self) -> nat.Resolver | None:
-        """Return what the table has of the resolver."""
+    def _who_answers(self) -> nat.Resolver | None:
+        """Return what the table has of the resolver. Raises DonjonError."""
         words = self.spec.network_dns
         if not words:
             return None
         from donjon.emperor import resolver  # noqa: PLC0415  (as above)
 
-        return resolver.in_table(words, self.pool.routers)
+        return resolver.in_table(words, self.pool.routers, self.spec.network_device)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises
