@@ -6,6 +6,7 @@ asked while there is none waits in them for the next one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import mmap
@@ -136,7 +137,8 @@ class Resolver:
         self.reactor.watch(started.channel.fileno(), lambda _events: self._hear())
         begin = {"do": "begin", "user": self._user, "seal": program.hex()}
         descriptors = [one.fileno() for one in self._listeners]
-        protocol.send(started.channel, begin, descriptors)
+        with contextlib.suppress(OSError):  # it ended already, which is an event
+            protocol.send(started.channel, begin, descriptors)
         return started
 
     def _send_book(self) -> None:
