@@ -306,10 +306,10 @@ class TapNetwork:
         """Have the resolver know what there is now."""
         if self.resolver is None:
             return
-        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+        from donjon.emperor import names  # noqa: PLC0415  (as above)
 
-        upstreams = resolver.upstreams_of(self.spec.network_dns, self.pool.routers)
-        self.resolver.tell(resolver.book_of(self._members, self.pool.networks, upstreams))
+        upstreams = names.upstreams_of(self.spec.network_dns, self.pool.routers)
+        self.resolver.tell(names.book_of(self._members, self.pool.networks, upstreams))
 
     def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
@@ -409,9 +409,9 @@ class TapNetwork:
         words = self.spec.network_dns
         if not words:
             return None
-        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+        from donjon.emperor import names  # noqa: PLC0415  (as above)
 
-        return resolver.in_table(words, self.pool.routers, self.spec.network_device)
+        return names.in_table(words, self.pool.routers, self.spec.network_device)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises

@@ -201,6 +201,10 @@ def test_a_resolver_that_dies_is_replaced_and_nothing_opens(inner):
     assert addresses(shop, ROUTER, "db", patience=20) == four  # it waited for the next one
     assert addresses(db, ROUTER, "shop") == "NXDOMAIN"
     assert net(inner)["resolver"]["restarts"] == 1
+    control = ["--control", str(inner.place / "control")]
+    words = [sys.executable, "-m", "donjon", "net", "--openmetrics", *control]
+    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert "donjon_resolver_restarts_total 1.0\n" in told
 
 
 def test_other_names_are_asked_upstream_each_time_anew(outer, lab):

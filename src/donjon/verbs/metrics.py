@@ -116,6 +116,11 @@ def _router(found: Row) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "donjon_router_restarts", "Routers that were started again.", value=router["restarts"]
         )
+    if found.get("resolver"):
+        restarts = found["resolver"]["restarts"]
+        yield CounterMetricFamily(
+            "donjon_resolver_restarts", "Resolvers that were started again.", value=restarts
+        )
     yield from _did(found.get("firewall", {}))
 
 
