@@ -62,9 +62,9 @@ class Networks:
         spec, pool = self.emperor.spec, self.emperor.reader.preparer.pool
         _check_peers(spec)
         if pool is None:
-            self._clean_up_after_another()
-            if self.emperor.spec.network_dns:
+            if spec.network_dns:
                 raise DonjonError("network-dns needs network-pool")
+            self._clean_up_after_another()
             return
         from donjon.emperor.tapnet import TapNetwork  # noqa: PLC0415  (most Emperors have no pool)
 

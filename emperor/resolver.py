@@ -6,6 +6,7 @@ asked while there is none waits in them for the next one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import mmap
@@ -13,30 +14,22 @@ import os
 import signal
 import socket
 import termios
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Sequence
 
 from donjon import log, syscalls
+from donjon.emperor import names
 from donjon.emperor.reactor import Reactor, Timer
-from donjon.emperor.tapped import Tapped
 from donjon.errors import DonjonError, reason_of
 from donjon.jail import libseccomp
 from donjon.jail.seccomp_groups import Compare, Test
-from donjon.netns import nat
 from donjon.tuntap import protocol
-from donjon.tuntap.dns import book, launch
-from donjon.tuntap.dns.book import Address, Jail, Upstream
+from donjon.tuntap.dns import launch
 from donjon.tuntap.launch import Started
-from donjon.tuntap.rules import policy as policies
-
-HOST, NONE = "host", "none"
-"""Words of network-dns that are no address."""
 
 LIFE = 2.0
 """Seconds that a resolver must live for the next one to be started at once."""
 
 PAUSE = 0.5
-RESOLV_CONF = "/etc/resolv.conf"
 
 _CALLS = (
     *("epoll_create1", "epoll_wait", "epoll_pwait", "epoll_ctl", "clock_gettime"),  # its loop
@@ -89,7 +82,7 @@ class Resolver:
         """Start it, on addresses of the router's device. Raises DonjonError."""
         self.reactor = reactor
         self.restarts = 0
-        self._addresses = addresses
+        self._user = names.user_of(device)
         self._again: Timer | None = None
         self._book = b""
         self.complained: Callable[[], None] = lambda: None
@@ -134,8 +127,10 @@ class Resolver:
         started.channel.settimeout(0)
         self.reactor.watch(started.pidfd.fileno(), lambda _events: self._died())
         self.reactor.watch(started.channel.fileno(), lambda _events: self._hear())
+        begin = {"do": "begin", "user": self._user, "seal": program.hex()}
         descriptors = [one.fileno() for one in self._listeners]
-        protocol.send(started.channel, {"do": "begin", "seal": program.hex()}, descriptors)
+        with contextlib.suppress(OSError):  # it ended already, which is an event
+            protocol.send(started.channel, begin, descriptors)
         return started
 
     def _send_book(self) -> None:
@@ -194,95 +189,3 @@ class Resolver:
             return
         self.restarts += 1
         self._send_book()
-
-
-# -- what it is told
-
-
-def book_of(
-    members: Mapping[str, Tapped],
-    networks: Iterable[str],
-    upstreams: tuple[Upstream, ...],
-) -> bytes:
-    """Return the book: each vassal knows itself, and those that network-allow lets it reach."""
-    named: dict[str, tuple[str, tuple[Address, ...]]] = {}
-    for vassal, member in members.items():
-        name = book.name_of(vassal)
-        if name is not None and member.addresses:
-            named[vassal] = (name, member.addresses)
-    jails = []
-    for vassal, member in members.items():
-        sees: dict[str, tuple[Address, ...]] = {}
-        for peer in (vassal, *_peers(member)):
-            if peer in named:
-                name, addresses = named[peer]
-                sees[name] = (*sees.get(name, ()), *addresses)
-        if member.addresses:
-            jails.append(Jail(member.addresses, sees))
-    parsed = tuple(ip_network(one) for one in networks)
-    return book.write(book.make(tuple(jails), parsed, upstreams))
-
-
-def _peers(member: Tapped) -> list[str]:
-    found = (
-        policies.allowance("", one.text, one.origin).peer for one in member.jail.network_allow
-    )
-    return [one for one in dict.fromkeys(found) if one]
-
-
-def in_table(words: Sequence[str], addresses: Sequence[str]) -> nat.Resolver:
-    """Return what the host's table has of the resolver."""
-    ports = {
-        book.PORT if word == HOST else address_and_port(word)[1] for word in words if word != NONE
-    }
-    return nat.Resolver(
-        addresses=tuple(ip_address(one) for one in addresses),
-        user=launch.NOBODY,
-        asked=tuple(ports),
-    )
-
-
-def upstreams_of(words: Sequence[str], own: Sequence[str]) -> tuple[Upstream, ...]:
-    """Return who is asked what is no vassal's name, as ``network-dns`` has it.
-
-    ``own`` are addresses of the resolver's: a host that asks there would ask for ever.
-    """
-    found: list[Upstream] = []
-    for word in words:
-        if word == HOST:
-            found += [(one, book.PORT) for one in _servers_of_host()]
-        elif word != NONE:
-            found.append(address_and_port(word))
-    return tuple(one for one in dict.fromkeys(found) if one[0] not in own)
-
-
-def address_and_port(word: str) -> Upstream:
-    """Read ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``, as the option allowed it."""
-    address, port = word, str(book.PORT)
-    if word.startswith("["):
-        address, _, port = word[1:].partition("]:")
-    elif word.count(":") == 1:
-        address, _, port = word.partition(":")
-    return address, int(port)
-
-
-def _servers_of_host() -> list[str]:
-    try:
-        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
-            lines = [line.split() for line in file.read(64 << 10).splitlines()]
-    except OSError:
-        return []
-    found = []
-    for words in lines:
-        if words[:1] == ["nameserver"] and len(words) > 1 and _is_address(words[1]):
-            found.append(words[1])
-    return found
-
-
-def _is_address(text: str) -> bool:
-    """Whether it is one that means something without an interface."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text

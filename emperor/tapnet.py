@@ -76,6 +76,7 @@ class TapNetwork:
         self.router: Router | None = None
         self.resolver: Resolver | None = None
         self.neighbours: Neighbours | None = None
+        self._answering: nat.Resolver | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
         _check_dns(spec)
@@ -110,6 +111,12 @@ class TapNetwork:
             self._end_start(made)
             return
         (self._device,) = made
+        try:
+            self._answering = self._who_answers()
+        except DonjonError as error:
+            self.close()
+            self._end_start(error)
+            return
         self.makers.make(self._table(), self._have_table)
 
     def _have_table(self, made: list[Fd] | DonjonError) -> None:
@@ -412,10 +419,10 @@ class TapNetwork:
         """Have the resolver know what there is now."""
         if self.resolver is None:
             return
-        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+        from donjon.emperor import names  # noqa: PLC0415  (as above)
 
-        upstreams = resolver.upstreams_of(self.spec.network_dns, self.pool.routers)
-        self.resolver.tell(resolver.book_of(self._members, self.pool.networks, upstreams))
+        upstreams = names.upstreams_of(self.spec.network_dns, self.pool.routers)
+        self.resolver.tell(names.book_of(self._members, self.pool.networks, upstreams))
 
     def _compiled(self) -> InForce:
         """Return the operator's rules, then those that follow from vassals, as one table."""
@@ -531,7 +538,7 @@ class TapNetwork:
             ports,
             openings,
             masquerade=nat_on,
-            resolver=self._answering(),
+            resolver=self._answering,
         )
         versions = {one.version for one in self.pool.parsed} if nat_on else set()
         switches = [FORWARDING[one] for one in sorted(versions)]
@@ -541,14 +548,14 @@ class TapNetwork:
             table=table_name(device), script=script, switches=tuple(switches), record=self.record
         )
 
-    def _answering(self) -> nat.Resolver | None:
-        """Return what the table has of the resolver."""
+    def _who_answers(self) -> nat.Resolver | None:
+        """Return what the table has of the resolver. Raises DonjonError."""
         words = self.spec.network_dns
         if not words:
             return None
-        from donjon.emperor import resolver  # noqa: PLC0415  (as above)
+        from donjon.emperor import names  # noqa: PLC0415  (as above)
 
-        return resolver.in_table(words, self.pool.routers)
+        return names.in_table(words, self.pool.routers, self.spec.network_device)
 
     def _check_ports(self, name: str, member: Tapped) -> None:
         """Refuse a port that is somebody else's, or of a family it has no address of. Raises

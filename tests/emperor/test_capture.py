@@ -18,22 +18,28 @@ from donjon.errors import DonjonError
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def emperor(tmp_path, lab):
-    found = Emperor(tmp_path)
+@pytest.fixture(scope="module")
+def emperor(tmp_path_factory, lab):
+    place = tmp_path_factory.mktemp("capture")
+    found = Emperor(place)
     found.start(
         prefix=lab.host.command(),
         network_pool=["192.168.80.0/24"],
         network_nat=True,
-        network_ledger=str(tmp_path / "ledger"),
+        network_ledger=str(place / "ledger"),
     )
+    for name, kind in (("a.ini", "tap"), ("b.ini", "tap"), ("n.ini", "none")):
+        found.vassal(name, network=kind)
+        found.started(name)
     yield found
     assert found.end() == 0, found.log()
 
 
+BEGUN = "the operator captures packets of"
+
+
 def vassal(emperor, name):
-    emperor.vassal(name, network="tap")
-    return emperor.started(name)["pid"]
+    return emperor.record(name)[-1]["pid"]
 
 
 def words(emperor, *more):
@@ -43,8 +49,9 @@ def words(emperor, *more):
 
 def begin(emperor, *more):
     """A capture to a file, once it is."""
+    before = emperor.log().count(BEGUN)
     process = subprocess.Popen(words(emperor, *more), stderr=subprocess.PIPE, text=True)
-    emperor.said("the operator captures packets of")
+    wait_for(lambda: emperor.log().count(BEGUN) > before, "a capture")
     return process
 
 
@@ -125,7 +132,6 @@ def test_a_capture_ends_at_its_bounds(emperor, key, most):
 
 
 def test_one_that_nobody_sends_through_ends_at_its_time(emperor):
-    vassal(emperor, "a.ini")
     with capturing(emperor, "a.ini", seconds=1) as (stream, end_it):
         stream.settimeout(30)
         assert stream.recv(65551) == b""
@@ -140,13 +146,12 @@ def test_a_reader_that_does_not_read_costs_itself_alone(emperor, lab):
             assert ask(a, OUTSIDE, 7000) == HOST
         counts = end_it()
     assert counts["lost"] > 0
-    (row,) = emperor.ask({"verb": "net"})["vassals"]
+    rows = emperor.ask({"verb": "net"})["vassals"]
+    (row,) = [one for one in rows if one["name"] == "a.ini"]
     assert row["counters"]["out"]["packets"] > counts["captured"] > 0
 
 
 def test_one_at_a_time_and_it_ends_with_who_reads(emperor):
-    vassal(emperor, "a.ini")
-    vassal(emperor, "b.ini")
     with (
         capturing(emperor, "a.ini"),
         pytest.raises(DonjonError, match=r"packets of a\.ini are captured already"),
@@ -166,6 +171,26 @@ def test_one_at_a_time_and_it_ends_with_who_reads(emperor):
     wait_for(free, "a capture that begins")
 
 
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        ({"packets": 0}, "packets of a capture is not a number from 1 to 10000000"),
+        ({"seconds": 3601}, "seconds of a capture is not a number from 1 to 3600"),
+        ({"bytes": -1}, "bytes of a capture is not a number from 1 to"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(emperor, bounds, reason):
+    with pytest.raises(DonjonError, match=reason):
+        capturing(emperor, "a.ini", **bounds).__enter__()
+
+
+def test_who_has_no_port_has_no_packets(emperor):
+    done = subprocess.run(words(emperor, "n.ini"), check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "donjon: n.ini has no port of the router" in done.stderr
+    assert done.stdout == ""
+
+
 def test_it_ends_with_the_vassal_and_with_the_router(emperor):
     first = vassal(emperor, "a.ini")
     with capturing(emperor, "a.ini") as (stream, _end):
@@ -180,26 +205,3 @@ def test_it_ends_with_the_vassal_and_with_the_router(emperor):
         while stream.recv(65551):
             pass
         assert end_it()["ok"] is True
-
-
-@pytest.mark.parametrize(
-    ("bounds", "reason"),
-    [
-        ({"packets": 0}, "packets of a capture is not a number from 1 to 10000000"),
-        ({"seconds": 3601}, "seconds of a capture is not a number from 1 to 3600"),
-        ({"bytes": -1}, "bytes of a capture is not a number from 1 to"),
-    ],
-)
-def test_bounds_that_are_none_are_refused(emperor, bounds, reason):
-    vassal(emperor, "a.ini")
-    with pytest.raises(DonjonError, match=reason):
-        capturing(emperor, "a.ini", **bounds).__enter__()
-
-
-def test_who_has_no_port_has_no_packets(emperor):
-    emperor.vassal("n.ini", network="none")
-    emperor.started("n.ini")
-    done = subprocess.run(words(emperor, "n.ini"), check=False, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "donjon: n.ini has no port of the router" in done.stderr
-    assert done.stdout == ""

@@ -82,9 +82,9 @@ class Nameserver:
 
 
 @contextlib.contextmanager
-def nameserver(pid, address, port=53):
-    """One in the network namespace of ``pid``."""
-    words = [*enter(pid), sys.executable, str(Path(__file__)), address, str(port)]
+def nameserver(pid, address, port=53, *, free=False):
+    """One in the network namespace of ``pid``; ``free`` where the address may not be there yet."""
+    words = [*enter(pid), sys.executable, str(Path(__file__)), address, str(port), str(int(free))]
     process = subprocess.Popen(words, stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"listening\n"
@@ -95,7 +95,7 @@ def nameserver(pid, address, port=53):
         process.stdout.close()
 
 
-def _main(address, port):
+def _main(address, port, free):
     def answer(wire, seen, stream):
         question = dns.message.from_wire(wire)
         name = question.question[0].name.to_text()
@@ -130,9 +130,13 @@ def _main(address, port):
     seen = {}
     with (
         socket.socket(family, socket.SOCK_DGRAM) as datagrams,
-        socket.create_server((address, port), family=family) as streams,
+        socket.socket(family, socket.SOCK_STREAM) as streams,
     ):
-        datagrams.bind((address, port))
+        for one in (datagrams, streams):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, one is streams)
+            one.setsockopt(socket.SOL_IP, 15, free)  # IP_FREEBIND of linux/in.h
+            one.bind((address, port))
+        streams.listen()
         print("listening", flush=True)
         while True:
             ready, _, _ = select.select([datagrams, streams], [], [])
@@ -163,4 +167,4 @@ def _main(address, port):
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]))
+    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from netspaces import Space, four
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from routed import routed
 
 from donjon.origin import DEFAULT
@@ -195,6 +196,24 @@ def test_statistics_are_those_of_the_original_and_more(stack, spaces, tmp_path):
     assert peer["tx"] >= 88
     assert peer["rx"] >= 88
     assert set(seen) >= {"version", "pid", "uid", "gid", "cwd", "device", "firewall"}
+    samples = {
+        (one.name, *sorted(one.labels.values(), reverse=True)): one.value
+        for family in text_string_to_metric_families(net(stats, "--openmetrics").stdout)
+        for one in family.samples
+    }
+    assert samples["donjon_peer_packets_total", "out", JAIL] >= peer["out_packets"]
+    assert samples["donjon_firewall_events_total", "accepted"] > 0
+    assert net(stats).stdout.splitlines()[1].split()[0] == JAIL
+    assert json.loads(net(stats, "--json").stdout)["pid"] == seen["pid"]
+    nobody = net(str(tmp_path / "nobody"))
+    assert nobody.returncode == 1
+    assert "No such file or directory" in nobody.stderr
+
+
+def net(stats, *words):
+    """What ``donjon net`` says of a router at its statistics."""
+    words = [sys.executable, "-m", "donjon", "net", "--router", stats, *words]
+    return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
 def ask(path):

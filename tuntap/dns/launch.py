@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from donjon.errors import DonjonError, reason_of
-from donjon.tuntap import isolation, launch
+from donjon.tuntap import launch
 from donjon.tuntap.dns.book import PORT
 from donjon.tuntap.launch import Started
 
-NOBODY = isolation.NOBODY + 1
-"""The uid and gid of resolvers: another one than routers', who may not signal them."""
+FIRST_USER = 0x7FFE0000
+"""The first uid and gid of resolvers: above the ranges that are given out, below routers'."""
 
 _BACKLOG = 64
+
+
+def user_of(device: str) -> int:
+    """Return the uid of the resolver on a device: another one for each of a host, whose packets
+    the host's tables tell apart by it. Raises OSError."""
+    return FIRST_USER + socket.if_nametoindex(device) % 0xFFF0
 
 
 def listeners(device: str, addresses: Sequence[str]) -> list[socket.socket]:

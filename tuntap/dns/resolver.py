@@ -19,11 +19,11 @@ from donjon.tuntap import isolation, protocol
 from donjon.tuntap.dns import answers, book
 from donjon.tuntap.dns.budget import Budgets
 from donjon.tuntap.dns.forwarder import Forwarder, Reply
-from donjon.tuntap.dns.launch import NOBODY
+from donjon.tuntap.dns.launch import FIRST_USER
 from donjon.tuntap.dns.loop import READ, Loop
 from donjon.tuntap.dns.streams import Streams
 from donjon.tuntap.launch import CHANNEL
-from donjon.tuntap.protocol import Message
+from donjon.tuntap.protocol import LARGEST, Message
 
 AT_ONCE = 32
 """Datagrams that are taken from a socket before others have their turn."""
@@ -137,36 +137,31 @@ def _sender(listener: socket.socket, address: tuple[Any, ...]) -> Reply:
     return send
 
 
-def isolate() -> None:
-    """Become a process that has its socket alone, and the network. Raises OSError."""
-    isolation.close_all_but(CHANNEL)
+def isolate(first: Message) -> None:
+    """Become a process that has its socket alone, and the network, with user and filter of the
+    first message. Raises OSError, RouterError."""
+    user, program = first.number("user", FIRST_USER + 0xFFFF), first.text("seal", LARGEST)
     isolation.leave_namespaces(network=False)
     isolation.leave_files()
     isolation.limit_resources()
-    isolation.leave_privileges(NOBODY)
-
-
-def begin(channel: socket.socket) -> Message | None:
-    """Receive the first message, and seal the process with the filter in it."""
-    first = protocol.receive(channel)
-    if first is not None:
-        isolation.seal(bytes.fromhex(first.text("seal", protocol.LARGEST)))
-    return first
+    isolation.leave_privileges(user)
+    isolation.seal(bytes.fromhex(program))
 
 
 def main() -> int:
     """Be a resolver until its supervisor ends."""
     syscalls.set_name("donjon dns")
     answers.load()
+    isolation.close_all_but(CHANNEL)
     channel = socket.socket(fileno=CHANNEL)
     try:
-        isolate()
-        first = begin(channel)
+        first = protocol.receive(channel)
+        if first is None:
+            return 0
+        isolate(first)
     except (OSError, DonjonError) as error:
         log.write(f"donjon: the resolver cannot isolate itself: {error}")
         return 1
-    if first is None:
-        return 0
     channel.settimeout(0)
     resolver = Resolver(channel)
     for descriptor in first.descriptors:

@@ -116,7 +116,17 @@ def _router(found: Row) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "donjon_router_restarts", "Routers that were started again.", value=router["restarts"]
         )
-    totals = dict(found.get("firewall", {}))
+    if found.get("resolver"):
+        restarts = found["resolver"]["restarts"]
+        yield CounterMetricFamily(
+            "donjon_resolver_restarts", "Resolvers that were started again.", value=restarts
+        )
+    yield from _did(found.get("firewall", {}))
+
+
+def _did(totals: Mapping[str, int]) -> Iterator[Metric]:
+    """Return the totals of a firewall."""
+    totals = dict(totals)
     connections = totals.pop("connections", None)
     if connections is not None:
         yield GaugeMetricFamily(
@@ -128,6 +138,33 @@ def _router(found: Row) -> Iterator[Metric]:
     for name, count in totals.items():
         did.add_metric((name,), count)
     yield did
+
+
+# -- a router without an Emperor
+
+
+def router(found: Row) -> list[Metric]:
+    """Return what the statistics of a ``tuntap-router`` have; a peer is its first address."""
+    passed = CounterMetricFamily(
+        "donjon_peer_packets", "IP packets of a peer.", labels=("peer", "direction")
+    )
+    drops = CounterMetricFamily(
+        "donjon_peer_drops", "Packets dropped at a peer by cause.", labels=("peer", "cause")
+    )
+    for peer in found["peers"]:
+        if not peer["addresses"]:  # it sent nothing yet
+            continue
+        name = peer["addresses"][0]
+        passed.add_metric((name, "out"), peer["out_packets"])
+        passed.add_metric((name, "in"), peer["in_packets"])
+        for cause, count in peer["drops"].items():
+            drops.add_metric((name, cause), count)
+    packets = CounterMetricFamily(
+        "donjon_firewall_rule_packets", "Packets that a rule matched.", labels=("identity",)
+    )
+    for rule in found["rules"]:
+        packets.add_metric((f"{rule['identity']:016x}",), rule["packets"])
+    return [passed, drops, packets, *_did(found["firewall"])]
 
 
 # -- vassals

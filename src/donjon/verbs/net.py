@@ -25,8 +25,18 @@ def main(verb: str, words: Sequence[str]) -> int:
     parser = arguments.parser(verb, more=more)
     arguments.add_control(parser)
     arguments.add_formats(parser)
+    parser.add_argument(
+        "--router",
+        metavar="ADDRESS",
+        help="ask a tuntap-router at its tuntap-router-stats instead of an Emperor",
+    )
     parser.add_argument("--rules", action="store_true", help="show what each rule counted")
     chosen = parser.parse_args(words)
+    if chosen.router:
+        from donjon.verbs import peers  # noqa: PLC0415  (few ask)
+
+        peers.show(chosen.router, chosen)
+        return 0
     with_rules = chosen.rules or chosen.json or chosen.openmetrics
     found = client.ask("net", socket=chosen.control, rules=with_rules)
     if chosen.openmetrics:
