@@ -74,12 +74,12 @@ class Neighbour:
         up, expires = message.body.get("up") is True, message.number("expires", 1 << 62)
         self.refused = message.number("refused", wire.MOST_ROUTES)
         self.up, self.why, self.expires = up, why, expires
-        found: dict[str, tuple[Address, ...]] = {}
+        found: dict[str, list[Address]] = {}
         for address, name in _rows(message):
             if not self.peer.holds(address) or not wire.is_name(name):
                 raise RouterError(f"{address} cannot be an address of {self.peer.name}")
-            found[name] = (*found.get(name, ()), address)
-        return found
+            found.setdefault(name, []).append(address)
+        return {name: tuple(addresses) for name, addresses in found.items()}
 
 
 class Neighbours:

@@ -58,6 +58,7 @@ class Peering:
         self.refused = 0  # of them
         self.why = "no link yet" if peer.where else "it has not connected yet"
         self.changed = True  # the Emperor is to be told
+        self.report_at = 0.0  # and when, at the earliest
         self._identity = identity
         self._contexts = contexts
         self._own: Sequence[Route] = ()

@@ -40,7 +40,10 @@ MOST_STRANGERS = 64
 """Links of which it is not known yet whose they are; for one more the oldest is given up."""
 
 REPORT = 0.25
-"""Seconds between two reports: the supervisor writes its rules anew for each."""
+"""Seconds between two reports of a peer, and as many more for each ``MANY`` of its vassals: the
+supervisor writes its rules anew for each."""
+
+MANY = 256
 
 QUIET = 1.0
 """Seconds between two lines about strangers."""
@@ -61,7 +64,6 @@ class Process:
         self._selector.register(channel, selectors.EVENT_READ)
         self._armed: dict[Any, int] = {}
         self._quiet_until = 0.0
-        self._report_at = 0.0
         self._tick_at = 0.0
         self._acts: dict[str, Callable[[Message], None]] = {
             "peer": self._add_peer,
@@ -85,16 +87,13 @@ class Process:
             self._read_on(now)
             if now >= self._tick_at:
                 self._tick(now)
-            if now >= self._report_at:
-                self._report(now)
+            self._report(now)
 
     def _patience(self) -> float:
         if any(one.more for one in self._peerings.values()):
             return 0
-        due = self._tick_at
-        if any(one.changed for one in self._peerings.values()):
-            due = min(due, self._report_at)
-        return max(0.0, due - time.monotonic())
+        reports = [one.report_at for one in self._peerings.values() if one.changed]
+        return max(0.0, min([self._tick_at, *reports]) - time.monotonic())
 
     # -- what is waited for
 
@@ -260,9 +259,10 @@ class Process:
     def _report(self, now: float) -> None:
         """Tell the supervisor of each peer what changed."""
         for peering in self._peerings.values():
-            if peering.changed and self._tell(peering):
-                peering.changed = False
-                self._report_at = now + REPORT
+            if not peering.changed or now < peering.report_at:
+                continue
+            peering.report_at = now + REPORT * (1 + len(peering.routes) // MANY)
+            peering.changed = not self._tell(peering)
 
     def _tell(self, peering: Peering) -> bool:
         """Send what is known of a peer; whether there was room."""
