@@ -1,12 +1,9 @@
-"""The two processes of a door outside: a router that strangers speak to, and its clerk.
+"""The clerk of a door outside: what its router (``outside``) cannot do itself, and may ask for.
 
-The router has no user, no file, no network and no capability (``tuntap.isolation``): what reads
-strangers' bytes can only ask its clerk for what is in ``fork_pty.remote``. The clerk is root. It
-has each program begun in the jail on the way of ``donjon attach``, makes the parts of records, and
-asks PAM. The router is its child, as are those who enter: with the clerk all end.
-
-There is a pair for each door that somebody uses, so that one vassal's clients share nothing with
-another's.
+The clerk is root. It has each program begun in the jail on the way of ``donjon attach``, makes the
+parts of records, and asks PAM. The router is its child, as are those who enter: with the clerk all
+end. There is a pair for each door that somebody uses, so that one vassal's clients share nothing
+with another's.
 """
 
 from __future__ import annotations
@@ -22,60 +19,22 @@ from typing import Any, NoReturn
 
 from donjon import log, syscalls
 from donjon.emperor import doorway, orders
-from donjon.errors import DonjonError, JailError, reason_of
+from donjon.emperor.outside import Service, be_router
+from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.fork_pty import login, remote, shell
 from donjon.fork_pty.loop import READ, Loop, Timer
 from donjon.fork_pty.record import Directory
-from donjon.fork_pty.remote import Clerk as Desk
-from donjon.fork_pty.remote import Store
-from donjon.fork_pty.router import LOGINS_MAX, Opened, Post, Router
+from donjon.fork_pty.router import LOGINS_MAX
 from donjon.fork_pty.shell import Leader
-from donjon.fork_pty.spec import PAM, RouterSpec
-from donjon.jail import descriptors, envoy, join, seccomp, seccomp_profile
-from donjon.records import dataclass
-from donjon.tuntap import isolation
-
-USERS = 0x7FFF0000
-"""The first uid of routers: each that runs has another, so that they cannot signal each other.
-Between what people and containers have, and the tuntap router's (``isolation.NOBODY``)."""
-
-IDLE = 10.0
-"""Seconds without a client after which a pair ends."""
+from donjon.fork_pty.spec import PAM
+from donjon.jail import descriptors, envoy, join
 
 PATIENCE = 15.0
 """Seconds that a jail has to come up with a terminal."""
 
 RECORDS_MAX = 256 << 20
 """Bytes of all records of one vassal."""
-
-
-CALLS = "strict -process -exec -identity -sandbox"
-"""What a router may ask of the kernel: it reads, writes and waits."""
-
-
-@functools.cache
-def wall() -> bytes:
-    """Return the filter of a router's system calls, nothing on a host that can make none."""
-    try:
-        return seccomp.program(seccomp_profile.parse(CALLS).refused())
-    except JailError as error:
-        log.write(f"[terminal] routers have no filter of system calls: {error}")
-        return b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """A door: ``key`` is its own, ``vassal`` and ``name`` whose it is, whole and short."""
-
-    key: str
-    vassal: str
-    name: str
-    spec: RouterSpec
-    framed: bool = True
-    operators: bool = False
-    record: str | None = None
-    with_keys: bool = False
 
 
 def live(
@@ -143,7 +102,7 @@ class Clerk:
         self._parts, parts = socket.socketpair(socket.AF_UNIX, kind)
         pid, pidfd = syscalls.clone3(syscalls.CLONE_PIDFD)
         if pid == 0:
-            _be_router(service, listener, theirs, parts if self._records else None, user)
+            be_router(service, listener, theirs, parts if self._records else None, user)
         for one in (listener, theirs, parts):
             one.close()
         self._router = Fd(pidfd)
@@ -333,50 +292,3 @@ class Clerk:
             return
         with inside.writer as writer, contextlib.suppress(OSError):  # the router is gone
             os.write(writer.fileno(), f"{status} {log.one_line(why)}".encode()[:4096])
-
-
-def _be_router(
-    service: Service, listener: socket.socket, link: socket.socket, parts: socket.socket | None,
-    user: int,
-) -> NoReturn:  # fmt: skip
-    """Be the router in a process that was just made."""
-    status = 1
-    try:
-        parent = os.getppid()
-        kept = [listener, link, *([parts] if parts else [])]
-        descriptors.seal(tuple(one.fileno() for one in kept))
-        router = _router(service, listener, link, parts)
-        isolation.leave_namespaces()
-        isolation.leave_files()
-        isolation.limit_resources()
-        isolation.leave_privileges(user)
-        syscalls.set_pdeathsig(signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(status)
-        if wall():
-            seccomp.install(wall())
-        router.run()
-        status = 0
-    except (DonjonError, OSError) as error:
-        log.write(f"[terminal] no router for {service.name}: {error}")
-    except BaseException as error:
-        log.write(f"[terminal] internal error: {type(error).__name__}: {error}")
-    os._exit(status)
-
-
-def _router(
-    service: Service, listener: socket.socket, link: socket.socket, parts: socket.socket | None
-) -> Router:
-    """Make it while the key of tickets can still be read."""
-    store = Store(parts, with_keys=service.with_keys) if parts is not None else None
-    post = Post(IDLE, {"vassal": service.name}, operators=service.operators)
-    opened = [Opened(listener, service.framed)]
-    desks: list[Desk] = []
-
-    def house(loop: Loop) -> Desk:
-        desks.append(Desk(loop, link, store))
-        return desks[0]
-
-    router = Router(service.spec, opened, None, service.name, house=house, post=post)
-    desks[0].ended = router.stop
-    return router

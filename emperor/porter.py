@@ -2,7 +2,7 @@
 donjon.emperor.porter``).
 
 A fresh interpreter with one socket, to its Emperor, who makes the doors and says whose they are.
-Where somebody comes it starts a router and its clerk (``clerk``), who take over the door until
+Where somebody comes it starts a router and its ``clerk``, who take over the door until
 nobody has come for a while. The clerk asks here for the way into the jail, and the Emperor, who
 knows it, is asked from here.
 """
@@ -18,8 +18,8 @@ import time
 from typing import Any
 
 from donjon import log, syscalls
-from donjon.emperor import clerk, orders
-from donjon.emperor.clerk import Service
+from donjon.emperor import clerk, orders, outside
+from donjon.emperor.outside import Service
 from donjon.errors import reason_of
 from donjon.fd import Fd
 from donjon.fork_pty.loop import READ, Loop
@@ -112,7 +112,7 @@ class Porter:
                 self._loop.after(PAUSE, lambda: self._wait(door))
                 return
             if pid == 0:
-                clerk.live(door.service, door.listener, theirs, clerk.USERS + door.slot)
+                clerk.live(door.service, door.listener, theirs, outside.USERS + door.slot)
         ours.setblocking(False)  # noqa: FBT003  (socket names it so)
         door.link, door.process, door.since = ours, Fd(pidfd), time.monotonic()
         self._loop.watch(pidfd, READ, lambda _events: self._ended(door))
@@ -199,7 +199,7 @@ def main() -> int:
     if os.getppid() != parent or parent == 1:
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    clerk.wall()  # once for all that are forked from here
+    outside.wall()  # once for all that are forked from here
     Porter(socket.socket(fileno=CHANNEL)).run()
     return 0
 

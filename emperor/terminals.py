@@ -26,8 +26,8 @@ from donjon.fork_pty.spec import PEER, Auth
 from donjon.records import dataclass, replace
 
 if TYPE_CHECKING:
-    from donjon.emperor.clerk import Service
     from donjon.emperor.loop import Emperor
+    from donjon.emperor.outside import Service
 
 CHANNEL = 3  # porter.CHANNEL
 PAUSE = 1.0
@@ -128,7 +128,7 @@ class Terminals:
     # -- doors
 
     def _service(self, vassal: Vassal, kind: str) -> Service:
-        from donjon.emperor.clerk import Service  # noqa: PLC0415  (few Emperors have a porter)
+        from donjon.emperor.outside import Service  # noqa: PLC0415  (few Emperors have a porter)
 
         spec, name = self.spec, _short(vassal.name)
         router = replace(spec.terminal_router, tls_cert=None, tls_key=None, tls_ca=None)

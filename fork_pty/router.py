@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 import os
 import re
 import signal
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from donjon.errors import DonjonError, reason_of
 from donjon.fork_pty import audit, shell, statistics, ticket
+from donjon.fork_pty.hello import Hello, read_hello
 from donjon.fork_pty.house import House, Local, Program, Wanted
 from donjon.fork_pty.limits import Rate
 from donjon.fork_pty.loop import READ, Callback, Loop, Timer
@@ -283,7 +283,7 @@ class Router:
         """Take a hello: JSON with what is wanted, and the login."""
         one.peer.ours = True
         try:
-            hello = _read_hello(body)
+            hello = read_hello(body)
         except ValueError as error:
             self._refuse(one, f"a hello that is none: {error}", delay=0.0)
             return
@@ -502,52 +502,6 @@ class Router:
         for session in self.sessions.values():
             session.sync()
         statistics.answer(taken[0], self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """What a client of ours asks for; ``session`` is a name, ``take`` to drive at once."""
-
-    session: str = ""
-    watch: bool = False
-    keep: bool = False
-    take: bool = False
-    rows: int = 0
-    cols: int = 0
-    term: str = ""
-    command: list[str] = field(default_factory=list)
-    list: bool = False
-    ticket: str = ""
-    user: str = ""
-    password: str = ""
-
-
-_TERM = re.compile(r"[A-Za-z0-9+._-]{0,64}")
-
-
-def _read_hello(body: bytes) -> Hello:
-    """Return a hello. Raises ValueError."""
-    try:
-        words = json.loads(body)
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    if not isinstance(words, dict):
-        raise ValueError("no object")  # noqa: TRY004  (what came is text)
-    found: dict[str, object] = {}
-    plain = Hello()
-    for key, value in words.items():
-        wanted = type(getattr(plain, key, None))
-        if type(value) is not wanted:
-            raise ValueError("a key or value that is not known")
-        found[key] = value
-    hello: Hello = Hello(**found)  # type: ignore[arg-type]
-    if not 0 <= hello.rows <= 0xFFFF or not 0 <= hello.cols <= 0xFFFF:
-        raise ValueError("a window of no such size")
-    if not all(type(word) is str and "\0" not in word for word in hello.command):
-        raise ValueError("no words of a command")
-    if not _TERM.fullmatch(hello.term):
-        raise ValueError("no name of a terminal")
-    return hello
 
 
 def _handshakes(loop: Loop, spec: RouterSpec) -> Handshakes:

@@ -117,8 +117,8 @@ def test_a_session_by_tls_is_one_like_any_other_with_whom_it_should_be(doors):
     client.sendline(b"head -c 1000000 /dev/zero | tr '\\0' x; echo; echo a$((1+1))ll")
     client.expect_exact(b"\r\na2ll\r\n")
     assert client.before.count(b"x") >= 1_000_000
-    client.sendline(b"sleep 600")
-    client.expect_exact(b"sleep 600\r\n")
+    client.sendline(b"sh -c 'echo u$((1+1))p; exec sleep 600'")
+    client.expect_exact(b"u2p\r\n")
     client.sendcontrol("c")
     client.expect_exact(PROMPT)
     client.sendline(b"exit 7")
