@@ -320,6 +320,10 @@ class Master:
         self.coming = Crew(self.owner, self.current.number + 1, new.spec, new.phases, served)
         try:
             self.coming.start(before=self.spec)
+        except DonjonError:
+            self.coming = None
+            self.sockets.keep(self.current.served)
+            raise
         except OSError as error:
             self.coming = None
             raise DonjonError(

@@ -117,7 +117,10 @@ class Services:
             log.write(f"donjon: {error}")
 
     def pty_line(self, spec: ServerSpec) -> int:
-        """Lend the descriptor by which worker 1 gives its terminal, -1 where it has none."""
+        """Lend the descriptor by which worker 1 gives its terminal, -1 where it has none.
+
+        Raises DonjonError where its door cannot be opened.
+        """
         if spec.pty is None:
             return -1
         if self._pty is None:
@@ -131,7 +134,7 @@ class Services:
                     hint="stop the instance and start it",
                 ) from error
             self._pty = PtyServer(self._part)
-        return self._pty.line(spec.pty)
+        return self._pty.line(spec)
 
     def _listen(self, crew: Crew) -> None:
         """Open what the configuration asks for; nothing is made that nobody asked for."""

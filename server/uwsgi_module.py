@@ -47,9 +47,10 @@ def install(life: Life) -> types.ModuleType:
 
 def install_lazily(make: Callable[[], Life]) -> types.ModuleType:
     """The same, of a Life that is made when the application asks for something."""
-    module = _prepared.pop() if _prepared else _Lazy()
+    if not _prepared:
+        prepare()
+    module = _prepared.pop()
     module._make, module._started = make, int(time.time())
-    decorators.provide()
     sys.modules["uwsgi"] = module
     return module
 

@@ -91,6 +91,10 @@ print("to stderr at import", file=sys.stderr)
 os.environ["CHANGED"] = "by the application"
 os.environ.pop("PATH", None)
 os.chdir("/tmp")
+from uwsgidecorators import postfork
+@postfork
+def forked():
+    print("to stdout after the fork", flush=True)
 {PUPPET}"""
 ASK = """
 import uwsgi, os
@@ -127,6 +131,7 @@ def test_an_application_is_told_the_same_and_what_it_prints_is_seen(puppets):
     assert asked[0]["master"] is True
     puppets.said("to stdout at import", 2)
     puppets.said("to stderr at import", 2)
+    puppets.said("to stdout after the fork", 2)
     assert is_quiet(puppets.master("puppet-plain"))
 
 

@@ -393,6 +393,35 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def test_a_door_that_cannot_be_opened_is_no_start_and_no_reload(shared, tmp_path):
+    file = tmp_path / "shop.ini"
+
+    def ask_for(door):
+        file.write_text(f"[uwsgi]\nmaster = true\nhttp-socket = {shared.http}\nwsgi-file ="
+                        f" {shared.app}\npty-socket = {door}\n")  # fmt: skip
+
+    ask_for(tmp_path / "nowhere" / "pty")
+    done = subprocess.run([*DONJON, str(file)], capture_output=True, text=True, timeout=60,
+                          check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"donjon: {file}:5: pty-socket: cannot bind {tmp_path}/nowhere/pty: No such file or"
+        f" directory (does the directory {tmp_path}/nowhere exist here?)"
+    )
+    ask_for(shared.door)
+    master = shared.place._start([*DONJON, str(file)], "pty server on")
+    client = typing(shared)
+    ask_for(tmp_path / "nowhere" / "pty")
+    os.kill(master, signal.SIGHUP)
+    wait_for(lambda: "reload failed, generation 1 goes on" in shared.place.text(), "word")
+    ask_for(f"{shared.door}-2")
+    os.kill(master, signal.SIGHUP)
+    client.expect(pexpect.EOF)
+    shared.door = Path(f"{shared.door}-2")
+    assert typing(shared)
+    assert not (tmp_path / "pty").exists()
+
+
 def test_nothing_of_it_is_imported_where_nobody_asks(shared):
     words = ["--master", "--http-socket", str(shared.http), "--wsgi-file", str(shared.app)]
     shared.place._start([*DONJON, *words], "spawned uWSGI worker 1")
