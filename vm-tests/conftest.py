@@ -103,12 +103,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("flavour", names)
 
 
+def _is_out(item: pytest.Item, *, deep: bool) -> bool:
+    """Whether a test is too deep for this run, or for none of its flavours."""
+    if item.get_closest_marker("deep") and not deep:
+        return True
+    call = getattr(item, "callspec", None)
+    return item.get_closest_marker("flavours") is not None and (
+        call is None or call.params.get("flavour") not in FLAVOURS
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests of one flavour beside each other, for each is booted once; leave out what is deep."""
-    if not config.getoption("deep"):
-        deep = [item for item in items if item.get_closest_marker("deep")]
-        config.hook.pytest_deselected(items=deep)
-        items[:] = [item for item in items if item not in deep]
+    """Put the tests of one flavour beside each other, for each is booted once."""
+    out = [item for item in items if _is_out(item, deep=config.getoption("deep"))]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
     def order(item: pytest.Item) -> int:
         call = getattr(item, "callspec", None)
