@@ -8,6 +8,7 @@ contender has; ping measures 200 round trips, of which the median counts. slirp4
 translate to the host's loopback, so their ``down`` is the jail that receives on a connection of
 its own. For the ports that many jails are attached, and one of them works. What a peer cannot do
 is "-". ``user`` processes share the machine's processors with both ends of iperf3.
+At the end, what is left of a jail's round trips beside a flood.
 """
 
 from __future__ import annotations
@@ -192,11 +193,48 @@ def iperf(pair: Pair, seconds: float, *words: str) -> float | None:
 
 def round_trip(pair: Pair) -> float | None:
     """Return the median round trip, milliseconds."""
-    text = pair.jail.run("ping", "-c", "200", "-i", "0.01", pair.address, check=False)
-    times = [
-        float(line.split("time=")[1].split()[0]) for line in text.splitlines() if "time=" in line
-    ]
-    return round(statistics.median(times), 3) if times else None
+    found = times(pair.jail, pair.address, 200, "0.01")
+    return round(statistics.median(found), 3) if found else None
+
+
+def times(space: Space, address: str, count: int, interval: str) -> list[float]:
+    """Return round trips in milliseconds, in order of their length."""
+    text = space.run("ping", "-c", str(count), "-i", interval, address, check=False)
+    lines = [line for line in text.splitlines() if "time=" in line]
+    return sorted(float(line.split("time=")[1].split()[0]) for line in lines)
+
+
+@contextlib.contextmanager
+def flood(server: Space, client: Space, address: str) -> Iterator[None]:
+    """Send as many small datagrams as can be, out of ``client``.
+
+    Both programs yield to everything else: what they do to others they do with their packets.
+    """
+    idle = ("chrt", "--idle", "0", "iperf3")
+    words = (*idle, "-c", address, "-u", "-b", "0", "-l", "64", "-t", "3600")
+    with running(server.command(*idle, "-s", "-1"), client.command(*words)):
+        yield
+
+
+def neighbours(seconds: float) -> dict[str, Row]:
+    """Return a jail's round trips: alone, beside a flood elsewhere, beside a neighbour's flood.
+
+    The flood elsewhere goes over veth: what it costs is the want of processors, not the router.
+    """
+
+    def seen(space: Space) -> Row:
+        found = times(space, GATEWAY, int(seconds * 500), "0.002")
+        middle, late = found[len(found) // 2], found[len(found) * 99 // 100]
+        return {"median ms": round(middle, 3), "p99 ms": round(late, 3)}
+
+    with routed(1500) as router, veth(1500) as elsewhere:
+        jail, other = router.jail(2), router.jail(3)
+        rows = {"alone": seen(jail)}
+        with flood(elsewhere.host, elsewhere.jail, GATEWAY):
+            rows["a flood elsewhere"] = seen(jail)
+        with flood(router.host, other, GATEWAY):
+            rows["a neighbour's flood"] = seen(jail)
+    return rows
 
 
 def measure(join: Callable[[], contextlib.AbstractContextManager[Pair]], seconds: float) -> Row:
@@ -247,6 +285,10 @@ def main() -> None:
                 f"{key} {'-' if value is None else value}" for key, value in rows[name].items()
             )
             print(f"{name:32}", " | ".join(cells), flush=True)
+    for name, row in neighbours(options.seconds).items():
+        rows[f"round trips, {name}"] = row
+        if not options.json:
+            print(f"{'round trips, ' + name:32}", " | ".join(f"{k} {v}" for k, v in row.items()))
     if options.json:
         print(json.dumps(rows, indent=2))
 

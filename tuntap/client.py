@@ -150,7 +150,12 @@ class RouterClient:
         self._next = 1
         self.notes, self._noting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.notes.settimeout(0)
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self.notes.close()
+            self._noting.close()
+            raise
 
     def _open(self) -> None:
         """Have the first words with the router."""

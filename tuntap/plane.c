@@ -9,6 +9,7 @@
 
 #define FOREIGN (1ULL << 32) /* of epoll's data: a descriptor of the caller's */
 #define LOOKING 20000U       /* ns */
+#define MOST_DOUBT 6U
 #define SHORTEST_QUEUE (256U << 10)
 #define LONGEST_QUEUE (4U << 20)
 #define FRAME_QUEUE (256U << 10)
@@ -40,7 +41,8 @@ int
 plane_init(struct plane *plane, struct counters *counters, uint64_t secret, bool bridge)
 {
     plane->bridge = bridge;
-    plane->unserved = false;
+    plane->unserved = plane->brisk = false;
+    plane->doubt = plane->unlooked = 0;
     plane->counters = counters;
     plane->firewall = NULL;
     plane->notes = -1;
@@ -399,23 +401,51 @@ serve_event(struct plane *plane, const struct epoll_event *event)
         frames_read(plane, port);
 }
 
+/** Look again for a while. Return: how many events there are, -1 with errno. */
+static int
+look(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
+{
+    uint64_t end = plane_clock() + LOOKING;
+    int count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
+
+    while (count == 0 && plane_clock() < end)
+        count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
+    if (count != 0) {
+        plane->doubt = 0;
+        return count;
+    }
+    if (plane->doubt < MOST_DOUBT)
+        plane->doubt++;
+    plane->unlooked = (1U << plane->doubt) - 1;
+    return 0;
+}
+
+/** Sleep until there are events, and note whether that was for a moment only. */
+static int
+nap(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
+{
+    uint64_t since = plane_clock();
+    int count = epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+
+    plane->brisk = plane_clock() - since < LOOKING;
+    if (plane->brisk && plane->unlooked > 0)
+        plane->unlooked--;
+    return count;
+}
+
 /**
- * Wait for events. Who was busy a moment ago looks again for a while before it sleeps: to be woken
- * costs more than that, and costs the sender too.
+ * Wait for events. Where they come in quick succession it looks again for a while before it
+ * sleeps: to be woken costs more than that, and costs the sender too. After a lone packet it does
+ * not, as who waits for the answer may need this very processor; and where looking was for nothing
+ * it is tried less and less often.
  */
 static int
 await(struct plane *plane, struct epoll_event events[PLANE_EVENTS])
 {
-    int count = 0;
-
     if (plane->unserved)
         return epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
-    while (plane->busy_until != 0 && count == 0) {
-        count = epoll_wait(plane->epoll, events, PLANE_EVENTS, 0);
-        if (count == 0 && plane_clock() > plane->busy_until)
-            plane->busy_until = 0;
-    }
-    return count != 0 ? count : epoll_wait(plane->epoll, events, PLANE_EVENTS, sleep_for(plane));
+    int count = plane->brisk && plane->unlooked == 0 ? look(plane, events) : 0;
+    return count != 0 ? count : nap(plane, events);
 }
 
 /**
@@ -434,7 +464,6 @@ plane_turn(struct plane *plane)
     if (count < 0)
         return -1;
     plane->now = plane_clock();
-    plane->busy_until = plane->now + LOOKING;
     size_t waited = begin_waiting(plane);
     for (int i = 0; i < count; i++)
         serve_event(plane, &events[i]);

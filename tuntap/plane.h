@@ -73,7 +73,9 @@ struct plane {
     bool bridge;   /* two ports, 0 and 1, and no questions: the client's side of a stream */
     bool unserved; /* frames were read that the next turn serves: it does not sleep */
     uint64_t now;
-    uint64_t busy_until;       /* until then it looks again instead of sleeping; 0 is not at all */
+    bool brisk;                /* the last sleep was short: it looks again before the next one */
+    uint32_t doubt;            /* how often looking again was for nothing, since it was not */
+    uint32_t unlooked;         /* turns that sleep at once, for that doubt */
     struct counters *counters; /* PLANE_PORTS of them */
     struct firewall *firewall; /* NULL: nothing passes */
     uint32_t *caps;            /* of connections, by port; 0: none */

@@ -46,7 +46,25 @@ tunnel_read(struct plane *plane, struct port *port)
         memcpy(&header, plane->buffer, HEADER);
         bucket_take(&port->out, (size_t)size - HEADER);
         forward(plane, port, &header, plane->buffer + HEADER, (size_t)size - HEADER);
+        if (!plane->brisk)
+            return; /* a lone packet, mostly: look for its answer first, epoll tells of others */
     }
+}
+
+/** Write a packet behind its header: one that stands where it was read needs no second piece. */
+static ssize_t
+write_packet(struct plane *plane, int fd, const struct virtio_net_hdr *header,
+             const uint8_t *bytes, size_t size)
+{
+    struct virtio_net_hdr sent = *header;
+    struct iovec parts[2] = {
+        {&sent, HEADER}, {(void *)(uintptr_t)bytes, size}, /* writev(2) changes nothing of it */
+    };
+
+    if (bytes != plane->buffer + HEADER)
+        return writev(fd, parts, 2);
+    memcpy(plane->buffer, header, HEADER);
+    return write(fd, plane->buffer, HEADER + size);
 }
 
 /** Give a packet to the device. */
@@ -54,12 +72,7 @@ static void
 write_now(struct plane *plane, struct port *port, const struct virtio_net_hdr *header,
           const uint8_t *bytes, size_t size)
 {
-    struct virtio_net_hdr sent = *header;
-    struct iovec parts[2] = {
-        {&sent, HEADER}, {(void *)(uintptr_t)bytes, size}, /* writev(2) changes nothing of it */
-    };
-
-    if (writev(port->fd, parts, 2) >= 0)
+    if (write_packet(plane, port->fd, header, bytes, size) >= 0)
         plane_received(plane, port, size);
     else
         plane_drop(plane, port->number,
