@@ -22,11 +22,12 @@ SHARED = "emperor-throttle = 1000\nemperor-max-throttle = 4000\n"
 def customer(host, number, app="app.py"):
     """Write one vassal on demand that ends when nobody has asked for a while."""
     name = f"v{number:04}"
+    # first, or a quick look finds a vassal that is not on demand
+    (host.place / "vassals" / f"{name}.ini.sock").write_text(str(host.sock(name)))
     (host.place / "vassals" / f"{name}.ini").write_text(
         f"[uwsgi]\nchdir = {host.place}\nhttp-socket = fd://0\nwsgi-file = {app}\nmaster = true\n"
         f"uid = {20000 + number}\ngid = {20000 + number}\nidle = 3\ndie-on-idle = true\n"
     )
-    (host.place / "vassals" / f"{name}.ini.sock").write_text(str(host.sock(name)))
     return name
 
 
