@@ -157,7 +157,8 @@ def enters_with_nothing(found: Any, cell: Any) -> list[str]:
 
 
 def enters_as_the_vassal(found: Any, cell: Any) -> list[str]:
-    """Whether a command that enters has ids, sets, filter and groups of the worker."""
+    """Whether a command that enters has ids, sets and filter of the worker, and is in its groups
+    or in the one for guests below."""
     inside, worker = _entered(cell, "ids"), hosting.status(cell.worker())
     names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
     odd = [f"{name}: {inside[name]}" for name in names if inside[name] != worker[name]]
@@ -165,8 +166,9 @@ def enters_as_the_vassal(found: Any, cell: Any) -> list[str]:
     odd += [
         f"{name}: {inside[name]}" for name in ("Uid", "Gid", "Groups") if inside[name] != own[name]
     ]
-    groups = sorted(_entered(cell, "cgroup").values()) == sorted(cell.c("cgroup").values())
-    return odd if groups else [*odd, "control groups"]
+    guest = [one.removesuffix("/shell") for one in _entered(cell, "cgroup").values()]
+    same = sorted(guest) == sorted(cell.c("cgroup").values())
+    return odd if same else [*odd, "control groups"]
 
 
 def spy_on_newcomers(found: Any, cell: Any) -> list[str]:
