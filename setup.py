@@ -35,6 +35,7 @@ LINUX = [
         "_birth newborn acts listening sitter"
         " ../syscalls/cmdline ../syscalls/faults ../syscalls/fork",
     ),
+    extension("emperor._arenas", "_arenas"),
     extension("fork_pty._pump", "_pump frames"),
     extension(
         "server._wsgi",

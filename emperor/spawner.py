@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from donjon import log, syscalls
-from donjon.emperor import _birth, begun, direct, evaluator, flat, mercy, orders, packing
+from donjon.emperor import _arenas, _birth, begun, direct, evaluator, flat, mercy, orders, packing
 from donjon.emperor.janitor import Janitor
 from donjon.emperor.newborn import Entry, change_environment, live
 from donjon.emperor.orders import Adopted, Answer, Leftover, Made, Order
@@ -185,6 +185,7 @@ def _become_zygote(
         zygote_loop = Zygote(link, entry, emperor_pid)
         gc.collect()
         packing.fill_holes()
+        _arenas.settle()
         gc.freeze()
         zygote_loop.serve()
     except BaseException as error:

@@ -7,6 +7,7 @@ itself: a verb asks the package that does and presents the answer.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ Main = Callable[[str, Sequence[str]], int]
 
 def load(name: str) -> Main:
     """Import a verb. Late, so that ``donjon ls`` does not read the server to talk to a socket."""
+    if VERBS[name][0] == "start":
+        _gather()
     gc.disable()  # it would look at all modules again and again, and what they make stays
     try:
         module = importlib.import_module(f"donjon.verbs.{VERBS[name][0]}")
@@ -53,3 +56,11 @@ def load(name: str) -> Main:
         gc.enable()
     found: Main = module.main
     return found
+
+
+def _gather() -> None:
+    """Have what a start imports in one range of memory: every vassal is a copy of it."""
+    from donjon.emperor import _arenas  # noqa: PLC0415  (for a start alone)
+
+    with contextlib.suppress(OSError):  # little memory: then it lies where it finds room
+        _arenas.gather()
