@@ -8,6 +8,7 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
@@ -22,6 +23,7 @@ static struct {
     unsigned char *start;
     unsigned char *unused;
     unsigned char *end;
+    bool settled;
 } range;
 
 static unsigned char *
@@ -77,9 +79,10 @@ static PyObject *
 do_settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     unsigned char *used = rounded_up(range.unused);
-    if (range.start == NULL || used > range.end) {
+    if (range.start == NULL || range.settled) { /* a newborn shares pages that are settled */
         Py_RETURN_FALSE;
     }
+    range.settled = true;
     (void)munmap(used, (size_t)(range.end - used));
     range.end = used;
     /* ENOMEM: there are holes, which were given back; the rest was done (madvise(2)) */

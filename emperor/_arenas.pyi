@@ -9,4 +9,5 @@ def gather() -> None:
 
 def settle() -> bool:
     """Put what is in the range on huge pages (MADV_COLLAPSE of madvise(2), Linux 6.1), and give
-    back what of it was never used. Whether that was done: without, all is as it was."""
+    back what of it was never used: address space counts for RLIMIT_AS. Whether pages are huge now;
+    a second time, also in a child, does nothing."""

@@ -347,7 +347,7 @@ def _serves(spec: ServerSpec) -> bool:
 
 def _provide(spec: ServerSpec, *, alone: bool) -> None:
     """Import what is wanted behind walls. Late, as a bare Emperor leaves that to its zygote."""
-    from donjon.emperor import provisions  # noqa: PLC0415
+    from donjon.emperor import _arenas, provisions  # noqa: PLC0415
 
     provisions.provide()
     encrypted = spec.terminals is not None and spec.terminals.tls_cert is not None
@@ -362,6 +362,7 @@ def _provide(spec: ServerSpec, *, alone: bool) -> None:
     for name, needed in wanted.items():
         if needed:
             importlib.import_module(name)
+    _arenas.settle()
 
 
 def _alone(be_emperor: Callable[[], int], moments: InstancePhases) -> int:
