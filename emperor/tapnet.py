@@ -114,7 +114,7 @@ class TapNetwork:
         try:
             self._answering = self._who_answers()
         except DonjonError as error:
-            self.close()
+            self._stop()
             self._end_start(error)
             return
         self.makers.make(self._table(), self._have_table)
@@ -140,15 +140,16 @@ class TapNetwork:
         except DonjonError as error:
             problem = error
         if problem is not None:
-            self.close()
+            self._stop()
         self._end_start(problem)
 
     def _begin_beside(self) -> None:
-        """Have what works with a router. Raises DonjonError."""
-        if self.neighbours is not None and self.router is not None:
-            self.neighbours.begin(self.router)
+        """Have what works with a router; peers come last, as they begin once. Raises
+        DonjonError."""
         if self.spec.network_dns:
             self._resolve()
+        if self.neighbours is not None and self.router is not None:
+            self.neighbours.begin(self.router)
 
     def _resolve(self) -> None:
         from donjon.emperor.resolver import Resolver  # noqa: PLC0415  (most Emperors have none)
@@ -164,13 +165,17 @@ class TapNetwork:
             ready(problem)
 
     def close(self) -> None:
-        """End router and resolver; the helper removes the table when it is let go."""
-        if self.resolver is not None:
-            self.resolver.close()
-            self.resolver = None
+        """End router, resolver and links; the helper removes the table when it is let go."""
         if self.neighbours is not None:
             self.neighbours.close()
             self.neighbours = None
+        self._stop()
+
+    def _stop(self) -> None:
+        """End what ``begin`` starts, which may be asked again: peers are joined then."""
+        if self.resolver is not None:
+            self.resolver.close()
+            self.resolver = None
         if self.router is not None:
             self.router.close()
             self.router = None
