@@ -25,6 +25,7 @@ from donjon.errors import DonjonError, OptionError, reason_of
 from donjon.fd import Fd
 from donjon.origin import DEFAULT
 from donjon.tuntap import endpoint, launch, protocol
+from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.federation import peer as peers
 from donjon.tuntap.federation import wire
 from donjon.tuntap.federation.credentials import LARGEST, TEXTS
@@ -40,6 +41,10 @@ MODULE = "donjon.tuntap.federation.process"
 
 PAUSE = 1.0
 """Seconds until the process is started again."""
+
+ROOM = 1 << 20
+"""Bytes of messages that may wait for the process (net.core.wmem_max may say less); nobody waits
+for it: one that does not read them is replaced."""
 
 SETTLE = 0.2
 """Seconds after a change of a certificate, in which its key may follow."""
@@ -130,12 +135,16 @@ class Neighbours:
 
     def begin(self, router: Router) -> None:
         """Join a router that is there, and begin to link. Raises DonjonError."""
+        try:
+            self._watch = Watch()
+        except OSError as error:
+            reason = reason_of(error)
+            raise DonjonError("cannot watch the certificates for peers", reason=reason) from error
         self._router = router
         for each in self._all.values():
             networks = [str(one) for one in each.peer.networks]
             router.allot(each.peer.name, networks, functools.partial(_tell_allotted, each))
         router.resumed = self._router_resumed
-        self._watch = Watch()
         for path in self._paths:
             self._watch.add(os.path.dirname(path))
         self.reactor.watch(self._watch.fileno(), lambda _events: self._look())
@@ -166,7 +175,8 @@ class Neighbours:
             self.reactor.after(PAUSE, self._start)
             return
         channel = self._started.channel
-        channel.settimeout(5)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        channel.settimeout(0)
         self.reactor.watch(channel.fileno(), lambda _events: self._hear())
         for each in self._all.values():
             where = each.peer.where
@@ -295,6 +305,8 @@ class Neighbours:
         assert self._started is not None
         try:
             message = protocol.receive(self._started.channel)
+        except BlockingIOError:
+            return
         except (OSError, RouterError) as error:
             self._lose(str(error))
             return
@@ -304,7 +316,7 @@ class Neighbours:
         try:
             each = self._all[message.text("peer")]
             self._put(each, each.hear(message))
-        except (OSError, ValueError, KeyError, RouterError) as error:
+        except (OSError, ValueError, KeyError, RecursionError, RouterError) as error:
             self._lose(f"it said nonsense: {log.one_line(str(error))}")
         finally:
             message.close()
@@ -319,7 +331,9 @@ class Neighbours:
             found = routes
             if problem is not None:
                 log.write(f"[emperor] {each.peer.name} has no vassals for us: {problem}")
-                each.routes = found = {}
+                found = {}
+                if each.routes is routes:  # and there are no others meanwhile
+                    each.routes = found
             self._put_routes(each, found)
 
         self.changed(put)
@@ -350,7 +364,7 @@ class Neighbours:
         return [self._row(each) for each in self._all.values()]
 
     def _row(self, each: Neighbour) -> dict[str, Any]:
-        counters = self._router.trunk_counters(each.peer.name) if self._router else None
+        counters = self._counters(each)
         where = each.peer.where
         row: dict[str, Any] = {
             "peer": each.peer.name,
@@ -370,6 +384,12 @@ class Neighbours:
                 "drops": {cause: count for cause, count in counters.drops.items() if count},
             }
         return row
+
+    def _counters(self, each: Neighbour) -> PortCounters | None:
+        try:
+            return self._router.trunk_counters(each.peer.name) if self._router else None
+        except KeyError:  # it has no networks
+            return None
 
 
 def _tell_allotted(each: Neighbour, problem: DonjonError | None) -> None:

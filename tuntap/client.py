@@ -329,11 +329,17 @@ class RouterClient:
 
     def trunking(self, name: str, stream: int) -> Steps[None]:
         """As ``trunk``, in steps; the stream is duplicated now."""
-        return self._trunking(self._trunks[name].number, Fd(os.dup(stream)))
+        return self._trunking(name, Fd(os.dup(stream)))
 
-    def _trunking(self, number: int, stream: Fd) -> Steps[None]:
+    def _trunking(self, name: str, stream: Fd) -> Steps[None]:
         with stream:
-            yield from self._asking(Do.TRUNK, stream.fileno(), port=number)
+            yield from self._asking(Do.TRUNK, stream.fileno(), port=self._trunk_of(name))
+
+    def _trunk_of(self, name: str) -> int:
+        trunk = self._trunks.get(name)
+        if trunk is None:
+            raise RouterError(f"no networks are allotted to {name}")
+        return trunk.number
 
     def routes(self, name: str, addresses: Sequence[bytes]) -> None:
         """Say which addresses are behind another router now, as ``hostaddresses.packed``.
@@ -345,7 +351,7 @@ class RouterClient:
     def routing(self, name: str, addresses: Sequence[bytes]) -> Steps[None]:
         """As ``routes``, in steps."""
         with protocol.memory("routes", b"".join(addresses)) as found:
-            yield from self._asking(Do.ROUTES, found.fileno(), port=self._trunks[name].number)
+            yield from self._asking(Do.ROUTES, found.fileno(), port=self._trunk_of(name))
 
     def trunk_counters(self, name: str) -> PortCounters:
         """Return what passed; ``out`` is from the other router to us. Raises KeyError."""
