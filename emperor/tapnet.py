@@ -86,6 +86,8 @@ class TapNetwork:
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
         self._entering: list[Admission] = []  # whose rules the router was given
+        self._alone: list[Admission] = []  # that were refused together, and are tried now
+        self._let_in: list[Admission] = []  # of those
         self._ruling = False  # whether it has not answered to them
         self._changed = False  # whether there is more to be done then
         self._due: Timer | None = None  # the next writing of rules
@@ -218,11 +220,11 @@ class TapNetwork:
 
     def dismiss(self, name: str) -> None:
         """A vassal is dead: nothing will speak of it any more."""
+        for some in (self._admissions, self._entering, self._alone, self._let_in):
+            some[:] = [one for one in some if one.name != name]
         member = self._members.pop(name, None)
         if member is None:
             return
-        self._admissions = [one for one in self._admissions if one.name != name]
-        self._entering = [one for one in self._entering if one.name != name]
         self._stale |= member.in_table
         if self.router is not None:
             self.router.detach(name)
@@ -237,6 +239,9 @@ class TapNetwork:
     def _catch_up(self) -> None:
         """Put in force what changed since the last time; what changes meanwhile is the next."""
         self._due = None
+        if self._ruling:  # who was refused had somebody else come, and others are being tried
+            self._changed = True
+            return
         admissions, self._admissions = self._admissions, []
         for one in admissions:
             self._members[one.name] = one.member
@@ -277,7 +282,8 @@ class TapNetwork:
             replace(one, before=before.get(one.name, one.before)) for one in self._admissions
         ]
         if len(admissions) > 1:
-            self._enter_each(admissions, [], entered)
+            self._alone = admissions
+            self._enter_each(entered)
             return
         for one in admissions:
             one.ready(problem)
@@ -285,21 +291,30 @@ class TapNetwork:
             log.write(f"[emperor] the rules of the router stay as they were: {problem}")
         entered([])
 
-    def _enter_each(
-        self, admissions: list[Admission], admitted: list[Admission], entered: Entered
-    ) -> None:
+    def _enter_each(self, entered: Entered) -> None:
         """Let one in after the other; ``entered`` is told of all that could be."""
-        if not admissions:
-            entered(admitted)
-            return
-        first, *rest = admissions
+        while self._alone:
+            if not self._enter_alone(self._alone.pop(0), entered):
+                return
+        let_in, self._let_in = self._let_in, []
+        entered(let_in)
+
+    def _enter_alone(self, one: Admission, entered: Entered) -> bool:
+        """Try one; whether it is known already what became of it, else the others come then."""
         self._set_aside()
-        self._members[first.name] = first.member
+        self._members[one.name] = one.member
+        known = waits = False
 
         def tried(found: Sequence[Admission]) -> None:
-            self._enter_each(rest, [*admitted, *found], entered)
+            nonlocal known
+            known = True
+            self._let_in += found
+            if waits:
+                self._enter_each(entered)
 
-        self._enter([first], tried)
+        self._enter([one], tried)
+        waits = True
+        return known
 
     def _set_aside(self) -> None:
         """Who came meanwhile is not among those that the rules speak of now."""
