@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,10 @@ PAUSE = 1.0
 ROOM = 1 << 20
 """Bytes of messages that may wait for the process (net.core.wmem_max may say less); nobody waits
 for it: one that does not read them is replaced."""
+
+REST = 9
+"""Times that it took to hear what a peer announces, until more is heard: rules are written for
+each, and a peer can announce for ever."""
 
 SETTLE = 0.2
 """Seconds after a change of a certificate, in which its key may follow."""
@@ -303,6 +308,7 @@ class Neighbours:
 
     def _hear(self) -> None:
         assert self._started is not None
+        began = self.reactor.clock()
         try:
             message = protocol.receive(self._started.channel)
         except BlockingIOError:
@@ -320,6 +326,20 @@ class Neighbours:
             self._lose(f"it said nonsense: {log.one_line(str(error))}")
         finally:
             message.close()
+        self._rest(REST * (self.reactor.clock() - began))
+
+    def _rest(self, seconds: float) -> None:
+        """Hear the process later; what it has to say meanwhile it says at once then."""
+        started = self._started
+        if started is None:
+            return
+
+        def listen() -> None:
+            if self._started is started:
+                self.reactor.listen_for(started.channel.fileno(), select.EPOLLIN)
+
+        self.reactor.listen_for(started.channel.fileno(), 0)
+        self.reactor.after(seconds, listen)
 
     def _put(self, each: Neighbour, routes: dict[str, tuple[Address, ...]]) -> None:
         """Have rules and router know who is there now."""

@@ -1,6 +1,7 @@
 """Two Emperors on two hosts, network namespaces of the test's own, whose vassals share a network."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -462,6 +463,27 @@ def test_a_process_of_links_that_stands_still_holds_nobody_up_and_is_replaced(al
     for number in range(5000):
         alone.tell([(f"{number}.ini", [ip_address("192.168.71.2")], frozenset({"far"}))])
     turned(alone, lambda: alone.pid not in (-1, pid))
+
+
+def test_a_peer_that_announces_for_ever_leaves_the_loop_its_time(alone, monkeypatch):
+    monkeypatch.setattr(neighbours, "REST", 1e9)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel, changes = alone._started.channel, []
+    alone.reactor.forget(channel.fileno())
+    os.dup2(near.fileno(), channel.fileno())  # as if far were the process's
+    alone.reactor.watch(channel.fileno(), lambda _events: alone._hear())
+    alone.changed = changes.append
+    body = {"peer": "far", "up": True, "why": "", "refused": 0, "expires": 0}
+    with near, far:
+        for number in range(3):
+            rows = json.dumps([[f"10.1.0.{number}", "a.ini"]]).encode()
+            with protocol.memory("routes", rows) as memory:
+                protocol.send(far, body, [memory.fileno()])
+        turned(alone, lambda: changes)
+        later = []
+        alone.reactor.after(0.1, lambda: later.append(None))
+        turned(alone, lambda: later)
+        assert len(changes) == 1
 
 
 def test_a_process_of_links_that_says_what_is_too_deep_is_replaced(alone, capfd):
