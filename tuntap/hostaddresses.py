@@ -39,8 +39,8 @@ def unpacked(data: bytes) -> str:
 class HostAddresses:
     """Opened in the host's network namespace, asked from anywhere.
 
-    Every socket answers to SIOCGIFCONF. One of AF_INET would send for a router that was taken over,
-    from the host to the host; one of AF_UNIX that is shut down does not send at all.
+    Every socket answers to SIOCGIFCONF. One of AF_INET would send for a router that was taken
+    over, from the host to the host; one of AF_UNIX that is shut down does not send at all.
     """
 
     def __init__(self) -> None:
