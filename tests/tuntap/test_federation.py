@@ -5,6 +5,8 @@ import random
 import select
 import socket
 import struct
+import subprocess
+import sys
 import time
 from ipaddress import IPv4Address, IPv6Address
 
@@ -296,3 +298,29 @@ def test_the_next_router_keeps_networks_and_gets_another_trunk(trunk):
         far.settimeout(5)
         say(jail, FAR)
         assert far.recv(1000)[16:20] == socket.inet_aton(NEAR)
+
+
+# -- the process of links
+
+SEALED = """
+import socket
+from donjon import syscalls
+from donjon.tuntap import isolation
+from donjon.tuntap._plane import seal
+syscalls.set_no_new_privs()
+isolation.seal(seal(True))
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        try:
+            socket.socket(family, kind).close()
+            print(family.name, kind.name)
+        except PermissionError:
+            pass
+"""
+
+
+def test_the_process_of_links_makes_sockets_of_tcp_and_no_others():
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["AF_INET", "SOCK_STREAM", "AF_INET6", "SOCK_STREAM"]
