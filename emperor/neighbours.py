@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from donjon.errors import DonjonError, OptionError, reason_of
 from donjon.fd import Fd
 from donjon.origin import DEFAULT
 from donjon.tuntap import endpoint, launch, protocol
+from donjon.tuntap.counters import PortCounters
 from donjon.tuntap.federation import peer as peers
 from donjon.tuntap.federation import wire
 from donjon.tuntap.federation.credentials import LARGEST, TEXTS
@@ -40,6 +42,14 @@ MODULE = "donjon.tuntap.federation.process"
 
 PAUSE = 1.0
 """Seconds until the process is started again."""
+
+ROOM = 1 << 20
+"""Bytes of messages that may wait for the process (net.core.wmem_max may say less); nobody waits
+for it: one that does not read them is replaced."""
+
+REST = 9
+"""Times that it took to hear what a peer announces, until more is heard: rules are written for
+each, and a peer can announce for ever."""
 
 SETTLE = 0.2
 """Seconds after a change of a certificate, in which its key may follow."""
@@ -130,12 +140,16 @@ class Neighbours:
 
     def begin(self, router: Router) -> None:
         """Join a router that is there, and begin to link. Raises DonjonError."""
+        try:
+            self._watch = Watch()
+        except OSError as error:
+            reason = reason_of(error)
+            raise DonjonError("cannot watch the certificates for peers", reason=reason) from error
         self._router = router
         for each in self._all.values():
             networks = [str(one) for one in each.peer.networks]
             router.allot(each.peer.name, networks, functools.partial(_tell_allotted, each))
         router.resumed = self._router_resumed
-        self._watch = Watch()
         for path in self._paths:
             self._watch.add(os.path.dirname(path))
         self.reactor.watch(self._watch.fileno(), lambda _events: self._look())
@@ -166,7 +180,8 @@ class Neighbours:
             self.reactor.after(PAUSE, self._start)
             return
         channel = self._started.channel
-        channel.settimeout(5)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        channel.settimeout(0)
         self.reactor.watch(channel.fileno(), lambda _events: self._hear())
         for each in self._all.values():
             where = each.peer.where
@@ -293,8 +308,11 @@ class Neighbours:
 
     def _hear(self) -> None:
         assert self._started is not None
+        began = self.reactor.clock()
         try:
             message = protocol.receive(self._started.channel)
+        except BlockingIOError:
+            return
         except (OSError, RouterError) as error:
             self._lose(str(error))
             return
@@ -304,10 +322,24 @@ class Neighbours:
         try:
             each = self._all[message.text("peer")]
             self._put(each, each.hear(message))
-        except (OSError, ValueError, KeyError, RouterError) as error:
+        except (OSError, ValueError, KeyError, RecursionError, RouterError) as error:
             self._lose(f"it said nonsense: {log.one_line(str(error))}")
         finally:
             message.close()
+        self._rest(REST * (self.reactor.clock() - began))
+
+    def _rest(self, seconds: float) -> None:
+        """Hear the process later; what it has to say meanwhile it says at once then."""
+        started = self._started
+        if started is None:
+            return
+
+        def listen() -> None:
+            if self._started is started:
+                self.reactor.listen_for(started.channel.fileno(), select.EPOLLIN)
+
+        self.reactor.listen_for(started.channel.fileno(), 0)
+        self.reactor.after(seconds, listen)
 
     def _put(self, each: Neighbour, routes: dict[str, tuple[Address, ...]]) -> None:
         """Have rules and router know who is there now."""
@@ -319,7 +351,9 @@ class Neighbours:
             found = routes
             if problem is not None:
                 log.write(f"[emperor] {each.peer.name} has no vassals for us: {problem}")
-                each.routes = found = {}
+                found = {}
+                if each.routes is routes:  # and there are no others meanwhile
+                    each.routes = found
             self._put_routes(each, found)
 
         self.changed(put)
@@ -350,7 +384,7 @@ class Neighbours:
         return [self._row(each) for each in self._all.values()]
 
     def _row(self, each: Neighbour) -> dict[str, Any]:
-        counters = self._router.trunk_counters(each.peer.name) if self._router else None
+        counters = self._counters(each)
         where = each.peer.where
         row: dict[str, Any] = {
             "peer": each.peer.name,
@@ -370,6 +404,12 @@ class Neighbours:
                 "drops": {cause: count for cause, count in counters.drops.items() if count},
             }
         return row
+
+    def _counters(self, each: Neighbour) -> PortCounters | None:
+        try:
+            return self._router.trunk_counters(each.peer.name) if self._router else None
+        except KeyError:  # it has no networks
+            return None
 
 
 def _tell_allotted(each: Neighbour, problem: DonjonError | None) -> None:

@@ -31,6 +31,9 @@ LIFE = 2.0
 
 PAUSE = 0.5
 
+COMPLAINTS = 1.0
+"""Seconds in which one complaint is heard; a resolver of ours has one in two."""
+
 _CALLS = (
     *("epoll_create1", "epoll_wait", "epoll_pwait", "epoll_ctl", "clock_gettime"),  # its loop
     *("accept4", "connect", "recvfrom", "sendto", "recvmsg", "sendmsg", "getsockname"),
@@ -85,6 +88,7 @@ class Resolver:
         self._user = names.user_of(device)
         self._again: Timer | None = None
         self._book = b""
+        self._complained = 0.0
         self.complained: Callable[[], None] = lambda: None
         """Called when the resolver says that nobody upstream answers."""
         self._listeners = launch.listeners(device, addresses)
@@ -153,7 +157,9 @@ class Resolver:
             self._kill()
             return
         message.close()
-        self.complained()
+        if self.reactor.clock() - self._complained >= COMPLAINTS:
+            self._complained = self.reactor.clock()
+            self.complained()
 
     def _kill(self) -> None:
         if not self._started.pidfd.closed:

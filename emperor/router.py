@@ -177,7 +177,14 @@ class Router:
 
     def _write_notes(self) -> None:
         names = self.client.names()
-        for note in self.client.noted():
+        try:
+            noted = self.client.noted()
+        except RouterError as error:  # no router of ours does that
+            log.write(f"[emperor] what rules match is written no more: {error}")
+            self.reactor.forget(self.client.notes.fileno())
+            self._kill()
+            return
+        for note in noted:
             log.write(f"[emperor] {notes.line(note, self.labels, names)}")
 
     # -- its life

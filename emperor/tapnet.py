@@ -86,6 +86,8 @@ class TapNetwork:
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
         self._entering: list[Admission] = []  # whose rules the router was given
+        self._alone: list[Admission] = []  # that were refused together, and are tried now
+        self._let_in: list[Admission] = []  # of those
         self._ruling = False  # whether it has not answered to them
         self._changed = False  # whether there is more to be done then
         self._due: Timer | None = None  # the next writing of rules
@@ -114,7 +116,7 @@ class TapNetwork:
         try:
             self._answering = self._who_answers()
         except DonjonError as error:
-            self.close()
+            self._stop()
             self._end_start(error)
             return
         self.makers.make(self._table(), self._have_table)
@@ -140,15 +142,16 @@ class TapNetwork:
         except DonjonError as error:
             problem = error
         if problem is not None:
-            self.close()
+            self._stop()
         self._end_start(problem)
 
     def _begin_beside(self) -> None:
-        """Have what works with a router. Raises DonjonError."""
-        if self.neighbours is not None and self.router is not None:
-            self.neighbours.begin(self.router)
+        """Have what works with a router; peers come last, as they begin once. Raises
+        DonjonError."""
         if self.spec.network_dns:
             self._resolve()
+        if self.neighbours is not None and self.router is not None:
+            self.neighbours.begin(self.router)
 
     def _resolve(self) -> None:
         from donjon.emperor.resolver import Resolver  # noqa: PLC0415  (most Emperors have none)
@@ -164,13 +167,17 @@ class TapNetwork:
             ready(problem)
 
     def close(self) -> None:
-        """End router and resolver; the helper removes the table when it is let go."""
-        if self.resolver is not None:
-            self.resolver.close()
-            self.resolver = None
+        """End router, resolver and links; the helper removes the table when it is let go."""
         if self.neighbours is not None:
             self.neighbours.close()
             self.neighbours = None
+        self._stop()
+
+    def _stop(self) -> None:
+        """End what ``begin`` starts, which may be asked again: peers are joined then."""
+        if self.resolver is not None:
+            self.resolver.close()
+            self.resolver = None
         if self.router is not None:
             self.router.close()
             self.router = None
@@ -213,11 +220,11 @@ class TapNetwork:
 
     def dismiss(self, name: str) -> None:
         """A vassal is dead: nothing will speak of it any more."""
+        for some in (self._admissions, self._entering, self._alone, self._let_in):
+            some[:] = [one for one in some if one.name != name]
         member = self._members.pop(name, None)
         if member is None:
             return
-        self._admissions = [one for one in self._admissions if one.name != name]
-        self._entering = [one for one in self._entering if one.name != name]
         self._stale |= member.in_table
         if self.router is not None:
             self.router.detach(name)
@@ -232,6 +239,9 @@ class TapNetwork:
     def _catch_up(self) -> None:
         """Put in force what changed since the last time; what changes meanwhile is the next."""
         self._due = None
+        if self._ruling:  # who was refused had somebody else come, and others are being tried
+            self._changed = True
+            return
         admissions, self._admissions = self._admissions, []
         for one in admissions:
             self._members[one.name] = one.member
@@ -272,7 +282,8 @@ class TapNetwork:
             replace(one, before=before.get(one.name, one.before)) for one in self._admissions
         ]
         if len(admissions) > 1:
-            self._enter_each(admissions, [], entered)
+            self._alone = admissions
+            self._enter_each(entered)
             return
         for one in admissions:
             one.ready(problem)
@@ -280,21 +291,30 @@ class TapNetwork:
             log.write(f"[emperor] the rules of the router stay as they were: {problem}")
         entered([])
 
-    def _enter_each(
-        self, admissions: list[Admission], admitted: list[Admission], entered: Entered
-    ) -> None:
+    def _enter_each(self, entered: Entered) -> None:
         """Let one in after the other; ``entered`` is told of all that could be."""
-        if not admissions:
-            entered(admitted)
-            return
-        first, *rest = admissions
+        while self._alone:
+            if not self._enter_alone(self._alone.pop(0), entered):
+                return
+        let_in, self._let_in = self._let_in, []
+        entered(let_in)
+
+    def _enter_alone(self, one: Admission, entered: Entered) -> bool:
+        """Try one; whether it is known already what became of it, else the others come then."""
         self._set_aside()
-        self._members[first.name] = first.member
+        self._members[one.name] = one.member
+        known = waits = False
 
         def tried(found: Sequence[Admission]) -> None:
-            self._enter_each(rest, [*admitted, *found], entered)
+            nonlocal known
+            known = True
+            self._let_in += found
+            if waits:
+                self._enter_each(entered)
 
-        self._enter([first], tried)
+        self._enter([one], tried)
+        waits = True
+        return known
 
     def _set_aside(self) -> None:
         """Who came meanwhile is not among those that the rules speak of now."""

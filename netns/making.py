@@ -287,11 +287,16 @@ def _nft(script: str) -> None:
 
 
 def _switch_on(wanted: Nat) -> None:
-    """Note what the switches were, on disk before they are changed, and turn them on."""
+    """Note what the switches were, on disk before they are changed, and turn them on; those that
+    the last table needed and this one does not are what they were."""
     known = _recorded(wanted.record)
+    for path in known.keys() - set(wanted.switches):
+        with contextlib.suppress(FileNotFoundError):  # a switch of a device that is gone
+            _write(path, known[path])
     new = {path: _read(path) for path in wanted.switches if path not in known}
-    if new or not os.path.exists(wanted.record):
-        _record(wanted.record, {**known, **new})
+    found = {**{path: known[path] for path in wanted.switches if path in known}, **new}
+    if found != known or not os.path.exists(wanted.record):
+        _record(wanted.record, found)
     for path in wanted.switches:
         _write(path, "1")
 

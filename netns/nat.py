@@ -81,6 +81,7 @@ def script(
             "filter hook input priority filter",
             *(_too_many(device, resolver) if resolver else ()),
             f'iifname "{device}" ct state established,related accept',
+            f'iifname "{device}" ip daddr 127.0.0.0/8 drop',  # no opening is meant so wide
             f'iifname "{device}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept',
             *(f'iifname "{device}" {_opening(one)} accept' for one in openings),
             *(_questions(device, resolver) if resolver else ()),

@@ -296,8 +296,7 @@ class RouterClient:
 
     def ending_capture(self) -> Steps[tuple[int, int]]:
         """As ``end_capture``, in steps."""
-        found = yield from self._asking_memory(Do.END_CAPTURE)
-        return int(found["captured"]), int(found["lost"])
+        return (yield from self._asking_memory(Do.END_CAPTURE, _captured))
 
     # -- other routers
 
@@ -330,11 +329,17 @@ class RouterClient:
 
     def trunking(self, name: str, stream: int) -> Steps[None]:
         """As ``trunk``, in steps; the stream is duplicated now."""
-        return self._trunking(self._trunks[name].number, Fd(os.dup(stream)))
+        return self._trunking(name, Fd(os.dup(stream)))
 
-    def _trunking(self, number: int, stream: Fd) -> Steps[None]:
+    def _trunking(self, name: str, stream: Fd) -> Steps[None]:
         with stream:
-            yield from self._asking(Do.TRUNK, stream.fileno(), port=number)
+            yield from self._asking(Do.TRUNK, stream.fileno(), port=self._trunk_of(name))
+
+    def _trunk_of(self, name: str) -> int:
+        trunk = self._trunks.get(name)
+        if trunk is None:
+            raise RouterError(f"no networks are allotted to {name}")
+        return trunk.number
 
     def routes(self, name: str, addresses: Sequence[bytes]) -> None:
         """Say which addresses are behind another router now, as ``hostaddresses.packed``.
@@ -346,7 +351,7 @@ class RouterClient:
     def routing(self, name: str, addresses: Sequence[bytes]) -> Steps[None]:
         """As ``routes``, in steps."""
         with protocol.memory("routes", b"".join(addresses)) as found:
-            yield from self._asking(Do.ROUTES, found.fileno(), port=self._trunks[name].number)
+            yield from self._asking(Do.ROUTES, found.fileno(), port=self._trunk_of(name))
 
     def trunk_counters(self, name: str) -> PortCounters:
         """Return what passed; ``out`` is from the other router to us. Raises KeyError."""
@@ -374,24 +379,28 @@ class RouterClient:
     def counting(self) -> Steps[Counters]:
         """As ``counters``, in steps."""
         jails = {name: self._board.port(port.number) for name, port in self._ports.items()}
-        peers = (yield from self._asking_memory(Do.PEERS)).get("peers", [])
-        counted = yield from self._asking_memory(Do.RULE_COUNTS)
-        self._rules = {int(row[0]): (int(row[1]), int(row[2])) for row in counted.get("rules", [])}
-        totals = {str(key): int(value) for key, value in counted.get("totals", {}).items()}
-        return Counters(jails, self._board.port(0), tuple(peers), dict(self._rules), totals)
+        peers = yield from self._asking_memory(Do.PEERS, _peers)
+        self._rules, totals = yield from self._asking_memory(Do.RULE_COUNTS, _counted)
+        return Counters(jails, self._board.port(0), peers, dict(self._rules), totals)
 
     def port_counters(self, name: str) -> PortCounters:
         """Return the counters of one jail, without asking the router. Raises KeyError."""
         return self._board.port(self._ports[name].number)
 
     def noted(self) -> list[notes.Note]:
-        """Return what rules noted since; of a flood, some. ``notes`` is readable when there is."""
+        """Return what rules noted since; of a flood, some. ``notes`` is readable when there is.
+
+        Raises RouterError when a router has shut it down: it stays readable, and says nothing.
+        """
         found: list[notes.Note] = []
         for _ in range(notes.MESSAGES):
             try:
-                found += notes.read(self.notes.recv(notes.LARGEST))
+                message = self.notes.recv(notes.LARGEST)
             except BlockingIOError:
                 break
+            if not message:
+                raise RouterError("the router shut down the socket of what rules note")
+            found += notes.read(message)
         return found
 
     def names(self) -> dict[int, str]:
@@ -487,17 +496,17 @@ class RouterClient:
         self._next = number % (GATEWAY - 1) + 1
         return number
 
-    def _asking_memory(self, do: Do) -> Steps[dict[str, Any]]:
+    def _asking_memory(self, do: Do, read: Callable[[Any], T]) -> Steps[T]:
+        """Ask for JSON; return what ``read`` makes of it. Raises RouterError for nonsense, as who
+        has taken a router over may answer."""
         answer = yield Request(do, (), {})
         try:
-            value = json.loads(protocol.read_memory(answer.descriptor()))
-        except ValueError as error:
-            raise RouterError(f"the router's answer to {do.value} is no JSON") from error
+            return read(json.loads(protocol.read_memory(answer.descriptor())))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RouterError(f"the router's answer to {do.value}", reason=reason) from error
         finally:
             answer.close()
-        if not isinstance(value, dict):
-            raise RouterError(f"the router's answer to {do.value} is no object")
-        return value
 
     def _asking(self, do: Do, *descriptors: int, **more: Any) -> Steps[None]:
         (yield Request(do, descriptors, more)).close()
@@ -544,3 +553,17 @@ class RouterClient:
             answer.close()
             raise RouterError(str(answer.body.get("error", "the router refused")))
         return answer
+
+
+def _captured(found: Any) -> tuple[int, int]:
+    return int(found["captured"]), int(found["lost"])
+
+
+def _peers(found: Any) -> tuple[Mapping[str, Any], ...]:
+    return tuple(dict(row) for row in found["peers"])
+
+
+def _counted(found: Any) -> tuple[dict[int, tuple[int, int]], dict[str, int]]:
+    rules = {int(number): (int(packets), int(size)) for number, packets, size in found["rules"]}
+    totals = found["totals"]
+    return rules, {str(key): int(totals[key]) for key in totals}

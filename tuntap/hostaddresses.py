@@ -37,11 +37,16 @@ def unpacked(data: bytes) -> str:
 
 
 class HostAddresses:
-    """Opened in the host's network namespace, asked from anywhere."""
+    """Opened in the host's network namespace, asked from anywhere.
+
+    Every socket answers to SIOCGIFCONF. One of AF_INET would send for a router that was taken
+    over, from the host to the host; one of AF_UNIX that is shut down does not send at all.
+    """
 
     def __init__(self) -> None:
         """Open what is asked later."""
-        self._four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._four = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._four.shutdown(socket.SHUT_RDWR)
         self._six: Fd | None = None
         if os.path.exists("/proc/self/net/if_inet6"):  # not without IPv6
             self._six = Fd(os.open("/proc/self/net/if_inet6", os.O_RDONLY | os.O_CLOEXEC))

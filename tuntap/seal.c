@@ -29,6 +29,8 @@
 #define FIELD(name) ((uint32_t)offsetof(struct seccomp_data, name))
 #define FIRST_HALF(number) (FIELD(args) + 8 * (number)) /* little endian: the lower half */
 
+#define SOCKET_TYPE 0xFU /* without SOCK_CLOEXEC and SOCK_NONBLOCK: linux/net.h */
+
 static const int ALLOWED[] = {
     /* the loop of the plane */
     SYS_epoll_create1, SYS_epoll_pwait, SYS_epoll_ctl, SYS_read, SYS_write, SYS_writev,
@@ -100,7 +102,10 @@ allow_links(struct writer *writer)
 {
     for (size_t i = 0; i < sizeof(OF_LINKS) / sizeof(OF_LINKS[0]); i++)
         allow_if(writer, (uint32_t)OF_LINKS[i]);
-    emit(writer, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 6);
+    emit(writer, BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 9);
+    load(writer, FIRST_HALF(1));
+    emit(writer, BPF_ALU | BPF_AND | BPF_K, SOCKET_TYPE, 0, 0);
+    emit(writer, BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 0, 5);
     load(writer, FIRST_HALF(0));
     allow_if(writer, AF_INET);
     allow_if(writer, AF_INET6);

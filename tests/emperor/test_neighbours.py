@@ -1,13 +1,14 @@
 """Two Emperors on two hosts, network namespaces of the test's own, whose vassals share a network."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from authority import Authority
@@ -17,10 +18,12 @@ from netlab import HOST, OUTSIDE, Lab, ask, server
 from netspaces import enter, inside
 
 from donjon.config.spec import EmperorSpec
+from donjon.emperor import neighbours
 from donjon.emperor.neighbours import Neighbours
 from donjon.emperor.reactor import Reactor
 from donjon.errors import OptionError
 from donjon.origin import DEFAULT
+from donjon.tuntap import protocol
 from donjon.tuntap.federation import peer, wire
 
 pytestmark = pytest.mark.root
@@ -400,6 +403,100 @@ def test_a_router_that_is_killed_is_joined_again(joined):
     os.kill(near.net()["router"]["pid"], signal.SIGKILL)
     wait_for(lambda: near.net()["router"]["restarts"] == 1, "another router", 20)
     assert wait_for(lambda: pings(a, far.address("db.ini")), "ping", 20)
+
+
+def test_a_start_that_fails_at_first_joins_peers_when_it_does_not(hosts):
+    near, far = hosts
+    with inside(near.space.pid):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server:
+        server.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND of linux/in.h
+        server.bind(("192.168.71.1", 53))
+        near.start(network_dns=["none"])
+        near.said("no network for vassals: network-dns: cannot answer on 192.168.71.1")
+        assert not near.link["up"]
+    far.start()
+    a = near.vassal("shop.ini", "@far")
+    near.is_up()
+    far.vassal("db.ini", "@near")
+    near.knows("db.ini")
+    assert wait_for(lambda: pings(a, far.address("db.ini")), "ping", 20)
+
+
+class NoRouter:
+    def allot(self, name, networks, done):
+        done(None)
+
+    def trunk(self, name, stream, done):
+        done(None)
+
+    def routes(self, name, addresses):
+        pass
+
+
+@pytest.fixture
+def alone(tmp_path, authority, monkeypatch):
+    """What an Emperor has of its peers, on a loop of ours."""
+    monkeypatch.setattr(neighbours, "PAUSE", 0.1)
+    authority.sign(tmp_path, "near")
+    reactor = Reactor()
+    spec = spec_of(tmp_path, "far - 10.1.0.0/16")
+    found = Neighbours(spec, [ip_network("192.168.71.0/24")], reactor)
+    found.begin(NoRouter())
+    yield found
+    found.close()
+    reactor.close()
+
+
+def turned(found, condition):
+    def turn():
+        found.reactor.turn(0.1)
+        return condition()
+
+    return wait_for(turn, "turns of the loop", 20)
+
+
+def test_a_process_of_links_that_stands_still_holds_nobody_up_and_is_replaced(alone):
+    pid = alone.pid
+    os.kill(pid, signal.SIGSTOP)
+    assert alone._started.channel.gettimeout() == 0
+    for number in range(5000):
+        alone.tell([(f"{number}.ini", [ip_address("192.168.71.2")], frozenset({"far"}))])
+    turned(alone, lambda: alone.pid not in (-1, pid))
+
+
+def test_a_peer_that_announces_for_ever_leaves_the_loop_its_time(alone, monkeypatch):
+    monkeypatch.setattr(neighbours, "REST", 1e9)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel, changes = alone._started.channel, []
+    alone.reactor.forget(channel.fileno())
+    os.dup2(near.fileno(), channel.fileno())  # as if far were the process's
+    alone.reactor.watch(channel.fileno(), lambda _events: alone._hear())
+    alone.changed = changes.append
+    body = {"peer": "far", "up": True, "why": "", "refused": 0, "expires": 0}
+    with near, far:
+        for number in range(3):
+            rows = json.dumps([[f"10.1.0.{number}", "a.ini"]]).encode()
+            with protocol.memory("routes", rows) as memory:
+                protocol.send(far, body, [memory.fileno()])
+        turned(alone, lambda: changes)
+        later = []
+        alone.reactor.after(0.1, lambda: later.append(None))
+        turned(alone, lambda: later)
+        assert len(changes) == 1
+
+
+def test_a_process_of_links_that_says_what_is_too_deep_is_replaced(alone, capfd):
+    pid = alone.pid
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    alone.reactor.forget(alone._started.channel.fileno())
+    os.dup2(near.fileno(), alone._started.channel.fileno())  # as if far were the process's
+    alone.reactor.watch(alone._started.channel.fileno(), lambda _events: alone._hear())
+    body = {"peer": "far", "up": True, "why": "", "refused": 0, "expires": 0}
+    with near, far, protocol.memory("routes", b"[" * 100_000) as memory:
+        protocol.send(far, body, [memory.fileno()])
+        turned(alone, lambda: alone.pid not in (-1, pid))
+    assert "it said nonsense" in capfd.readouterr().err
 
 
 def test_of_two_that_dial_at_once_one_link_stays(hosts):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,11 +13,29 @@ import pytest
 from empire import wait_for
 from netempire import address, network, pid, ruling, start, table
 from netlab import HOST, HOST6, OUTSIDE, OUTSIDE6, ask, server, sink
-from netspaces import enter
+from netspaces import enter, inside
 
 from donjon.config.options import network as options
 
 pytestmark = pytest.mark.root
+
+
+SEND = """
+import socket, struct, sys
+source, target = map(socket.inet_aton, sys.argv[1:])
+head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 32, 0, 0, 64, 17, 0, source, target)
+total = sum(struct.unpack("!10H", head))
+head = head[:10] + struct.pack("!H", 0xFFFF & ~(total + (total >> 16))) + head[12:]
+with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as link:
+    link.sendto(head + struct.pack("!HHHH", 9, 7009, 12, 0) + target, ("tun0", 0x0800))
+"""
+"""Sends a datagram, whose content is where it is sent, past the routes of who sends."""
+
+
+def send(emperor, name, target):
+    """Send a datagram from a vassal to port 7009."""
+    words = [sys.executable, "-c", SEND, address(emperor, name), target]
+    subprocess.run([*enter(pid(emperor, name)), *words], check=True)
 
 
 @pytest.fixture
@@ -115,21 +134,30 @@ def test_the_host_reaches_a_published_port_at_127_0_0_1(emperor):
 def test_a_vassal_does_not_reach_127_0_0_1_of_the_host(emperor):
     start(emperor)
     emperor.vassal("a.ini", network="tap", publish="127.0.0.1:8081:81")
-    a = pid(emperor, "a.ini")
-    send = """
-import socket, struct, sys
-source, target = map(socket.inet_aton, (sys.argv[1], "127.0.0.1"))
-head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 29, 0, 0, 64, 17, 0, source, target)
-total = sum(struct.unpack("!10H", head))
-head = head[:10] + struct.pack("!H", 0xFFFF & ~(total + (total >> 16))) + head[12:]
-with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as link:
-    link.sendto(head + struct.pack("!HHHH", 9, 7009, 9, 0) + b"x", ("tun0", 0x0800))
-"""
+    pid(emperor, "a.ini")
     drops = lambda: sum(network(emperor, "a.ini")["counters"]["drops"].values())  # noqa: E731
     before = drops()
-    words = [*enter(a), sys.executable, "-c", send, address(emperor, "a.ini")]
-    subprocess.run(words, check=True)
+    send(emperor, "a.ini", "127.0.0.1")
     wait_for(lambda: drops() > before, "a drop")
+
+
+def test_not_even_who_is_allowed_every_network_reaches_127_0_0_1_of_the_host(emperor):
+    start(emperor)
+    words = "network-allow = 0.0.0.0/0\npublish = 8080:80\n"
+    emperor.vassal("a.ini", words, network="tap")
+    pid(emperor, "a.ini")
+    switch, lab = "/proc/sys/net/ipv4/conf/donjon0/route_localnet", emperor.lab
+    assert lab.host.run("cat", switch) == "1\n"
+    with inside(lab.home):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with receiver:
+        receiver.settimeout(20)
+        receiver.bind(("0.0.0.0", 7009))
+        for target in ("127.0.0.1", HOST):
+            send(emperor, "a.ini", target)
+        assert receiver.recv(100) == socket.inet_aton(HOST)
+    emperor.vassal("a.ini", "network-allow = 0.0.0.0/0\n", network="tap")
+    wait_for(lambda: lab.host.run("cat", switch) == "0\n", "the switch as it was")
 
 
 def test_a_port_is_published_once(emperor):

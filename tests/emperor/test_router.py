@@ -2,17 +2,20 @@
 
 import os
 import signal
+import socket
 
 import pytest
 
 from donjon.emperor import router as routers
+from donjon.emperor.letters import Letters
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.router import Limits, Router
 from donjon.errors import DonjonError
 from donjon.fd import Fd
 from donjon.netns import making
 from donjon.netns.wanted import Interface, Namespace
-from donjon.tuntap import client
+from donjon.tuntap import client, protocol
+from donjon.tuntap.protocol import RouterError
 from donjon.tuntap.rules import Ruleset, compile_rules
 
 pytestmark = pytest.mark.root
@@ -144,3 +147,32 @@ def test_what_is_asked_of_a_router_that_is_closed_is_told(reactor, router):
     router.rules(NO_RULES, told.append)
     router.close()
     assert told == [None]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b"[" * 100_000, b'{"captured": 1}', b'{"captured": [], "lost": 0}', None]
+)
+def test_what_a_router_that_was_taken_over_answers_is_a_refusal(reactor, answer):
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with far:
+        letters, told = Letters(near, reactor, lambda: None), []
+        letters.post(letters.ending_capture(), told.append)
+        protocol.receive(far).close()
+        protocol.send(far, {"ok": True})
+        reactor.turn(1)
+        protocol.receive(far)
+        ends = os.pipe()
+        with Fd(ends[0]) as pipe, Fd(ends[1]), protocol.memory("answer", answer or b"") as memory:
+            sent = pipe if answer is None else memory
+            protocol.send(far, {"ok": True}, [sent.fileno()])
+        assert isinstance(turned(reactor, told)[0], RouterError)
+        letters.close()
+
+
+def test_a_router_that_shuts_down_what_it_notes_on_does_not_keep_the_loop_awake(
+    reactor, router, capfd
+):
+    router.client._noting.shutdown(socket.SHUT_RDWR)
+    restarted(reactor, router)
+    assert router.client.notes.fileno() not in reactor._ready
+    assert capfd.readouterr().err.count("what rules match is written no more") == 1

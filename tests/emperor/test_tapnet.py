@@ -186,6 +186,55 @@ def test_who_dies_while_it_is_changed_does_not_come_back(new):
     assert "dport" not in tap.makers.asked[-1][0].script
 
 
+def test_who_dies_while_others_are_tried_one_after_the_other_does_not_come_back(new):
+    tap, told, answers = new(), [], []
+    admit(tap, "a.ini", member(2))
+    admit(tap, "b.ini", member(3))
+    tap.router.rules = lambda table, done: answers.append(done)
+    for name, number in (("c.ini", 4), ("a.ini", 2), ("b.ini", 3)):
+        one = member(number, publish=[8000 + number])
+        tap.admit(name, one, lambda problem, name=name: told.append((name, problem)))
+    tap.reactor.turn(0.1)
+    refusal = DonjonError("refused")
+    answers[0](refusal)  # of all three
+    tap.dismiss("a.ini")
+    answers[1](refusal)  # of c.ini
+    tap.dismiss("b.ini")
+    answers[2](None)  # of b.ini
+    assert told == [("c.ini", refusal)]
+    tap.reactor.turn(0.1)
+    answers[3](None)
+    assert (len(answers), tap._members) == (4, {})
+    assert "dport" not in tap.makers.asked[-1][0].script
+
+
+def test_who_comes_when_one_is_refused_waits_for_all_that_are_tried(new):
+    tap, told, answers = new(), [], []
+    tap.router.rules = lambda table, done: answers.append(done)
+
+    def refused(problem):
+        told.append(str(problem))
+        tap.admit("c.ini", member(4), told.append)
+
+    tap.admit("a.ini", member(2), refused)
+    tap.admit("b.ini", member(3), told.append)
+    tap.reactor.turn(0.1)
+    for count, problem in enumerate((DonjonError("no"), DonjonError("no"), None, None), 1):
+        assert len(answers) == count
+        answers[-1](problem)
+        tap.reactor.turn(0.1)
+    assert told == ["no", None, None]
+    assert sorted(tap._members) == ["b.ini", "c.ini"]
+
+
+def test_many_that_the_rules_refuse_are_told_so(new):
+    tap, told = new(), []
+    for number in range(500):
+        tap.admit(f'{number}".ini', member(2, publish=[8000 + number]), told.append)
+    tap.reactor.turn(0.1)
+    assert (len(told), None in told, tap._members) == (500, False, {})
+
+
 def test_a_port_of_a_family_that_the_vassal_has_not_is_refused(new):
     jail = JailSpec(publish=(Published(80, 80, "tcp", "2001:db8::1"),))
     one = Tapped(jail=jail, addresses=(ip_address("192.0.2.2"),), limits=Limits())

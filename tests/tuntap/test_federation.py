@@ -5,6 +5,8 @@ import random
 import select
 import socket
 import struct
+import subprocess
+import sys
 import time
 from ipaddress import IPv4Address, IPv6Address
 
@@ -32,6 +34,9 @@ from donjon.tuntap.rules import policy as policies
         ("far 1.2.3.4 10.0.0.0/8", "'1.2.3.4' is no ADDR:PORT"),
         ("far 1.2.3.4:99999 10.0.0.0/8", "'99999' is no port"),
         ("Far - 10.0.0.0/8", "'Far' is no name"),
+        ("far..net - 10.0.0.0/8", "'far..net' is no name"),
+        (f"{'a' * 64} - 10.0.0.0/8", "is no name"),
+        ("far - ::/1", "has IPv4 addresses in it"),
         ("far - 10.0.0.1/8", "'10.0.0.1/8' is no network"),
         ("far - 0.0.0.0/0", "'0.0.0.0/0' is everything"),
         ("far - ::ffff:0:0/96", "has IPv4 addresses in it"),
@@ -293,3 +298,29 @@ def test_the_next_router_keeps_networks_and_gets_another_trunk(trunk):
         far.settimeout(5)
         say(jail, FAR)
         assert far.recv(1000)[16:20] == socket.inet_aton(NEAR)
+
+
+# -- the process of links
+
+SEALED = """
+import socket
+from donjon import syscalls
+from donjon.tuntap import isolation
+from donjon.tuntap._plane import seal
+syscalls.set_no_new_privs()
+isolation.seal(seal(True))
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        try:
+            socket.socket(family, kind).close()
+            print(family.name, kind.name)
+        except PermissionError:
+            pass
+"""
+
+
+def test_the_process_of_links_makes_sockets_of_tcp_and_no_others():
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["AF_INET", "SOCK_STREAM", "AF_INET6", "SOCK_STREAM"]

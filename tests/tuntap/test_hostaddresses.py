@@ -1,6 +1,7 @@
 """The addresses of the host, of which nobody else may have one."""
 
 import os
+import socket
 import subprocess
 
 import pytest
@@ -42,3 +43,9 @@ def test_all_of_many_are_known_and_from_anywhere(hosts):
     wanted = {f"fd08::{number:x}" for number in range(1, MANY + 1)} | {"::1", "127.0.0.1"}
     wanted |= {f"10.8.{number >> 8}.{number & 255}" for number in range(1, MANY + 1)}
     assert {unpacked(one) for one in hosts.read()} == wanted
+
+
+def test_what_asks_for_addresses_sends_nothing_for_a_router_that_was_taken_over(hosts):
+    assert hosts._four.family == socket.AF_UNIX
+    with pytest.raises(BrokenPipeError):
+        hosts._four.sendto(b"x", "\0somebody")

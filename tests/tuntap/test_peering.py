@@ -190,6 +190,31 @@ def test_a_peer_that_stops_reading_makes_our_router_wait(ends):
     assert not dict(ends.near.sockets())[ends.near.stream] & READ
 
 
+def test_a_peer_that_stops_reading_is_told_of_our_vassals_when_it_reads_again(ends, monkeypatch):
+    monkeypatch.setattr(peering, "ALIVE", 0.2)
+    link, routes = ends.near.link, [(ip_address("10.1.0.7"), "shop.ini")]
+    link.say(wire.frame(Kind.ALIVE) * HIGH)
+    size, now = len(link.out), link.heard
+    for turn in range(5):
+        ends.near.announce(routes, now - 1)
+        ends.near.tick(now + turn * 0.1)
+    assert len(link.out) == size
+    ends.until(lambda: ends.far.routes == routes)
+
+
+def test_a_peer_that_makes_links_without_end_has_few_of_them(ends):
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(2 * peering.MOST_GUESTS):
+            near, far = socket.socketpair()
+            stack.enter_context(near)
+            made.append(Link(far, ends.far_context, None, time.monotonic()))
+            stack.callback(made[-1].close)
+            ends.far.up(made[-1], time.monotonic())
+        assert ends.far.leaving == made[-1 - peering.MOST_GUESTS : -1]
+        assert made[0].fileno() == -1
+
+
 def test_a_router_that_stops_reading_makes_the_peer_wait(ends):
     near, _ = ends.routers
 

@@ -20,7 +20,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Where = tuple[Address, int]
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def _network(word: str) -> Network:
         raise ValueError(f"{word!r} is no network such as 10.2.0.0/24") from None
     if "%" in word or found.prefixlen == 0:
         raise ValueError(f"{word!r} is everything, or means something on one link only")
-    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped:
+    if isinstance(found, IPv6Network) and found.overlaps(_MAPPED):
         raise ValueError(f"{word!r} has IPv4 addresses in it")
     return found
 

@@ -34,7 +34,7 @@ SHORTEST, LONGEST = 0.5, 30.0
 """Seconds between attempts to connect: each takes twice as long as the last, with chance."""
 
 MOST_GUESTS = 4
-"""Links of one peer that have not greeted."""
+"""Links of one peer that have not greeted, and as many that leave."""
 
 SETTLE = 0.1
 """Seconds between announcements."""
@@ -135,8 +135,9 @@ class Peering:
             if one is not self.link and now - one.begun >= PATIENCE:
                 self.lose(one, "it took too long", now)
         if self._announce_at is not None and now >= self._announce_at:
-            self._announce_at = None
-            if self.link is not None:
+            full = self.link is not None and len(self.link.out) >= HIGH
+            self._announce_at = now + ALIVE if full else None  # who reads nothing gets no more
+            if self.link is not None and not full:
                 self._say_own(self.link)
         if self._dial_at is not None and now >= self._dial_at and self.dialing is None:
             self._dial(now)
@@ -287,6 +288,8 @@ class Peering:
         link.leave()
         link.begun = now
         self.leaving.append(link)
+        if len(self.leaving) > MOST_GUESTS:
+            self._forget(self.leaving[0])
 
     def _say_own(self, link: Link) -> None:
         for part in wire.announcement(self._own):
