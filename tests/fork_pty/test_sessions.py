@@ -213,7 +213,7 @@ def test_a_session_lasts_as_long_as_it_may(place):
 
 @pytest.mark.parametrize("hello", [
     {"session": "../x"}, {"session": "a b"}, {"rows": -1}, {"cols": 1 << 20}, {"term": "a;b"},
-    {"session": 5}, {"other": 1}, {"watch": True}, {"watch": 1},
+    {"session": 5}, {"other": 1}, {"watch": True}, {"watch": 1}, {"other": None}, {"__doc__": "x"},
 ])  # fmt: skip
 def test_hellos_that_are_none_are_refused(place, hello):
     place.ours()
@@ -225,7 +225,8 @@ def test_a_bad_hello_ends_nothing_else(place):
     place.ours()
     with Client(place.framed) as good:
         good.told("welcome")
-        for body in (b"", b"[", b"[" * 4000, b"5", b'"x"', b"\xff" * 10, b'{"a":' * 600):
+        for body in (b"", b"[", b"[" * 4000, b"5", b'"x"', b"\xff" * 10, b'{"a":' * 600,
+                     b'{"other": null}', b'{"__module__": "x"}'):  # fmt: skip
             with socket.socket(socket.AF_UNIX) as link:
                 link.settimeout(10)
                 link.connect(place.framed)
