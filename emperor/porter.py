@@ -133,8 +133,8 @@ class Porter:
         orders.send(self._channel, ("enter", self._count, door.service.vassal))
 
     def _answer(self, count: int, answer: dict[str, Any]) -> None:
-        asked = self._asked.pop(count)
-        if asked.door.link is not None:
+        asked = self._asked.pop(count, None)  # None: its clerk has died meanwhile
+        if asked is not None and asked.door.link is not None:
             self._tell(asked.door, ("door", asked.number, answer))
 
     def _tell(self, door: Door, words: tuple[Any, ...]) -> None:

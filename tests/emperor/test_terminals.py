@@ -1,0 +1,171 @@
+"""Doors of terminals outside: what becomes of many, of another owner's, and of their porter."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hosting import wait_for
+
+from donjon.config.spec import EmperorSpec
+from donjon.emperor.reactor import Reactor
+from donjon.emperor.terminals import Terminals
+from donjon.fork_pty import protocol
+from donjon.fork_pty.protocol import Word
+from donjon.records import replace
+
+pytestmark = [pytest.mark.root]
+
+MANY = 400
+"""More than a socket holds words for."""
+
+
+class Doors:
+    """The doors of an Emperor that has no vassal, with a porter that is real."""
+
+    def __init__(self, place, **spec):
+        place.chmod(0o755)
+        self.place = place
+        self.reactor = Reactor()
+        self.terminals = Terminals(SimpleNamespace(
+            spec=replace(EmperorSpec(), terminals=str(place / "doors"), **spec),
+            reactor=self.reactor,
+            conduct=SimpleNamespace(note_file=lambda _path: None, unnote_file=lambda _path: None),
+            court=SimpleNamespace(vassals={}),
+        ))  # fmt: skip
+        self.terminals.begin()
+
+    def born(self, name, uid=0):
+        found = SimpleNamespace(uid=uid)
+        vassal = SimpleNamespace(name=f"/vassals/{name}.ini", is_zerg=False, found=found)
+        self.terminals.born(vassal)
+        return vassal
+
+    def close(self):
+        self.terminals.close()
+        self.reactor.close()
+
+    def path(self, name):
+        return f"{self.place}/doors/{name}.socket"
+
+    def until(self, happened, what):
+        def look():
+            self.reactor.turn(0.05)
+            return happened()
+
+        return wait_for(look, what, 60)
+
+    def answer(self, name):
+        """What who knocks at a door is told."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(self.path(name))
+            link.sendall(protocol.said(Word.HELLO))
+            link.setblocking(False)
+            told = b""
+
+            def is_over():
+                nonlocal told
+                with contextlib.suppress(BlockingIOError):
+                    piece = link.recv(4096)
+                    told += piece
+                    return not piece
+                return False
+
+            self.until(is_over, "an answer")
+            return told
+
+    def knock_as(self, uid, name):
+        """What another user is told."""
+        code = (
+            f"import os, socket\nos.setgid({uid})\nos.setuid({uid})\n"
+            f"link = socket.socket(socket.AF_UNIX)\nlink.connect({self.path(name)!r})\n"
+            f"link.sendall({protocol.said(Word.HELLO)!r})\n"
+            "while data := link.recv(4096): print(data)\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            self.until(lambda: process.poll() is not None, "an answer")
+            return process.stdout.read()
+
+
+@pytest.fixture
+def doors():
+    with contextlib.ExitStack() as stack:
+
+        def make(**spec):
+            place = stack.enter_context(tempfile.TemporaryDirectory())  # users can go there
+            made = Doors(Path(place), **spec)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def test_a_porter_takes_more_doors_than_a_socket_holds_also_all_at_once(doors):
+    many = doors()
+    for number in range(MANY):
+        many.born(f"v{number}")
+    assert b"there is no /vassals/v399.ini any more" in many.answer("v399")
+    porter = many.terminals._pid
+    os.kill(porter, signal.SIGKILL)
+    many.until(lambda: many.terminals._pid not in (-1, porter), "the next porter")
+    after = many.terminals._pid
+    assert b"there is no /vassals/v399.ini any more" in many.answer("v399")
+    assert b"there is no /vassals/v0.ini any more" in many.answer("v0")
+    assert many.terminals._pid == after
+
+
+def test_a_door_that_is_shut_before_the_porter_heard_of_it_ends_nothing(doors):
+    many = doors()
+    vassals = [many.born(f"v{number}") for number in range(MANY)]
+    porter = many.terminals._pid
+    for vassal in vassals[1:]:
+        many.terminals.forget(vassal)
+    assert os.listdir(f"{many.place}/doors") == ["v0.socket"]
+    assert b"there is no /vassals/v0.ini any more" in many.answer("v0")
+    assert many.terminals._pid == porter
+
+
+def test_an_answer_to_a_clerk_that_is_gone_ends_no_porter(doors):
+    one = doors()
+    one.born("shop")
+    porter = one.terminals._pid
+    one.terminals._tell(("door", 4711, {"error": "too late"}))
+    assert b"there is no /vassals/shop.ini any more" in one.answer("shop")
+    assert one.terminals._pid == porter
+
+
+def test_a_door_is_its_new_owner_s_and_no_more_the_old_one_s(doors):
+    one = doors(tyrant=True)
+    one.born("shop", uid=44441)
+    assert b"there is no" in one.knock_as(44441, "shop")
+    one.born("shop", uid=44442)
+    assert b"there is no" not in one.knock_as(44441, "shop")
+    assert b"there is no" in one.knock_as(44442, "shop")
+
+
+def test_a_path_that_is_the_door_of_another_vassal_stays_that(doors, capfd):
+    one = doors()
+    one.born("shop")
+    one.terminals.born(SimpleNamespace(name="/others/shop.ini", is_zerg=False, found=None))
+    path = one.path("shop")
+    assert (f"[emperor] no terminals of /others/shop.ini: {path}: "
+            "it is the door of /vassals/shop.ini\n") in capfd.readouterr().err  # fmt: skip
+    assert b"there is no /vassals/shop.ini any more" in one.answer("shop")
+
+
+def test_operators_are_never_sent_to_another_vassal_s_door(doors, monkeypatch):
+    one = doors()
+    monkeypatch.setattr("donjon.emperor.terminals.zlib.crc32", lambda _name: 7)
+    first, second = (
+        SimpleNamespace(name=f"/{at}/shop.ini", is_zerg=False, found=None) for at in "ab"
+    )
+    control = str(one.place / "control")
+    one.terminals.desk(first, control)
+    with pytest.raises(FileExistsError, match="it is the door of /a/shop.ini"):
+        one.terminals.desk(second, control)
