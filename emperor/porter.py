@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from donjon import log, syscalls
-from donjon.emperor import clerk, orders, outside
+from donjon.emperor import clerk, mercy, orders, outside
 from donjon.emperor.outside import Service
 from donjon.errors import reason_of
 from donjon.fd import Fd
@@ -199,6 +199,7 @@ def main() -> int:
     if os.getppid() != parent or parent == 1:
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    mercy.take(sys.argv[1])  # of what strangers make routers hold nothing is to be spared
     outside.wall()  # once for all that are forked from here
     Porter(socket.socket(fileno=CHANNEL)).run()
     return 0

@@ -20,7 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from donjon import log, syscalls
-from donjon.emperor import doorway, orders
+from donjon.emperor import doorway, mercy, orders
 from donjon.emperor.roster import Vassal
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
@@ -194,7 +194,7 @@ class Terminals:
             try:
                 self._pid = os.posix_spawn(
                     sys.executable,
-                    [sys.executable, "-I", "-m", "donjon.emperor.porter"],
+                    [sys.executable, "-I", "-m", "donjon.emperor.porter", mercy.earlier()],
                     {"LC_ALL": "C.UTF-8"},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
