@@ -196,7 +196,7 @@ def main() -> int:
     os.setsid()  # a terminal's Ctrl-C is for the Emperor
     parent = os.getppid()
     syscalls.set_pdeathsig(signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:  # an Emperor that ended before is known by the channel's end
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     mercy.take(sys.argv[1])  # of what strangers make routers hold nothing is to be spared

@@ -292,6 +292,19 @@ def test_a_porter_that_dies_is_replaced_and_a_killed_emperor_leaves_nothing(outs
     wait_for(lambda: not outside.door.exists(), "the door's end")
 
 
+def test_an_emperor_that_is_the_first_process_of_a_container_has_terminals(outside):
+    outside.start(program=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                           *hosting.DONJON])  # fmt: skip
+    client = outside.connect()
+    client.expect_exact(b"$ ")
+    client.sendline(b"hostname")
+    client.expect_exact(b"cell")
+    (first,) = hosting.children(outside.host.pid)
+    os.kill(first, signal.SIGINT)  # unshare heeds none
+    client.expect(pexpect.EOF)
+    outside.host.emperor.wait(60)
+
+
 def test_a_directory_that_others_write_to_is_refused(outside, tmp_path):
     (tmp_path / "doors").mkdir()
     (tmp_path / "doors").chmod(0o777)
