@@ -36,6 +36,9 @@ PATIENCE = 15.0
 RECORDS_MAX = 256 << 20
 """Bytes of all records of one vassal."""
 
+NAME_MAX = 128
+"""Bytes of a vassal's name in that of a file, which may have 255."""
+
 
 def live(
     service: Service, listener: socket.socket, upstream: socket.socket, user: int
@@ -191,7 +194,8 @@ class Clerk:
             return
         number, part = map(int, found[0]["part"])
         try:
-            with self._records.part(f"{self._service.name}-{self._stamp}-{number}", part) as file:
+            name = self._service.name.encode()[:NAME_MAX].decode(errors="ignore")
+            with self._records.part(f"{name}-{self._stamp}-{number}", part) as file:
                 remote.send(self._parts, (file.fileno(),), part=[number, part], errno=0)
         except OSError as error:
             with contextlib.suppress(OSError):  # it is gone

@@ -356,4 +356,6 @@ def _own_directory(path: str, mode: int, option: str) -> None:
 
 def _short(name: str) -> str:
     """``shop`` for ``/etc/vassals/shop.ini``."""
-    return name.rpartition("/")[2].rpartition(".")[0] or name.rpartition("/")[2]
+    base = name.rpartition("/")[2]
+    short = base.rpartition(".")[0]
+    return base if short in {"", ".", ".."} else short  # it names a directory of records

@@ -169,3 +169,12 @@ def test_operators_are_never_sent_to_another_vassal_s_door(doors, monkeypatch):
     one.terminals.desk(first, control)
     with pytest.raises(FileExistsError, match="it is the door of /a/shop.ini"):
         one.terminals.desk(second, control)
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_records_are_below_their_directory_whatever_a_vassal_is_called(doors, name):
+    with tempfile.TemporaryDirectory() as place:
+        one = doors(terminals_record=f"{place}/records")
+        one.born(name)
+        one.answer(f"{name}.ini")
+        assert os.listdir(f"{place}/records") == [f"{name}.ini"]
