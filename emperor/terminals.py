@@ -162,6 +162,7 @@ class Terminals:
             name=name,
             spec=router,
             operators=kind == DESK,
+            owned=spec.tyrant,
             record=os.path.abspath(spec.terminals_record) if spec.terminals_record else None,
             with_keys=spec.terminals_record_keys,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from donjon.emperor.reactor import Reactor
 from donjon.emperor.terminals import Terminals
 from donjon.fork_pty import protocol
 from donjon.fork_pty.protocol import Word
+from donjon.fork_pty.spec import PAM, Auth, RouterSpec
 from donjon.records import replace
 
 pytestmark = [pytest.mark.root]
@@ -61,11 +63,11 @@ class Doors:
 
         return wait_for(look, what, 60)
 
-    def answer(self, name):
+    def answer(self, name, **hello):
         """What who knocks at a door is told."""
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(self.path(name))
-            link.sendall(protocol.said(Word.HELLO))
+            link.sendall(protocol.said(Word.HELLO, **hello))
             link.setblocking(False)
             told = b""
 
@@ -178,3 +180,22 @@ def test_records_are_below_their_directory_whatever_a_vassal_is_called(doors, na
         one.born(name)
         one.answer(f"{name}.ini")
         assert os.listdir(f"{place}/records") == [f"{name}.ini"]
+
+
+def test_a_tenant_s_login_opens_no_other_tenant_s_door(doors, monkeypatch, tmp_path):
+    """Every password is right here: whose account it is decides."""
+    (tmp_path / "shells").write_text(
+        "auth required pam_permit.so\naccount required pam_permit.so\n"
+    )
+    python = tmp_path / "python"  # whose /etc/pam.d has this service alone
+    mount = f'mount --bind {tmp_path} /etc/pam.d && exec {sys.executable} "$@"'
+    python.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{mount}' - \"$@\"\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(
+        "donjon.emperor.terminals.sys", SimpleNamespace(executable=str(python))
+    )
+    one = doors(tyrant=True, terminal_router=RouterSpec(auth=Auth(PAM, "shells")))
+    one.born("shop", uid=pwd.getpwnam("daemon").pw_uid)
+    assert b"there is no /vassals/shop.ini" in one.answer("shop", user="daemon", password="x")
+    for user in ("nobody", "no-such-account", "daemon\0x"):
+        assert b"login failed" in one.answer("shop", user=user, password="x")
