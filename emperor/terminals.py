@@ -137,7 +137,9 @@ class Terminals:
             self._channel.close()
             self._channel = None
         if self._porter is not None:
-            if not select.select([self._porter], [], [], MERCY)[0]:
+            poller = select.poll()  # select(2) knows no descriptor from 1024 on
+            poller.register(self._porter, select.POLLIN)
+            if not poller.poll(MERCY * 1000):
                 syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
             self._reap()
 

@@ -90,7 +90,9 @@ class Remote:
 
     def has_ended(self) -> bool:
         """See Program."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        poller = select.poll()  # select(2) knows no descriptor from 1024 on
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def bury(self) -> int:
         """See Program; the clerk has killed who was left."""

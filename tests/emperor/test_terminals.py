@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from hosting import wait_for
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.terminals import Terminals
-from donjon.fork_pty import protocol
+from donjon.fd import Fd
+from donjon.fork_pty import protocol, remote
 from donjon.fork_pty.protocol import Word
 from donjon.fork_pty.spec import PAM, Auth, RouterSpec
 from donjon.records import replace
@@ -131,6 +133,39 @@ def test_a_door_that_is_shut_before_the_porter_heard_of_it_ends_nothing(doors):
     assert os.listdir(f"{many.place}/doors") == ["v0.socket"]
     assert b"there is no /vassals/v0.ini any more" in many.answer("v0")
     assert many.terminals._pid == porter
+
+
+@pytest.fixture
+def high():
+    """All descriptors below 1100 are taken."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2000), max(before[1], 2000)))
+    with contextlib.ExitStack() as held:
+        null = held.enter_context(open(os.devnull))
+        while held.enter_context(Fd(os.dup(null.fileno()))).fileno() < 1100:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("high")
+def test_doors_close_where_many_descriptors_are_open():
+    with tempfile.TemporaryDirectory() as place:
+        one = Doors(Path(place))
+        one.born("shop")
+        one.answer("shop")
+        one.close()
+
+
+@pytest.mark.usefixtures("high")
+def test_an_end_is_seen_where_many_clients_look_on():
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    program = remote.Remote(None, 1, Fd(os.open(os.devnull, os.O_RDWR)), Fd(reader))
+    with program.master, Fd(writer) as end:
+        assert not program.has_ended()
+        os.write(end.fileno(), b"7 ")
+        assert program.has_ended()
+        assert program.bury() == 7
 
 
 def test_an_answer_to_a_clerk_that_is_gone_ends_no_porter(doors):
