@@ -16,7 +16,7 @@ import pytest
 from hosting import DONJON, wait_for
 from pty_client import Client
 
-from donjon.errors import OptionError
+from donjon.errors import OptionError, reason_of
 from donjon.fork_pty import check, protocol
 from donjon.fork_pty.protocol import Word
 from donjon.fork_pty.router import WAITING_EACH
@@ -278,3 +278,8 @@ def test_a_jail_without_python_gets_tls_that_its_file_asks_for_later(certs):
         assert "needs Python's ssl" not in host.log()
     finally:
         host.close()
+
+
+def test_a_host_that_is_not_known_is_told_in_the_resolver_s_words():
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert reason_of(unknown) == "Name or service not known"
