@@ -7,6 +7,8 @@ import random
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -203,6 +205,36 @@ def test_only_so_many_sessions_within_a_second(place):
             found.append(client.news[0]["news"])
     assert found.count("refused") >= 4
     assert found[0] == "welcome"
+
+
+HOLDER = (
+    "import os, sys\n"
+    "held = [os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)]\n"
+    "print('held', flush=True)\n"
+    "while True:\n"
+    "    try: held.append(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))\n"
+    "    except OSError: continue\n"
+    "    os.close(held.pop(0))\n"
+)
+
+
+def test_a_session_ends_with_its_program_whoever_opens_its_terminal_again(place):
+    """A hung up terminal that is opened again is one again (pty_open() of the kernel)."""
+    place.ours()
+    with Client(place.framed) as client:
+        client.type(b"echo at$((1+1)):$(tty):\n")
+        client.until(b"at2:")
+        while client.text.count(b":") < 1:
+            client.read()
+        terminal = client.text.partition(b":")[0].decode()
+        command = [sys.executable, "-c", HOLDER, terminal]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout.readline() == b"held\n"
+                client.type(b"exit 7\n")
+                assert client.told("end")["status"] == 7
+            finally:
+                holder.kill()
 
 
 def test_a_session_lasts_as_long_as_it_may(place):
