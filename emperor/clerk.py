@@ -12,6 +12,7 @@ import contextlib
 import errno
 import functools
 import os
+import pwd
 import signal
 import socket
 import time
@@ -35,6 +36,9 @@ PATIENCE = 15.0
 
 RECORDS_MAX = 256 << 20
 """Bytes of all records of one vassal."""
+
+NAME_MAX = 128
+"""Bytes of a vassal's name in that of a file, which may have 255."""
 
 
 def live(
@@ -163,7 +167,7 @@ class Clerk:
 
         def done(good: bool) -> None:  # noqa: FBT001  (login.check calls it so)
             self._logins -= 1
-            self._tell(login=number, good=good)
+            self._tell(login=number, good=good and self._may(user))
 
         self._logins += 1
         try:
@@ -172,6 +176,13 @@ class Clerk:
             login.check(self._loop, service, user, password, done)
         except OSError:
             done(False)  # noqa: FBT003
+
+    def _may(self, user: str) -> bool:
+        """Whether this account of the host may enter: of a tenant's, no other tenant's."""
+        try:
+            return not self._service.owned or pwd.getpwnam(user).pw_uid in self._service.spec.uids
+        except (KeyError, ValueError):
+            return False
 
     def _signal(self, words: dict[str, Any]) -> None:
         """Signal the foreground of a session: a group of it, and nobody else's."""
@@ -191,7 +202,8 @@ class Clerk:
             return
         number, part = map(int, found[0]["part"])
         try:
-            with self._records.part(f"{self._service.name}-{self._stamp}-{number}", part) as file:
+            name = self._service.name.encode()[:NAME_MAX].decode(errors="ignore")
+            with self._records.part(f"{name}-{self._stamp}-{number}", part) as file:
                 remote.send(self._parts, (file.fileno(),), part=[number, part], errno=0)
         except OSError as error:
             with contextlib.suppress(OSError):  # it is gone

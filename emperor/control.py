@@ -338,7 +338,8 @@ class ControlServer:
         try:
             return {"path": self.emperor.terminals.desk(vassal, self.path)}
         except OSError as error:
-            raise RequestError(f"cannot open a door of {vassal.name}: {error.strerror}") from error
+            reason = error.strerror or str(error)  # a path that is too long has no number
+            raise RequestError(f"cannot open a door of {vassal.name}: {reason}") from error
 
     def _logs(self, request: JSON) -> JSON:
         count = request.get("lines", LOG_LINES)

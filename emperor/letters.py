@@ -192,7 +192,9 @@ class Letters(RouterClient):
     def _run(self, steps: Steps[T]) -> T:
         """Walk steps and wait: for who can, and after all that was posted."""
         while self._asked is not None:
-            if not select.select([self._channel], [], [], client.PATIENCE)[0]:
+            poller = select.poll()  # select(2) knows no descriptor from 1024 on
+            poller.register(self._channel, select.POLLIN)
+            if not poller.poll(client.PATIENCE * 1000):
                 self._hung()
             else:
                 self._hear()

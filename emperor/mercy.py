@@ -33,6 +33,18 @@ def as_before() -> None:
             _write(_before[0])
 
 
+def earlier() -> str:
+    """Return the score of ``as_before``, for a child that is executed; "" where it is ours."""
+    return str(_before[0]) if _before else ""
+
+
+def take(score: str) -> None:
+    """In such a child: have what ``earlier`` said."""
+    if score:
+        with contextlib.suppress(OSError):
+            _write(int(score))
+
+
 def _write(score: int) -> None:
     with open(_FILE, "w", encoding="ascii") as file:
         file.write(str(score))

@@ -45,7 +45,10 @@ def wall() -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A door: ``key`` is its own, ``vassal`` and ``name`` whose it is, whole and short."""
+    """A door: ``key`` is its own, ``vassal`` and ``name`` whose it is, whole and short.
+
+    With ``owned`` a login is good only for an account that ``spec.uids`` names.
+    """
 
     key: str
     vassal: str
@@ -53,6 +56,7 @@ class Service:
     spec: RouterSpec
     framed: bool = True
     operators: bool = False
+    owned: bool = False
     record: str | None = None
     with_keys: bool = False
 

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from donjon import log, syscalls
-from donjon.emperor import clerk, orders, outside
+from donjon.emperor import clerk, mercy, orders, outside
 from donjon.emperor.outside import Service
 from donjon.errors import reason_of
 from donjon.fd import Fd
@@ -133,8 +133,8 @@ class Porter:
         orders.send(self._channel, ("enter", self._count, door.service.vassal))
 
     def _answer(self, count: int, answer: dict[str, Any]) -> None:
-        asked = self._asked.pop(count)
-        if asked.door.link is not None:
+        asked = self._asked.pop(count, None)  # None: its clerk has died meanwhile
+        if asked is not None and asked.door.link is not None:
             self._tell(asked.door, ("door", asked.number, answer))
 
     def _tell(self, door: Door, words: tuple[Any, ...]) -> None:
@@ -196,9 +196,10 @@ def main() -> int:
     os.setsid()  # a terminal's Ctrl-C is for the Emperor
     parent = os.getppid()
     syscalls.set_pdeathsig(signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:  # an Emperor that ended before is known by the channel's end
         return 1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    mercy.take(sys.argv[1])  # of what strangers make routers hold nothing is to be spared
     outside.wall()  # once for all that are forked from here
     Porter(socket.socket(fileno=CHANNEL)).run()
     return 0

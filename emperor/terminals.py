@@ -8,6 +8,7 @@ porter, which is started with the first one, and started again when it dies; the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -15,10 +16,11 @@ import socket
 import stat
 import sys
 import zlib
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from donjon import log, syscalls
-from donjon.emperor import doorway, orders
+from donjon.emperor import doorway, mercy, orders
 from donjon.emperor.roster import Vassal
 from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
@@ -28,6 +30,7 @@ from donjon.records import dataclass, replace
 if TYPE_CHECKING:
     from donjon.emperor.loop import Emperor
     from donjon.emperor.outside import Service
+    from donjon.emperor.reactor import Timer
 
 CHANNEL = 3  # porter.CHANNEL
 PAUSE = 1.0
@@ -35,6 +38,10 @@ PAUSE = 1.0
 
 MERCY = 6.0
 """Seconds that a porter has to end."""
+
+PATIENCE = 30.0
+"""Seconds without reading after which a porter is none. One that begins has much to read: a socket
+holds the words of some hundred doors."""
 
 BACKLOG = 64
 DOOR, DESK = "door", "desk"
@@ -60,6 +67,8 @@ class Terminals:
         self._channel: socket.socket | None = None
         self._porter: Fd | None = None
         self._pid = -1
+        self._unsent: deque[tuple[tuple[Any, ...], socket.socket | None]] = deque()
+        self._patience: Timer | None = None  # runs while the porter takes nothing
         self._closed = False
 
     def begin(self) -> None:
@@ -78,19 +87,22 @@ class Terminals:
         return pid == self._pid
 
     def born(self, vassal: Vassal) -> None:
-        """Open the door of a vassal, where doors are wanted."""
-        known = f"{DOOR} {vassal.name}" in self._open
-        if self.spec.terminals is None or vassal.is_zerg or known:
+        """Open the door of a vassal, where doors are wanted; another one for another owner."""
+        if self.spec.terminals is None or vassal.is_zerg:
             return
+        service = self._service(vassal, DOOR)
+        known = self._open.get(service.key)
+        if known is not None:
+            if known.service == service:
+                return
+            self._shut(known)
         path = f"{self.spec.terminals}/{_short(vassal.name)}.socket"
         try:
-            taken = next((one for one in self._open.values() if one.path == path), None)
-            if taken is None:
-                self._make(self._service(vassal, DOOR), path, 0o666)
-                return
-            reason = f"{path} is the door of {taken.service.vassal}"
+            self._make(service, path, 0o666)
         except OSError as error:
-            reason = f"{path}: {reason_of(error)}"
+            reason = f"{path}: {error.strerror or error}"
+        else:
+            return
         log.write(f"[emperor] no terminals of {vassal.name}: {reason}")
 
     def desk(self, vassal: Vassal, control: str) -> str:
@@ -105,10 +117,14 @@ class Terminals:
     def forget(self, vassal: Vassal) -> None:
         """Close the doors of a vassal that is no more."""
         for kind in (DOOR, DESK):
-            one = self._open.pop(f"{kind} {vassal.name}", None)
+            one = self._open.get(f"{kind} {vassal.name}")
             if one is not None:
-                self._unmake(one)
-                self._tell(("drop", one.service.key))
+                self._shut(one)
+
+    def _shut(self, one: Open) -> None:
+        del self._open[one.service.key]
+        self._unmake(one)
+        self._tell(("drop", one.service.key))
 
     def close(self) -> None:
         """Close all doors, and wait for the porter."""
@@ -121,7 +137,9 @@ class Terminals:
             self._channel.close()
             self._channel = None
         if self._porter is not None:
-            if not select.select([self._porter], [], [], MERCY)[0]:
+            poller = select.poll()  # select(2) knows no descriptor from 1024 on
+            poller.register(self._porter, select.POLLIN)
+            if not poller.poll(MERCY * 1000):
                 syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
             self._reap()
 
@@ -146,11 +164,16 @@ class Terminals:
             name=name,
             spec=router,
             operators=kind == DESK,
+            owned=spec.tyrant,
             record=os.path.abspath(spec.terminals_record) if spec.terminals_record else None,
             with_keys=spec.terminals_record_keys,
         )
 
     def _make(self, service: Service, path: str, mode: int) -> None:
+        taken = next((one for one in self._open.values() if one.path == path), None)
+        if taken is not None:  # whoever called there would be in the other's jail
+            reason = f"it is the door of {taken.service.vassal}"
+            raise FileExistsError(errno.EEXIST, reason, path)
         one = Open(service, path, _bind(path, mode))
         self.emperor.conduct.note_file(path)
         self._open[service.key] = one
@@ -174,7 +197,7 @@ class Terminals:
             try:
                 self._pid = os.posix_spawn(
                     sys.executable,
-                    [sys.executable, "-I", "-m", "donjon.emperor.porter"],
+                    [sys.executable, "-I", "-m", "donjon.emperor.porter", mercy.earlier()],
                     {"LC_ALL": "C.UTF-8"},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -189,23 +212,60 @@ class Terminals:
         ours.setblocking(False)  # noqa: FBT003  (socket names it so)
         self._porter = Fd(syscalls.pidfd_open(self._pid))
         self._channel = ours
-        self.emperor.reactor.watch(ours.fileno(), lambda _events: self._hear())
+        self.emperor.reactor.watch(ours.fileno(), self._on_channel)
         self.emperor.reactor.watch(self._porter.fileno(), lambda _events: self._died())
         for one in tuple(self._open.values()):
             self._serve(one)
 
     def _serve(self, one: Open) -> None:
-        self._tell(("serve", one.service), one.listener.fileno())
+        self._tell(("serve", one.service), one.listener)
 
-    def _tell(self, words: tuple[Any, ...], *fds: int) -> None:
-        """Tell the porter; one that does not listen is no porter."""
+    def _tell(self, words: tuple[Any, ...], listener: socket.socket | None = None) -> None:
+        """Tell the porter, as soon as it listens, and lend it a door."""
         if self._channel is None:
             return
-        try:
-            orders.send(self._channel, words, fds)
-        except OSError:
-            if self._porter is not None:
-                syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
+        self._unsent.append((words, listener))
+        if self._patience is None:
+            self._send()
+
+    def _send(self) -> None:
+        """Send what is not sent yet. A porter that does not listen for long is no porter."""
+        assert self._channel is not None
+        waited = self._patience is not None
+        self._rest()
+        while self._unsent:
+            words, listener = self._unsent[0]
+            try:
+                if listener is None:
+                    orders.send(self._channel, words)
+                elif listener.fileno() >= 0:  # not closed meanwhile
+                    orders.send(self._channel, words, (listener.fileno(),))
+            except BlockingIOError:
+                self._patience = self.emperor.reactor.after(PATIENCE, self._kill)
+                break
+            except OSError:
+                self._kill()
+                break
+            self._unsent.popleft()
+        waits = self._patience is not None
+        if waits is not waited:
+            events = select.EPOLLIN | (select.EPOLLOUT if waits else 0)
+            self.emperor.reactor.listen_for(self._channel.fileno(), events)
+
+    def _rest(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _kill(self) -> None:
+        if self._porter is not None:
+            syscalls.pidfd_send_signal(self._porter.fileno(), signal.SIGKILL)
+
+    def _on_channel(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._send()
+        if events & ~select.EPOLLOUT:
+            self._hear()
 
     def _hear(self) -> None:
         assert self._channel is not None
@@ -252,6 +312,8 @@ class Terminals:
         result = os.waitid(os.P_PIDFD, self._porter.fileno(), os.WEXITED)
         self._porter.close()
         self._porter, self._pid = None, -1
+        self._rest()
+        self._unsent.clear()
         if self._channel is not None:
             self.emperor.reactor.forget(self._channel.fileno())
             self._channel.close()
@@ -297,4 +359,6 @@ def _own_directory(path: str, mode: int, option: str) -> None:
 
 def _short(name: str) -> str:
     """``shop`` for ``/etc/vassals/shop.ini``."""
-    return name.rpartition("/")[2].rpartition(".")[0] or name.rpartition("/")[2]
+    base = name.rpartition("/")[2]
+    short = base.rpartition(".")[0]
+    return base if short in {"", ".", ".."} else short  # it names a directory of records

@@ -26,6 +26,7 @@ class Hello:
     password: str = ""
 
 
+_KNOWN = frozenset(Hello.__annotations__)
 _TERM = re.compile(r"[A-Za-z0-9+._-]{0,64}")
 
 
@@ -40,8 +41,7 @@ def read_hello(body: bytes) -> Hello:
     found: dict[str, object] = {}
     plain = Hello()
     for key, value in words.items():
-        wanted = type(getattr(plain, key, None))
-        if type(value) is not wanted:
+        if key not in _KNOWN or type(value) is not type(getattr(plain, key)):
             raise ValueError("a key or value that is not known")
         found[key] = value
     hello: Hello = Hello(**found)  # type: ignore[arg-type]

@@ -90,7 +90,9 @@ class Remote:
 
     def has_ended(self) -> bool:
         """See Program."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        poller = select.poll()  # select(2) knows no descriptor from 1024 on
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def bury(self) -> int:
         """See Program; the clerk has killed who was left."""
@@ -151,8 +153,23 @@ class Clerk:
         )
 
     def tell(self, **words: Any) -> None:
-        """Say what needs no answer. A clerk that takes nothing more is gone, or as good as."""
+        """Say what needs no answer. A clerk that takes nothing more is gone, or as good as.
+
+        What a client makes us say without end is lost where the clerk does not keep up with it.
+        """
         try:
+            send(self._link, **words)
+        except BlockingIOError:
+            if "signal" not in words:
+                self._insist(words)
+        except OSError:
+            self._end()
+
+    def _insist(self, words: dict[str, Any]) -> None:
+        """Say it when there is room again."""
+        try:
+            if not select.select([], [self._link], [], PATIENCE)[1]:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             send(self._link, **words)
         except OSError:
             self._end()

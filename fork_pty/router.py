@@ -47,9 +47,12 @@ PAUSE = 0.1
 """Seconds without a look at a listener when descriptors or memory are used up."""
 
 COMPLAINTS = 10
-"""Lines a second about handshakes that failed."""
+"""Lines a second about who had no login to fail: more of them are counted."""
 
 WAITING_MAX = 64
+WAITING_EACH = 16
+"""Of one address: who has a certificate's handshake behind him need not log in."""
+
 PEERS_MAX = 32
 """Clients of one session: each may be far behind, and is remembered what it has not read."""
 
@@ -95,6 +98,7 @@ class Waiting:
     rows: int
     cols: int
     timer: Timer
+    host: str = ""  # the address of one that comes by TCP and has to log in
     sized: set[What] = field(default_factory=set)
     keys: list[Packet] = field(default_factory=list)
     name: str = ""
@@ -133,6 +137,7 @@ class Router:
         self._stats = stats
         self._rate = Rate(spec.rate)
         self._complaints = Rate(COMPLAINTS)
+        self._unsaid = 0  # refusals since the last line that counted them
         self._handshakes: Handshakes | None = None
         if spec.tls_cert is not None:
             self._handshakes = _handshakes(self.loop, spec)
@@ -163,6 +168,7 @@ class Router:
 
     def stop(self) -> None:
         """Hang up on everybody. Who comes from now on is the next router's."""
+        self._count_unsaid()
         for fd in self._listening:
             self.loop.forget(fd)
         self._listening.clear()
@@ -196,10 +202,20 @@ class Router:
         )  # fmt: skip
 
     def _no_handshake(self, who: str, why: str) -> None:
-        """Say so, but no oftener than who floods us should fill a disk."""
+        """Say so, but no oftener than who floods us should fill a disk (``_complain``)."""
         self.refused += 1
+        self._complain(who, f"no TLS: {why}")
+
+    def _complain(self, who: str, why: str) -> None:
         if self._complaints.take(time.monotonic()):
-            self._audit("refuse", who=who, why=f"no TLS: {why}")
+            self._audit("refuse", who=who, why=why)
+        else:
+            self._unsaid += 1
+
+    def _count_unsaid(self) -> None:
+        if self._unsaid:
+            self._audit("refuse", more=self._unsaid, why=f"{COMPLAINTS} lines a second are told")
+            self._unsaid = 0
 
     def _admit(self, door: Opened, link: Connection, who: str, *, known: bool) -> None:
         spec = self.spec
@@ -207,7 +223,8 @@ class Router:
         peer.listen()
         waits = LOGIN_PATIENCE if spec.auth.kind != PEER else PATIENCE if door.framed else 0.0
         timer = self.loop.after(waits, lambda: self._waited_enough(one))
-        one = Waiting(peer, spec.rows, spec.cols, timer)
+        host = who.rpartition(":")[0] if spec.auth.kind != PEER else ""
+        one = Waiting(peer, spec.rows, spec.cols, timer, host)
         self.waiting.add(one)
         peer.takes = lambda _peer, packets: self._hear(one, packets)
         peer.gone = lambda _peer: self._drop(one)
@@ -215,6 +232,8 @@ class Router:
             self._refuse(one, "uid and gid are not of those that may", delay=0.0)
         elif len(self.waiting) > WAITING_MAX:
             self._refuse(one, "too many wait", delay=0.0)
+        elif one.host and sum(other.host == one.host for other in self.waiting) > WAITING_EACH:
+            self._refuse(one, "too many wait of this address", delay=0.0)
         elif spec.auth.kind == PEER and not door.framed:
             self._open(one)
 
@@ -345,7 +364,10 @@ class Router:
         self.refused += 1
         one.settled = True
         one.timer.cancel()
-        self._audit("refuse", who=one.peer.who, why=why)
+        if delay:
+            self._audit("refuse", who=one.peer.who, why=why)
+        else:
+            self._complain(one.peer.who, why)
         one.timer = self.loop.after(delay, lambda: self._turn_away(one, why))
 
     def _turn_away(self, one: Waiting, why: str) -> None:
@@ -477,6 +499,7 @@ class Router:
     def _look(self) -> None:
         """End what is silent or lasts too long."""
         self.loop.after(1.0, self._look)
+        self._count_unsaid()
         now, spec = time.monotonic(), self.spec
         if self.sessions or self.waiting or self._opening:
             self._busy = now

@@ -69,6 +69,7 @@ class Session:
         self._held = False
         self._fd = program.master.fileno()
         loop.watch(self._fd, READ, self._on_terminal)
+        loop.watch(program.pidfd.fileno(), READ, self._on_exit)
 
     # -- clients
 
@@ -303,6 +304,7 @@ class Session:
         self.sync()
         self.over = True
         self.loop.forget(self._fd)
+        self.loop.forget(self.program.pidfd.fileno())
         self.program.hang_up()
         self._why = why
         if self.program.has_ended():
@@ -310,6 +312,19 @@ class Session:
             return
         self._killer = self.loop.after(shell.GRACE, self.program.kill)
         self.loop.watch(self.program.pidfd.fileno(), READ, self._on_death)
+
+    def _on_exit(self, _events: int) -> None:
+        """Its terminal tells of that too, when all is read, unless somebody opens it again and
+        again: he would be typed to in the program's place.
+        """
+        self.loop.forget(self.program.pidfd.fileno())
+        self.loop.after(shell.GRACE, self._end_if_read)
+
+    def _end_if_read(self) -> None:
+        if self._held and not self.over:
+            self.loop.after(shell.GRACE, self._end_if_read)
+        else:
+            self.end()
 
     def _on_death(self, _events: int) -> None:
         self.loop.forget(self.program.pidfd.fileno())

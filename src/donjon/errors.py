@@ -68,4 +68,6 @@ class AppLoadError(DonjonError):
 
 def reason_of(error: OSError) -> str:
     """Return the system's words for an ``OSError``, without the number and the path."""
-    return os.strerror(error.errno) if error.errno else str(error)
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)  # numbers of getaddrinfo(3) are below 0, and its own

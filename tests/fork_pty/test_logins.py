@@ -40,6 +40,19 @@ def test_strangers_are_refused_unless_named(place):
     assert asked(20002, 20002) == "False"
     line = next(one for one in place.text().splitlines() if "[terminal] refuse" in one)
     assert "uid=20002,gid=20002" in line
+    many = (
+        try_it
+        + f"for _ in range(100):\n    s = socket.socket(socket.AF_UNIX); s.connect({place.raw!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", many], user=20002, group=20002, extra_groups=[], check=True)  # fmt: skip
+    wait_for(lambda: "[terminal] refuse more=" in place.text(), "a count of what is not told")
+
+    def counted():
+        told = [one for one in place.text().splitlines() if "[terminal] refuse " in one]
+        more = [int(one.partition("more=")[2].split()[0]) for one in told if "more=" in one]
+        return len(told) - len(more) + sum(more) == 102 and len(told) < 102
+
+    wait_for(counted, "all of them")
 
 
 def ticket(place, *words):

@@ -108,6 +108,9 @@ def test_a_session_is_in_the_jail_its_router_is_not_and_strangers_have_none(outs
     assert told["Seccomp"] == "2"
     assert int(told["Uid"].split()[0]) >= 0x7FFF0000
     assert os.listdir(f"/proc/{router}/root") == []
+    mortal = Path("/proc/self/oom_score_adj").read_text()
+    for pid in (outside.porter(), clerk, router):
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == mortal
     assert hosting.status(clerk)["Uid"].split()[0] == "0"
     client.sendline(b"exit 7")
     client.expect(pexpect.EOF)
@@ -208,6 +211,11 @@ def test_a_ticket_opens_one_door_once_and_sends_signals(outside):
             client.until(b"$ ")
             client.type(b"echo s$?\n")
             client.until(f"s{128 + number}".encode())
+        client.type(b"trap '' USR1; echo r$((1+1))\n")
+        client.until(b"r2")
+        client.link.sendall(protocol.signal(signal.SIGUSR1) * 20_000)  # more than a clerk takes
+        client.type(b"echo still $((1+1))\n")
+        client.until(b"still 2")
     with Client(str(outside.door), ticket=good) as client:
         assert client.told("refused")["why"] == "a ticket that was used"
 
@@ -282,6 +290,19 @@ def test_a_porter_that_dies_is_replaced_and_a_killed_emperor_leaves_nothing(outs
     again.expect(pexpect.EOF)
     wait_for(lambda: not any(map(hosting.alive, below)), "the end of all")
     wait_for(lambda: not outside.door.exists(), "the door's end")
+
+
+def test_an_emperor_that_is_the_first_process_of_a_container_has_terminals(outside):
+    outside.start(program=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                           *hosting.DONJON])  # fmt: skip
+    client = outside.connect()
+    client.expect_exact(b"$ ")
+    client.sendline(b"hostname")
+    client.expect_exact(b"cell")
+    (first,) = hosting.children(outside.host.pid)
+    os.kill(first, signal.SIGINT)  # unshare heeds none
+    client.expect(pexpect.EOF)
+    outside.host.emperor.wait(60)
 
 
 def test_a_directory_that_others_write_to_is_refused(outside, tmp_path):

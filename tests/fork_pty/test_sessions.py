@@ -7,6 +7,8 @@ import random
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -205,6 +207,36 @@ def test_only_so_many_sessions_within_a_second(place):
     assert found[0] == "welcome"
 
 
+HOLDER = (
+    "import os, sys\n"
+    "held = [os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)]\n"
+    "print('held', flush=True)\n"
+    "while True:\n"
+    "    try: held.append(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))\n"
+    "    except OSError: continue\n"
+    "    os.close(held.pop(0))\n"
+)
+
+
+def test_a_session_ends_with_its_program_whoever_opens_its_terminal_again(place):
+    """A hung up terminal that is opened again is one again (pty_open() of the kernel)."""
+    place.ours()
+    with Client(place.framed) as client:
+        client.type(b"echo at$((1+1)):$(tty):\n")
+        client.until(b"at2:")
+        while client.text.count(b":") < 1:
+            client.read()
+        terminal = client.text.partition(b":")[0].decode()
+        command = [sys.executable, "-c", HOLDER, terminal]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout.readline() == b"held\n"
+                client.type(b"exit 7\n")
+                assert client.told("end")["status"] == 7
+            finally:
+                holder.kill()
+
+
 def test_a_session_lasts_as_long_as_it_may(place):
     place.ours("--forkpty-longest", "1")
     with Client(place.framed) as client:
@@ -213,7 +245,7 @@ def test_a_session_lasts_as_long_as_it_may(place):
 
 @pytest.mark.parametrize("hello", [
     {"session": "../x"}, {"session": "a b"}, {"rows": -1}, {"cols": 1 << 20}, {"term": "a;b"},
-    {"session": 5}, {"other": 1}, {"watch": True}, {"watch": 1},
+    {"session": 5}, {"other": 1}, {"watch": True}, {"watch": 1}, {"other": None}, {"__doc__": "x"},
 ])  # fmt: skip
 def test_hellos_that_are_none_are_refused(place, hello):
     place.ours()
@@ -225,7 +257,8 @@ def test_a_bad_hello_ends_nothing_else(place):
     place.ours()
     with Client(place.framed) as good:
         good.told("welcome")
-        for body in (b"", b"[", b"[" * 4000, b"5", b'"x"', b"\xff" * 10, b'{"a":' * 600):
+        for body in (b"", b"[", b"[" * 4000, b"5", b'"x"', b"\xff" * 10, b'{"a":' * 600,
+                     b'{"other": null}', b'{"__module__": "x"}'):  # fmt: skip
             with socket.socket(socket.AF_UNIX) as link:
                 link.settimeout(10)
                 link.connect(place.framed)

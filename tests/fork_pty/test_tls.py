@@ -16,9 +16,10 @@ import pytest
 from hosting import DONJON, wait_for
 from pty_client import Client
 
-from donjon.errors import OptionError
+from donjon.errors import OptionError, reason_of
 from donjon.fork_pty import check, protocol
 from donjon.fork_pty.protocol import Word
+from donjon.fork_pty.router import WAITING_EACH
 from donjon.fork_pty.spec import PAM, TICKET, Auth, Door, RouterSpec
 from donjon.origin import Origin
 
@@ -189,6 +190,18 @@ def test_who_says_nothing_is_bounded_in_time_and_number(doors):
             assert client.told("welcome")["role"] == "drive"
         assert [link.recv(100) for link in silent] == [b""] * 12
     wait_for(lambda: doors.place.text().count("no TLS: it took too long") == 8, "their lines")
+    with contextlib.ExitStack() as held:
+        trusting = ssl.create_default_context(cafile=str(doors.certs / "ca.pem"))
+        trusting.check_hostname = False
+        for number in range(WAITING_EACH + 1):  # hands are shaken, and nobody logs in
+            link = socket.create_connection(("127.0.0.1", doors.port), 15)
+            tls = held.enter_context(trusting.wrap_socket(link, do_handshake_on_connect=False))
+            tls.do_handshake()
+            last = number == WAITING_EACH
+            assert not last or tls.recv(1) == b""
+        with Client(doors.place.framed, ticket=doors.ticket()) as client:
+            assert client.told("welcome")["role"] == "drive"
+    assert "too many wait of this address" in doors.place.text()
     client = doors.connect("--ca", str(doors.certs / "ca.pem"))
     client.expect_exact(PROMPT)
 
@@ -265,3 +278,8 @@ def test_a_jail_without_python_gets_tls_that_its_file_asks_for_later(certs):
         assert "needs Python's ssl" not in host.log()
     finally:
         host.close()
+
+
+def test_a_host_that_is_not_known_is_told_in_the_resolver_s_words():
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert reason_of(unknown) == "Name or service not known"
