@@ -9,7 +9,6 @@ device.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +19,22 @@ from donjon.emperor.counted import InForce
 from donjon.emperor.makers import Makers
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.emperor.router import Router
-from donjon.emperor.tapped import Tapped, clash, member_of, names_in, openings_of, ports_of
-from donjon.errors import DonjonError, OptionError, reason_of
+from donjon.emperor.tapped import Tapped, member_of, names_in
+from donjon.emperor.tapwords import TapWords
+from donjon.errors import DonjonError
 from donjon.fd import Fd
 from donjon.jail.netgrant import Pool
 from donjon.netns import nat
-from donjon.netns.wanted import HostDevice, Interface, Nat, table_name
+from donjon.netns.wanted import HostDevice, Interface
 from donjon.records import dataclass, replace
 from donjon.tuntap import notes
 from donjon.tuntap.client import Counters
-from donjon.tuntap.rules import Names, Ruleset, compile_rules, parse
-from donjon.tuntap.rules import policy as policies
-from donjon.tuntap.rules.compiler import Address
 from donjon.tuntap.rules.model import NameKind
 
 if TYPE_CHECKING:
     from donjon.emperor.neighbours import Neighbours
     from donjon.emperor.resolver import Resolver
 
-FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
-FROM_LOOPBACK = "/proc/sys/net/ipv4/conf/{}/route_localnet"
-"""Whether the host's 127.0.0.1 may speak on a device. What jails begin towards 127.0.0.0/8 the
-router's rules drop, and the table's ``guard`` again."""
-RULES_MAX = 4 << 20
-"""Characters of network-rules."""
 
 Ready = Callable[[DonjonError | None], None]
 
@@ -75,14 +66,11 @@ class TapNetwork:
         self.makers = makers
         self.router: Router | None = None
         self.resolver: Resolver | None = None
-        self.neighbours: Neighbours | None = None
-        self._answering: nat.Resolver | None = None
         self.known: Callable[[], Iterable[str]] = tuple
         self._device: Fd | None = None
-        _check_dns(spec)
-        self._own = self._read_rules()
+        self.words = TapWords(spec, pool)
         self._force: InForce | None = None
-        self._members: dict[str, Tapped] = {}
+        self._members = self.words.members
         self._starting: list[Ready] | None = None
         self._admissions: list[Admission] = []
         self._entering: list[Admission] = []  # whose rules the router was given
@@ -94,6 +82,11 @@ class TapNetwork:
         self._stale = False  # whether the host's table is not what it should be
         self._writing = False
         self._unwritten: list[Ready] = []
+
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """The other hosts, if there are any."""
+        return self.words.neighbours
 
     # -- once
 
@@ -114,19 +107,19 @@ class TapNetwork:
             return
         (self._device,) = made
         try:
-            self._answering = self._who_answers()
+            self.words.answering = self._who_answers()
         except DonjonError as error:
             self._stop()
             self._end_start(error)
             return
-        self.makers.make(self._table(), self._have_table)
+        self.makers.make(self.words.table(self.record), self._have_table)
 
     def _have_table(self, made: list[Fd] | DonjonError) -> None:
         assert self._device is not None
         problem = made if isinstance(made, DonjonError) else None
         try:
             if problem is None:
-                force = self._compiled()
+                force = self.words.in_force()
                 table = force.compiled.table
                 self.router = Router(self.reactor, self._device, table, self._have_router)
                 self._put_in_force(self.router, force)
@@ -170,7 +163,7 @@ class TapNetwork:
         """End router, resolver and links; the helper removes the table when it is let go."""
         if self.neighbours is not None:
             self.neighbours.close()
-            self.neighbours = None
+            self.words.neighbours = None
         self._stop()
 
     def _stop(self) -> None:
@@ -193,8 +186,7 @@ class TapNetwork:
         """Have a vassal in table and rules, in the place of what it was; once ``ready`` is told
         so it may be attached. One that cannot be stays what it was."""
         try:
-            self._check_ports(name, member)
-            self._check_peers(member)
+            self.words.check(name, member, self.known)
         except DonjonError as error:
             ready(error)
             return
@@ -251,7 +243,7 @@ class TapNetwork:
         if self._changed or self._admissions:
             self._changed = False
             self._catch_up_soon()
-        self._tell_neighbours()
+        self.words.tell_neighbours()
         told = [one.ready for one in admitted]
         if self._stale:
             self._write(*told)
@@ -374,42 +366,30 @@ class TapNetwork:
 
     def reload_rules(self) -> None:
         """Read network-rules again; what is wrong with it changes nothing."""
-        before = self._own
+        before = self.words.own
 
         def ruled(problem: DonjonError | None) -> None:
             if problem is not None:
-                self._own = before
+                self.words.own = before
                 log.write(f"[emperor] network-rules stay as they were: {problem}")
                 return
-            self._tell_neighbours()
-            known = {*self.known(), *(self.neighbours.names() if self.neighbours else ())}
-            for name in names_in(self._own, NameKind.VASSAL):
+            self.words.tell_neighbours()
+            known = {
+                *self.known(),
+                *(self.neighbours.names() if self.neighbours else ()),
+            }
+            for name in names_in(self.words.own, NameKind.VASSAL):
                 if name.text not in known:
                     log.write(f"[emperor] {name.origin}: no vassal is called {name.text!r} now")
 
         try:
-            self._own = self._read_rules()
+            self.words.read_own()
         except DonjonError as error:
             ruled(error)
         else:
             self._put_rules(ruled)
 
     # -- rules
-
-    def _read_rules(self) -> Ruleset:
-        path = self.spec.network_rules
-        if path is None:
-            return Ruleset()
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(RULES_MAX + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else str(error)
-            raise DonjonError(f"cannot read network-rules = {path}", reason=reason) from error
-        if len(text) > RULES_MAX:
-            reason = f"more than {RULES_MAX} characters"
-            raise DonjonError(f"cannot read network-rules = {path}", reason=reason)
-        return parse(text, path)
 
     def _put_rules(self, done: Ready) -> None:
         """Compile, and ask the router to obey; ``done`` may be called at once."""
@@ -418,7 +398,7 @@ class TapNetwork:
             done(None)
             return
         try:
-            force = self._compiled()
+            force = self.words.in_force()
         except DonjonError as error:
             done(error)
             return
@@ -444,73 +424,12 @@ class TapNetwork:
         upstreams = names.upstreams_of(self.spec.network_dns, self.pool.routers)
         self.resolver.tell(names.book_of(self._members, self.pool.networks, upstreams))
 
-    def _compiled(self) -> InForce:
-        """Return the operator's rules, then those that follow from vassals, as one table."""
-        own = policies.policy(
-            policies.TapNetwork(
-                jails=self.pool.networks,
-                remote=self.neighbours.networks if self.neighbours else (),
-                peers=self._peers(),
-                host=self.pool.routers,
-                allowances=tuple(one for _, one in self._allowances()),
-                published=tuple(
-                    policies.Published(name, port.inner, port.protocol)
-                    for name, member in self._members.items()
-                    for port in member.jail.publish
-                ),
-                resolves=bool(self.spec.network_dns),
-            )
-        )
-        whole = Ruleset((*self._own.rules, *own.rules), own.policy)
-        return InForce(compile_rules(whole, self._names(whole)), whole.policy)
-
-    def _names(self, whole: Ruleset) -> Names:
-        """Return whom names mean. Who is not there has no address: a vassal that is gone must not
-        keep others from being born."""
-        vassals: dict[str, tuple[Address, ...]] = {
-            **{one.text: () for one in names_in(whole, NameKind.VASSAL)},
-            **{name: member.addresses for name, member in self._members.items()},
-            **(self.neighbours.names() if self.neighbours else {}),
-        }
-        plans: dict[str, tuple[str, ...]] = {
-            one.text: tuple(n for n, member in self._members.items() if member.plan == one.text)
-            for one in names_in(whole, NameKind.PLAN)
-        }
-        return Names(vassals=vassals, plans=plans)
-
-    def _allowances(self) -> list[tuple[str, policies.Allowance]]:
-        """Return who is allowed what."""
-        found = []
-        for name, member in self._members.items():
-            for one in member.jail.network_allow:
-                found.append((name, policies.allowance(name, one.text, one.origin)))
-        return found
-
     # -- vassals of other hosts
 
     def join(self, neighbours: Neighbours) -> None:
         """Be one network with other hosts, once there is a router."""
-        self.neighbours = neighbours
+        self.words.neighbours = neighbours
         neighbours.changed = self._put_rules
-
-    def _peers(self) -> frozenset[str]:
-        return self.neighbours.peers if self.neighbours else frozenset()
-
-    def _tell_neighbours(self) -> None:
-        """Announce to each peer the vassals that may speak with its: those that allow something
-        of it, and those that the operator's rules name."""
-        if self.neighbours is None:
-            return
-        vassals = {one.text for one in names_in(self._own, NameKind.VASSAL)}
-        plans = {one.text for one in names_in(self._own, NameKind.PLAN)}
-        found = []
-        for name, member in self._members.items():
-            allowed = {policies.peer_of(one.text) for one in member.jail.network_allow}
-            named = name in vassals or member.plan in plans
-            found.append(
-                (name, member.addresses, self._peers() & allowed if not named else self._peers())
-            )
-        self.neighbours.tell(found)
 
     # -- the host's table
 
@@ -535,38 +454,7 @@ class TapNetwork:
             for ready in waiting:
                 ready(found if isinstance(found, DonjonError) else None)
 
-        self.makers.make(self._table(), made)
-
-    def _table(self) -> Nat:
-        device = self.spec.network_device
-        openings = [
-            opening
-            for name, one in self._allowances()
-            if one.network
-            for opening in openings_of(self._members[name], one)
-        ]
-        ports = [
-            port
-            for member in self._members.values()
-            for one in member.jail.publish
-            for port in ports_of(one, member)
-        ]
-        nat_on = self.spec.network_nat
-        script = nat.script(
-            device,
-            self.pool.networks,
-            ports,
-            openings,
-            masquerade=nat_on,
-            resolver=self._answering,
-        )
-        versions = {one.version for one in self.pool.parsed} if nat_on else set()
-        switches = [FORWARDING[one] for one in sorted(versions)]
-        if any(one.jail.version == 4 for one in ports):
-            switches.append(FROM_LOOPBACK.format(device))
-        return Nat(
-            table=table_name(device), script=script, switches=tuple(switches), record=self.record
-        )
+        self.makers.make(self.words.table(self.record), made)
 
     def _who_answers(self) -> nat.Resolver | None:
         """Return what the table has of the resolver. Raises DonjonError."""
@@ -576,47 +464,6 @@ class TapNetwork:
         from donjon.emperor import names  # noqa: PLC0415  (as above)
 
         return names.in_table(words, self.pool.routers, self.spec.network_device)
-
-    def _check_ports(self, name: str, member: Tapped) -> None:
-        """Refuse a port that is somebody else's, or of a family it has no address of. Raises
-        OptionError."""
-        for port in member.jail.publish:
-            if not list(ports_of(port, member)):
-                raise OptionError(
-                    f"cannot publish port {port.port} of {port.address}",
-                    origin=port.origin,
-                    reason="the vassal has no address of that family",
-                    hint="network-pool may have a network of each",
-                )
-            for other, theirs in self._members.items():
-                if other != name and any(clash(port, one) for one in theirs.jail.publish):
-                    raise OptionError(
-                        f"cannot publish port {port.port}/{port.protocol}",
-                        origin=port.origin,
-                        reason=f"{other} publishes it",
-                    )
-
-    def _check_peers(self, member: Tapped) -> None:
-        """Refuse a peer that is nobody. Raises OptionError."""
-        for one in member.jail.network_allow:
-            peer = policies.allowance("", one.text, one.origin).peer
-            known = (*self.known(), *self._members) if peer else ()
-            if peer and peer not in known and policies.peer_of(peer) not in self._peers():
-                like = difflib.get_close_matches(peer, known, 1)
-                raise OptionError(
-                    f"no vassal is called {peer!r}",
-                    origin=one.origin,
-                    hint=f"did you mean {like[0]!r}?" if like else "",
-                )
-
-
-def _check_dns(spec: EmperorSpec) -> None:
-    """Refuse what contradicts itself. Raises DonjonError."""
-    if "none" in spec.network_dns and len(set(spec.network_dns)) > 1:
-        raise DonjonError(
-            f"network-dns = {' and '.join(spec.network_dns)} contradict each other",
-            hint="none is for names of vassals alone",
-        )
 
 
 def _tell_table(problem: DonjonError | None) -> None:

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from donjon.config.spec import EmperorSpec
-from donjon.emperor import tapnet
+from donjon.emperor import tapwords
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.router import Limits
 from donjon.emperor.tapnet import TapNetwork
@@ -289,6 +289,6 @@ def test_what_is_allowed_is_in_the_table_as_the_rules_read_it(new, text, opening
 def test_rules_that_are_too_long_are_refused_not_cut(new, tmp_path, monkeypatch):
     rules = tmp_path / "rules"
     rules.write_text("out accept\nout drop\n")
-    monkeypatch.setattr(tapnet, "RULES_MAX", 11)
+    monkeypatch.setattr(tapwords, "RULES_MAX", 11)
     with pytest.raises(DonjonError, match="more than 11 characters"):
         new(network_rules=str(rules))
