@@ -116,7 +116,7 @@ class Clerk:
         service = self._service
         if service.record is None:
             return None
-        return Directory(f"{service.record}/{service.name}", most=RECORDS_MAX)
+        return Directory(f"{service.record}/{service.name}", most=RECORDS_MAX, patient=True)
 
     def run(self) -> None:
         """Serve the router until it ends."""

@@ -358,7 +358,12 @@ def _own_directory(path: str, mode: int, option: str) -> None:
 
 
 def _short(name: str) -> str:
-    """``shop`` for ``/etc/vassals/shop.ini``."""
-    base = name.rpartition("/")[2]
+    """``shop`` for ``shop.ini``; for a path, which others may end alike, all of it in the way of
+    systemd-escape(1): ``home-anna-shop`` for ``/home/anna/shop.ini``."""
+    above, _, base = name.strip("/").rpartition("/")
     short = base.rpartition(".")[0]
-    return base if short in {"", ".", ".."} else short  # it names a directory of records
+    short = base if short in {"", ".", ".."} else short  # it names a directory of records
+    if not above:
+        return short
+    parts = (*above.split("/"), short)
+    return "-".join(one.replace("\\", "\\x5c").replace("-", "\\x2d") for one in parts)

@@ -44,22 +44,28 @@ class Store(Protocol):
 class Directory:
     """A directory of records that only its owner writes to."""
 
-    def __init__(self, path: str, *, most: int | None = None) -> None:
+    def __init__(self, path: str, *, most: int | None = None, patient: bool = False) -> None:
         """Make it if it is not there; of more than ``most`` bytes (``ALL_MAX``) the oldest go.
 
+        A ``patient`` one that cannot be made now, of a full disk, is made with its first part.
         Raises DonjonError for one that others write to, OSError.
         """
+        self._path = path
         self._most = ALL_MAX if most is None else most
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        self._fd = Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        self._fd: Fd | None = None
         try:
-            _check_owner(self._fd, path)
-        except DonjonError:
-            self._fd.close()
-            raise
+            self._fd = _open_directory(path)
+        except OSError:
+            if not patient:
+                raise
 
     def part(self, name: str, number: int) -> Fd:
         """See Store."""
+        if self._fd is None:
+            try:
+                self._fd = _open_directory(self._path)
+            except DonjonError as error:
+                raise OSError(errno.EPERM, str(error)) from error
         _prune(self._fd, self._most)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         path = f"{name}-{number}{SUFFIX}"
@@ -75,7 +81,8 @@ class Directory:
 
     def close(self) -> None:
         """See Store."""
-        self._fd.close()
+        if self._fd is not None:
+            self._fd.close()
 
 
 class Record:
@@ -181,6 +188,18 @@ class Record:
 def _write_whole(file: Fd, line: bytes) -> None:
     if os.write(file.fileno(), line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _open_directory(path: str) -> Fd:
+    """Have a directory that nobody else writes to. Raises DonjonError, OSError."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    directory = Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
+    try:
+        _check_owner(directory, path)
+    except DonjonError:
+        directory.close()
+        raise
+    return directory
 
 
 def _check_owner(directory: Fd, path: str) -> None:

@@ -1,6 +1,7 @@
 """Doors of terminals outside: what becomes of many, of another owner's, and of their porter."""
 
 import contextlib
+import json
 import os
 import pwd
 import resource
@@ -47,7 +48,7 @@ class Doors:
 
     def born(self, name, uid=0):
         found = SimpleNamespace(uid=uid)
-        vassal = SimpleNamespace(name=f"/vassals/{name}.ini", is_zerg=False, found=found)
+        vassal = SimpleNamespace(name=f"{name}.ini", is_zerg=False, found=found)
         self.terminals.born(vassal)
         return vassal
 
@@ -114,13 +115,13 @@ def test_a_porter_takes_more_doors_than_a_socket_holds_also_all_at_once(doors):
     many = doors()
     for number in range(MANY):
         many.born(f"v{number}")
-    assert b"there is no /vassals/v399.ini any more" in many.answer("v399")
+    assert b"there is no v399.ini any more" in many.answer("v399")
     porter = many.terminals._pid
     os.kill(porter, signal.SIGKILL)
     many.until(lambda: many.terminals._pid not in (-1, porter), "the next porter")
     after = many.terminals._pid
-    assert b"there is no /vassals/v399.ini any more" in many.answer("v399")
-    assert b"there is no /vassals/v0.ini any more" in many.answer("v0")
+    assert b"there is no v399.ini any more" in many.answer("v399")
+    assert b"there is no v0.ini any more" in many.answer("v0")
     assert many.terminals._pid == after
 
 
@@ -131,7 +132,7 @@ def test_a_door_that_is_shut_before_the_porter_heard_of_it_ends_nothing(doors):
     for vassal in vassals[1:]:
         many.terminals.forget(vassal)
     assert os.listdir(f"{many.place}/doors") == ["v0.socket"]
-    assert b"there is no /vassals/v0.ini any more" in many.answer("v0")
+    assert b"there is no v0.ini any more" in many.answer("v0")
     assert many.terminals._pid == porter
 
 
@@ -173,7 +174,7 @@ def test_an_answer_to_a_clerk_that_is_gone_ends_no_porter(doors):
     one.born("shop")
     porter = one.terminals._pid
     one.terminals._tell(("door", 4711, {"error": "too late"}))
-    assert b"there is no /vassals/shop.ini any more" in one.answer("shop")
+    assert b"there is no shop.ini any more" in one.answer("shop")
     assert one.terminals._pid == porter
 
 
@@ -189,22 +190,40 @@ def test_a_door_is_its_new_owner_s_and_no_more_the_old_one_s(doors):
 def test_a_path_that_is_the_door_of_another_vassal_stays_that(doors, capfd):
     one = doors()
     one.born("shop")
-    one.terminals.born(SimpleNamespace(name="/others/shop.ini", is_zerg=False, found=None))
+    one.terminals.born(SimpleNamespace(name="shop.xml", is_zerg=False, found=None))
     path = one.path("shop")
-    assert (f"[emperor] no terminals of /others/shop.ini: {path}: "
-            "it is the door of /vassals/shop.ini\n") in capfd.readouterr().err  # fmt: skip
-    assert b"there is no /vassals/shop.ini any more" in one.answer("shop")
+    said = f"[emperor] no terminals of shop.xml: {path}: it is the door of shop.ini\n"
+    assert said in capfd.readouterr().err
+    assert b"there is no shop.ini any more" in one.answer("shop")
+
+
+@pytest.mark.parametrize(
+    ("name", "door"),
+    [
+        ("/home/anna/shop.ini", "home-anna-shop"),
+        ("/home/anna-b/shop.ini", "home-anna\\x2db-shop"),
+        ("/home/anna/b-shop.ini", "home-anna-b\\x2dshop"),
+        ("/home/anna\\x2db/shop.ini", "home-anna\\x5cx2db-shop"),
+        ("my-shop.ini", "my-shop"),
+    ],
+)
+def test_files_of_one_name_in_two_directories_have_two_doors(doors, name, door):
+    one = doors()
+    one.born("shop")
+    one.terminals.born(SimpleNamespace(name=name, is_zerg=False, found=None))
+    assert f"there is no {json.dumps(name)[1:-1]} any more".encode() in one.answer(door)
+    assert b"there is no shop.ini any more" in one.answer("shop")
 
 
 def test_operators_are_never_sent_to_another_vassal_s_door(doors, monkeypatch):
     one = doors()
     monkeypatch.setattr("donjon.emperor.terminals.zlib.crc32", lambda _name: 7)
     first, second = (
-        SimpleNamespace(name=f"/{at}/shop.ini", is_zerg=False, found=None) for at in "ab"
+        SimpleNamespace(name=f"/{'a' * 40}/{at}.ini", is_zerg=False, found=None) for at in "ab"
     )
     control = str(one.place / "control")
     one.terminals.desk(first, control)
-    with pytest.raises(FileExistsError, match="it is the door of /a/shop"):
+    with pytest.raises(FileExistsError, match="it is the door of /a+/a.ini"):
         one.terminals.desk(second, control)
 
 
@@ -229,6 +248,6 @@ def test_a_tenant_s_login_opens_no_other_tenant_s_door(doors, monkeypatch, tmp_p
     monkeypatch.setattr("donjon.emperor.terminals.sys", SimpleNamespace(executable=str(python)))
     one = doors(tyrant=True, terminal_router=RouterSpec(auth=Auth(PAM, "shells")))
     one.born("shop", uid=pwd.getpwnam("daemon").pw_uid)
-    assert b"there is no /vassals/shop.ini" in one.answer("shop", user="daemon", password="x")
+    assert b"there is no shop.ini" in one.answer("shop", user="daemon", password="x")
     for user in ("nobody", "no-such-account", "daemon\0x"):
         assert b"login failed" in one.answer("shop", user=user, password="x")

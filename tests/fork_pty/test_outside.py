@@ -157,11 +157,14 @@ def test_what_was_shown_is_kept_where_the_jail_cannot_read_it(outside):
     assert {kind for _, kind, _ in events} <= {"o", "r"}
 
 
-def test_a_full_disk_marks_a_gap_and_never_stops_the_session(outside):
+@pytest.mark.parametrize("known", [True, False], ids=["as-ever", "first-of-its-vassal"])
+def test_a_full_disk_marks_a_gap_and_never_stops_the_session(outside, known):
     outside.records.mkdir(mode=0o700, parents=True)
-    syscalls.mount("tmpfs", str(outside.records), "tmpfs", 0, "size=64k,mode=700")
+    syscalls.mount("tmpfs", str(outside.records), "tmpfs", 0, "size=64k,nr_inodes=4,mode=700")
     try:
-        (outside.records / "shop").mkdir(mode=0o700)
+        more = outside.records / ("shop" if known else "more")  # takes the last inode but one
+        more.mkdir(mode=0o700)
+        (outside.records / "another").touch()
         ballast = outside.records / "ballast"
         fill(ballast)
         outside.start(f"emperor-terminals-record = {outside.records}\n"
@@ -171,6 +174,7 @@ def test_a_full_disk_marks_a_gap_and_never_stops_the_session(outside):
         client.sendline(b"echo lost $((1+1))")
         client.expect_exact(b"lost 2")
         ballast.unlink()
+        (outside.records / "another").unlink()
 
         def kept():
             client.sendline(b"echo kept $((1+2))")
