@@ -223,7 +223,7 @@ def test_operators_are_never_sent_to_another_vassal_s_door(doors, monkeypatch):
     )
     control = str(one.place / "control")
     one.terminals.desk(first, control)
-    with pytest.raises(FileExistsError, match="it is the door of /a+/a.ini"):
+    with pytest.raises(FileExistsError, match=r"it is the door of /a+/a.ini"):
         one.terminals.desk(second, control)
 
 
