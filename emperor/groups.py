@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from donjon import log
 from donjon.emperor import live
-from donjon.emperor.janitor import kill, members
+from donjon.emperor.janitor import extinguish
 from donjon.emperor.reactor import Reactor
 from donjon.errors import JailError
 from donjon.jail import cgroups, shellgroup
@@ -120,9 +120,7 @@ class Groups:
         own = self.own(vassal)
         cgroups.thaw_all(own)
         for path in own:
-            for pidfd in members(path):
-                kill(pidfd)
-                os.close(pidfd)
+            _extinguish(path)
 
     def thaw(self, vassal: str) -> None:
         """It has to end: nothing of it may be frozen."""
@@ -150,5 +148,12 @@ class Groups:
         for path in paths - left:
             self._made.discard(path)
             self.removed(path)
+        for path in left:
+            _extinguish(path)
         if left and tries:
             self.reactor.after(RETRY, lambda: self._remove(left, tries - 1))
+
+
+def _extinguish(path: str) -> None:
+    for pidfd in extinguish(path):
+        os.close(pidfd)

@@ -21,6 +21,9 @@ from donjon.emperor import live
 from donjon.emperor.orders import Adopted, Leftover, Made, Order
 from donjon.jail import cgroups
 
+ROUNDS = 100
+"""Looks for who was forked before all were stopped; two are enough, but for a stream of others."""
+
 PATIENCE = 10.0
 """Seconds until what is still there is left to the administrator."""
 
@@ -95,24 +98,33 @@ def empty_cgroup(path: str, deadline: float) -> None:
     """Kill every process in a cgroup until there is none. v1 and v2 both have cgroup.procs."""
     cgroups.kill_all([path])
     while time.monotonic() < deadline:
-        pidfds = members(path)
+        pidfds = extinguish(path)
         if not pidfds:
             return
-        for pidfd in pidfds:
-            kill(pidfd)
         cgroups.thaw_all([path])
         wait_for_end(pidfds, deadline)
         for pidfd in pidfds:
             os.close(pidfd)
 
 
-def members(path: str) -> list[int]:
-    """Return pidfds of the processes in a cgroup."""
-    pidfds = []
-    for pid in live.pids_of(path):
-        with contextlib.suppress(OSError):  # ended meanwhile, or a kernel thread
-            pidfds.append(syscalls.pidfd_open(pid))
-    return pidfds
+def extinguish(path: str) -> list[int]:
+    """Kill every process in a cgroup; return their pidfds, which are the caller's.
+
+    All are stopped before one is killed: who forks while others are killed, or starts others
+    again, would always be one ahead. A fork under way fails when a signal comes (fork(2)).
+    """
+    stopped: dict[int, int] = {}
+    for _ in range(ROUNDS):
+        fresh = [pid for pid in live.pids_of(path) if pid not in stopped]
+        if not fresh:
+            break
+        for pid in fresh:
+            with contextlib.suppress(OSError):  # ended meanwhile, or a kernel thread
+                stopped[pid] = syscalls.pidfd_open(pid)
+                syscalls.pidfd_send_signal(stopped[pid], signal.SIGSTOP)
+    for pidfd in stopped.values():
+        kill(pidfd)
+    return list(stopped.values())
 
 
 def unlink_same(path: str, identity: tuple[int, int]) -> None:
