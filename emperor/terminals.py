@@ -359,7 +359,7 @@ def _own_directory(path: str, mode: int, option: str) -> None:
 
 def _short(name: str) -> str:
     """``shop`` for ``shop.ini``; for a path, which others may end alike, all of it in the way of
-    systemd-escape(1): ``home-anna-shop`` for ``/home/anna/shop.ini``."""
+    systemd-escape(1): ``srv-anna-shop`` for ``/srv/anna/shop.ini``."""
     above, _, base = name.strip("/").rpartition("/")
     short = base.rpartition(".")[0]
     short = base if short in {"", ".", ".."} else short  # it names a directory of records

@@ -200,10 +200,10 @@ def test_a_path_that_is_the_door_of_another_vassal_stays_that(doors, capfd):
 @pytest.mark.parametrize(
     ("name", "door"),
     [
-        ("/home/anna/shop.ini", "home-anna-shop"),
-        ("/home/anna-b/shop.ini", "home-anna\\x2db-shop"),
-        ("/home/anna/b-shop.ini", "home-anna-b\\x2dshop"),
-        ("/home/anna\\x2db/shop.ini", "home-anna\\x5cx2db-shop"),
+        ("/srv/anna/shop.ini", "srv-anna-shop"),
+        ("/srv/anna-b/shop.ini", "srv-anna\\x2db-shop"),
+        ("/srv/anna/b-shop.ini", "srv-anna-b\\x2dshop"),
+        ("/srv/anna\\x2db/shop.ini", "srv-anna\\x5cx2db-shop"),
         ("my-shop.ini", "my-shop"),
     ],
 )
