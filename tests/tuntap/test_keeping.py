@@ -169,8 +169,12 @@ def test_keeper_deputy_and_router_end_with_the_instance(joined, tmp_path):
     keeper = keeper_of(tmp_path)
     theirs = [keeper, *children(keeper)]
     assert len(theirs) == 3
+    workers = set(children(router.process.pid)) - {keeper}
     router.process.kill()
     assert awaited(lambda: not any(alive(one) for one in theirs))
+    for one in workers:  # they live on, as the original's without no-orphans
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 def test_an_emperors_reload_reads_the_rules_of_its_router_again(stack, tmp_path):
