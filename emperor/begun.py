@@ -14,7 +14,7 @@ from donjon.emperor import _birth
 from donjon.emperor.birth import AFTER_DROP, EMPEROR_FD, Begun, Birth
 from donjon.emperor.newborn import Entry, report
 from donjon.records import replace
-from donjon.server import generation, plain
+from donjon.server import plain, worker
 from donjon.server.board import Board
 from donjon.server.channel import Channel
 from donjon.server.takeover import LivingWorker, OpenListener, UnderWay, signals_of
@@ -28,7 +28,7 @@ def go_on(what: int, entry: Entry) -> NoReturn:
         _, writer = _birth.channel()
         board = _birth.board()
         master = os.getppid()  # the application may ask in a process that it forked
-        generation.live(
+        worker.live(
             lambda: plain.work(
                 told,
                 lambda: _life(master),

@@ -53,12 +53,12 @@ def make(wanted: Wanted) -> list[Fd]:
 
 
 def _namespace(wanted: Namespace) -> list[Fd]:
-    found: list[Fd] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        found: list[Fd] = []
         with _inside_a_new_one() as namespace:
-            found.append(namespace)
+            found.append(stack.enter_context(namespace))
             if wanted.tun is not None:
-                found.append(_tun(wanted.tun))
+                found.append(stack.enter_context(_tun(wanted.tun)))
             _write(LOW_PORTS, "0")  # they are nobody's but the jail's, whatever its user
             asyncio.run(_raise_loopback())
             if wanted.tun is not None:
@@ -67,11 +67,8 @@ def _namespace(wanted: Namespace) -> list[Fd]:
             asyncio.run(_connect(wanted, namespace.fileno()))
             with _inside(namespace):
                 asyncio.run(_configure(wanted.veth))
-    except BaseException:
-        for one in found:
-            one.close()
-        raise
-    return found
+        stack.pop_all()  # they are the caller's
+        return found
 
 
 @contextlib.contextmanager
@@ -128,13 +125,11 @@ def _tun(interface: Interface) -> Fd:
 def _host_device(interface: Interface) -> Fd:
     if interface.addresses:
         asyncio.run(_refuse_overlaps(interface))
-    device = _tun(interface)
-    try:
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(_tun(interface))
         asyncio.run(_configure(interface))
-    except BaseException:
-        device.close()
-        raise
-    return device
+        stack.pop_all()  # it is the caller's
+        return device
 
 
 async def _refuse_overlaps(interface: Interface) -> None:
@@ -210,13 +205,12 @@ async def _connect(wanted: Namespace, namespace: int) -> None:
         bridge = await _index_of(route, wanted.bridge)
         peer = {"ifname": wanted.veth.name, "net_ns_fd": namespace}
         await route.link("add", ifname=wanted.outer, kind="veth", peer=peer)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(route.link, "del", ifname=wanted.outer)
             index = await _index_of(route, wanted.outer)
             await route.link("set", index=index, master=bridge)
             await route.link("set", index=index, state="up")
-        except BaseException:
-            await route.link("del", ifname=wanted.outer)
-            raise
+            stack.pop_all()
 
 
 async def _index_of(route: AsyncIPRoute, name: str) -> int:

@@ -17,13 +17,11 @@ import gc
 import os
 import signal
 import sys
-import traceback
 import types
 from collections.abc import Callable
 from typing import NoReturn
 
-from donjon import log, syscalls
-from donjon.errors import DonjonError
+from donjon import syscalls
 from donjon.jail.phase import Phase
 from donjon.server import environment, loader, uwsgi_module, worker
 from donjon.server.channel import Word
@@ -35,22 +33,7 @@ from donjon.server.phases import DropPoint
 
 def main(order: Order) -> NoReturn:
     """Be the child. Never returns."""
-    live(lambda: _run(order))
-
-
-def live(run: Callable[[], int]) -> NoReturn:
-    """Be a worker; its exit status tells the master how it went (uwsgi-facts 7.6)."""
-    try:
-        status = run()
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    except DonjonError as error:
-        log.write(f"donjon: {error}")
-        status = error.exit_status
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    worker.leave(status)
+    worker.live(lambda: _run(order))
 
 
 def _run(order: Order) -> int:

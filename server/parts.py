@@ -12,7 +12,6 @@ import shlex
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -82,17 +81,7 @@ class Part:
 
     def _main(self) -> NoReturn:
         self._sockets.lend_only(())
-        try:
-            status = self.recipe.main()
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 1
-        except DonjonError as error:
-            log.write(f"donjon: {self.recipe.name}: {error}")
-            status = error.exit_status
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        worker.leave(status)
+        worker.live(self.recipe.main, self.recipe.name)
 
     def _ended(self, status: int) -> None:
         self.child = None

@@ -310,6 +310,22 @@ def _limit(order: Order, slot: int) -> int:
     return spec.max_requests + slot * spec.max_requests_delta if spec.max_requests else 0
 
 
+def live(run: Callable[[], int], name: str = "") -> NoReturn:
+    """Be a child of the master, called ``name`` if it is no worker; its exit status tells how it
+    went (uwsgi-facts 7.6). What an application raises is shown as Python shows it."""
+    try:
+        status = run()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except DonjonError as error:
+        log.write(f"donjon: {name}: {error}" if name else f"donjon: {error}")
+        status = error.exit_status
+    except BaseException as error:
+        traceback.print_exception(error)
+        status = 1
+    leave(status)
+
+
 def leave(status: int) -> NoReturn:
     """End the process: what the application registered with atexit runs, nothing is torn down."""
     with contextlib.suppress(BaseException):

@@ -85,6 +85,7 @@ def test_a_killed_worker_comes_back_and_once_hooks_do_not(instance):
     instance.start(processes=2)
     wait_for(lambda: instance.phases().count("accepting-once") == 2, "both workers")
     wait_for(lambda: "accepting1-once" in instance.phases(), "the first worker")
+    wait_for(lambda: all(map(waits_for_events, children(instance.pid))), "workers that said so")
     for pid in children(instance.pid):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: instance.phases().count("accepting") == 4, "both again")
@@ -93,6 +94,10 @@ def test_a_killed_worker_comes_back_and_once_hooks_do_not(instance):
     assert got.count("accepting-once") == 2
     assert got.count("accepting1-once") == 1
     assert "killed by signal 9 :( trying respawn ..." in instance.text()
+
+
+def waits_for_events(pid):
+    return "epoll" in Path(f"/proc/{pid}/wchan").read_text()
 
 
 def test_what_hooks_made_of_the_environment_reaches_a_worker_that_comes_later(instance):

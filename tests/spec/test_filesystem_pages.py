@@ -400,17 +400,17 @@ def test_a_home_is_shared_with_a_jail_that_is_born_in_a_user_namespace(host):
     """``bind = …:idmap``: root's files of the disk are root's inside, and nobody's but his."""
     home = host.place / "home"
     home.mkdir(mode=0o700)
-    (home / "app.py").write_text(WRITER.replace("/var/data", "/home"))
+    (home / "app.py").write_text(WRITER.replace("/var/data", "/srv/own"))
     port = free_port()
     (host.place / "vassals" / "shop.ini").write_text(
-        f"[uwsgi]\nuid = 20101\ngid = 20101\nrootfs = host\nbind = {home}:/home:idmap\n"
-        f"http-socket = 127.0.0.1:{port}\nwsgi-file = /home/app.py\n"
+        f"[uwsgi]\nuid = 20101\ngid = 20101\nrootfs = host\nbind = {home}:/srv/own:idmap\n"
+        f"http-socket = 127.0.0.1:{port}\nwsgi-file = /srv/own/app.py\n"
     )
     host.start("emperor-use-clone = fs,pid,user,net,ipc,uts\n")
     hosting.wait_for(lambda: "is ready to accept" in host.log(), "vassal")
     master = host.master("shop")
-    assert "app.py" in os.listdir(root_of(master) / "home")
-    assert os.stat(root_of(master) / "home" / "app.py").st_uid == 20101
+    assert "app.py" in os.listdir(root_of(master) / "srv" / "own")
+    assert os.stat(root_of(master) / "srv" / "own" / "app.py").st_uid == 20101
 
 
 @pytest.mark.userns
