@@ -257,9 +257,17 @@ def _etc_files(wish: Wish) -> list[Step]:
 
 
 def exposed(wish: Wish) -> list[tuple[str, str]]:
-    """Return the application's paths that a host root must show, and where they are inside."""
+    """Return the application's paths that a host root must show, and where they are inside.
+
+    Not those that are in a directory of the jail's own: the host need not have them.
+    """
     view = hostview.host_root()
-    wanted = [os.path.normpath(path) for path in wish.spec.expose]
+    own = [bind.target for bind in wish.spec.binds if not bind.optional]
+    wanted = [
+        path
+        for path in map(os.path.normpath, wish.spec.expose)
+        if not any(hostview.is_below(path, target) for target in own)
+    ]
     shown = hostview.outermost(path for path in wanted if hostview.exposable(path, view.trees))
     return [(path, hostview.inside(path, view.links)) for path in shown]
 
