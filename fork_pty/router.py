@@ -367,8 +367,8 @@ class Router:
 
     def _join_named(self, one: Waiting) -> bool:
         """Let a client in to the session of its name; return whether there is one."""
-        found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
-        if found is None or found.over:
+        found = self._living(one.name)
+        if found is None:
             return False
         if len(found.peers) >= PEERS_MAX:
             self._refuse(one, "too many look at it", delay=0.0)
@@ -378,6 +378,11 @@ class Router:
             found.fit(one.rows, one.cols)
         return True
 
+    def _living(self, name: str) -> Session | None:
+        """Return the session of that name; those that end have lost theirs."""
+        named = (s for s in self.sessions.values() if name and s.name == name and not s.over)
+        return next(named, None)
+
     def _begin(self, one: Waiting, number: int, program: Program | str) -> None:
         """Make a session of a program that was begun, or say why there is none."""
         self._opening -= 1
@@ -386,13 +391,14 @@ class Router:
             if here:
                 self._refuse(one, f"no terminal: {program}", delay=0.0)
             return
+        taken = self._living(one.name) is not None
         session = Session(self.loop, number, one.name, program, self._ended)
         self.sessions[number] = session
         self._audit("open", session=number, name=one.name or "-", who=one.peer.who)
         if not here:
             session.end()  # who wanted it has left meanwhile
             return
-        if self._is_another(session):
+        if taken:
             session.end()  # somebody was faster
             self._join_named(one)
             return
@@ -400,11 +406,6 @@ class Router:
         session.scrollback = self.spec.scrollback if one.name else 0
         session.record = self.house.record(number, one.rows, one.cols)
         self._join(one, session)
-
-    def _is_another(self, session: Session) -> bool:
-        """Whether there is one of the same name."""
-        named = (s for s in self.sessions.values() if s.name == session.name and not s.over)
-        return bool(session.name) and any(one is not session for one in named)
 
     def _limit(self, one: Waiting) -> str:
         if not one.peer.wants_to_drive:

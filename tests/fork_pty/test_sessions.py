@@ -80,6 +80,18 @@ def test_a_kept_session_is_found_again_with_what_it_showed(place):
         assert client.told("end")["status"] == 3
 
 
+def test_a_name_is_the_living_ones_while_an_earlier_one_still_dies(place):
+    place.ours()
+    with Client(place.framed, session="a") as dying:
+        dying.type(b"trap '' HUP; echo e$((1+1)); exec sleep 600\n")
+        dying.until(b"e2")
+    with Client(place.framed, session="a") as driver:
+        number = driver.told("welcome")["number"]
+        with Client(place.framed, session="a") as watcher:
+            told = watcher.told("welcome")
+    assert (told["role"], told["number"]) == ("watch", number)
+
+
 def test_what_is_kept_for_later_is_bounded(place):
     place.ours("--forkpty-scrollback", "1k")
     with Client(place.framed, session="k", keep=True) as client:
