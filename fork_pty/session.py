@@ -29,9 +29,6 @@ MUCH = 2048
 PIECES = 16
 """Reads for one packet at most."""
 
-SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15, 18, 20, 28})
-"""HUP INT QUIT KILL USR1 USR2 TERM CONT TSTP WINCH: what a client may send (signal(7))."""
-
 
 class Session:
     """A terminal and its clients. ``ended`` is called once, when the program is gone."""
@@ -126,7 +123,7 @@ class Session:
                 if drives:
                     self._type(body)
             elif what is What.SIGNAL:
-                if number in SIGNALS and (drives or Role.SIGNAL in peer.allowed):
+                if number in shell.SIGNALS and (drives or Role.SIGNAL in peer.allowed):
                     self.program.signal(number)
             elif what is What.OURS:
                 if number == Word.TAKE:
