@@ -115,17 +115,35 @@ def test_the_exit_status_is_the_commands(attaching, command, status):
     wait_for(lambda: said in attaching.host.log().rpartition("left the jail")[2], "its line")
 
 
+LATE = """
+import os, select, sys
+sys.path.insert(0, sys.argv.pop(1))
+from hosting import descendants, status, wait_for
+from donjon.cli import main
+from donjon.fork_pty import attach, shell
+
+receive, show = shell.receive_terminal, attach.show
+
+def receive_late(link):
+    found = receive(link)
+    wait_for(lambda: status(descendants(os.getpid())[-1])["State"][0] in "SZ", "all it can do")
+    return found
+
+def show_late(master, process, *words, **more):
+    select.select([process], [], [])
+    return show(master, process, *words, **more)
+
+shell.receive_terminal, attach.show = receive_late, show_late
+raise SystemExit(main())
+"""
+"""An operator's command that knows the terminal only when the newcomer waits or has ended, and looks
+at it only when the command has ended."""
+
+
 def test_a_command_may_end_before_anybody_has_looked(attaching):
     attaching.start()
-    late = (
-        "import sys, time\n"
-        "from donjon.fork_pty import shell\n"
-        "receive = shell.receive_terminal\n"
-        "shell.receive_terminal = lambda link: (receive(link), time.sleep(0.5))[0]\n"
-        "from donjon.cli import main\n"
-        "raise SystemExit(main())\n"
-    )
-    client = attaching.attach("shop", "sh", "-c", "exit 6", program=[sys.executable, "-c", late])
+    late = [sys.executable, "-c", LATE, str(Path(hosting.__file__).parent)]
+    client = attaching.attach("shop", "sh", "-c", "exit 6", program=late)
     client.expect(pexpect.EOF)
     client.close()
     assert (client.exitstatus, client.before) == (6, b"")
