@@ -14,48 +14,15 @@ import hosting
 import pexpect
 import pytest
 from hosting import wait_for
+from operators import Operators
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-FIVE = "fs,ipc,pid,uts,net"
-
-
-class Attaching:
-    """An Emperor with the jailed vassal shop, and operators that attach to it."""
-
-    def __init__(self, place):
-        self.host = hosting.Host(place)
-        self.control = str(place / "control")
-        self._clients = []
-
-    def start(self, lines=""):
-        bind = f"rootfs = host\nbind = {self.host.place}/sockets\n"
-        self.host.vassal("shop", f"{bind}uid = 33\ngid = 33\nhostname = cell\n{lines}")
-        self.host.start(f"emperor-control = {self.control}\nemperor-use-clone = {FIVE}\n")
-        self.host.answer("shop")
-
-    def command(self, *words, program=hosting.DONJON):
-        return [*program, "attach", "--control", self.control, *words]
-
-    def attach(self, *words, rows=24, cols=80, program=hosting.DONJON):
-        command = self.command(*words, program=program)
-        env = {**os.environ, "TERM": "xterm-256color"}
-        client = pexpect.spawn(
-            command[0], command[1:], dimensions=(rows, cols), timeout=20, env=env
-        )
-        self._clients.append(client)
-        return client
-
-    def close(self):
-        for client in self._clients:
-            client.close(force=True)
-        self.host.close()
-
 
 @pytest.fixture
-def attaching(request):
+def attaching():
     place = Path("/var/tmp") / f"donjon-attach-{os.getpid()}"
-    found = Attaching(place)
+    found = Operators(place)
     yield found
     found.close()
 
