@@ -177,10 +177,14 @@ class Terminals:
         one = Open(service, path, _bind(path, mode))
         self.emperor.conduct.note_file(path)
         self._open[service.key] = one
-        if self._channel is None:
-            self._start()
-        else:
+        if self._channel is not None:
             self._serve(one)
+            return
+        try:
+            self._start()
+        except OSError:  # a door that nobody holds would keep who calls there waiting
+            self._shut(one)
+            raise
 
     def _unmake(self, one: Open) -> None:
         one.listener.close()
@@ -206,11 +210,12 @@ class Terminals:
                     ],
                     setsigmask=(),
                 )
+                self._porter = Fd(syscalls.pidfd_open(self._pid))
             except OSError:
-                ours.close()
+                ours.close()  # a porter that has begun ends with it
+                self._pid = -1
                 raise
         ours.setblocking(False)  # noqa: FBT003  (socket names it so)
-        self._porter = Fd(syscalls.pidfd_open(self._pid))
         self._channel = ours
         self.emperor.reactor.watch(ours.fileno(), self._on_channel)
         self.emperor.reactor.watch(self._porter.fileno(), lambda _events: self._died())

@@ -15,6 +15,7 @@ import time
 from donjon.fd import Fd
 from donjon.fork_pty import shell
 from donjon.fork_pty.answerback import Filter
+from donjon.fork_pty.keys import Keys
 from donjon.fork_pty.record import Record
 from donjon.fork_pty.shell import GRACE, Leader
 from donjon.fork_pty.terminal import RawTerminal
@@ -61,7 +62,7 @@ class _Copy:
         self._woken = woken
         self._screen = screen
         self._record = record
-        self._keys = bytearray()
+        self._keys = Keys(master.fileno())
 
     def run(self) -> bool:
         try:
@@ -91,7 +92,7 @@ class _Copy:
             if 0 in ready and not self._read_keys():
                 return False
             if writable:
-                self._write_keys()
+                self._keys.flush()
 
     def _take_signals(self) -> bool:
         """Whether one of them says that it is over."""
@@ -134,17 +135,8 @@ class _Copy:
         keys = os.read(0, PIECE)
         if self._record is not None:
             self._record.keys(keys)
-        self._keys += keys
-        self._write_keys()
+        self._keys.type(keys)
         return bool(keys)
-
-    def _write_keys(self) -> None:
-        try:
-            del self._keys[: os.write(self._master.fileno(), self._keys)]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._keys.clear()  # its end is read from the other side
 
 
 def _has_ended(process: int) -> bool:

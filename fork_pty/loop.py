@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from donjon.fork_pty._pump import Pump
 
@@ -21,6 +24,11 @@ READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 EVENTS = 64
 CROWD = 1024
 """Timers of which those that are cancelled are looked for, before they are due."""
+
+PAUSE = 0.1
+"""Seconds without a look at a listener when descriptors or memory are used up."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Timer:
@@ -73,6 +81,28 @@ class Loop:
         self._spills.pop(fd, None)
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def accept(self, listener: socket.socket) -> tuple[socket.socket, Any] | None:
+        """Accept who waits, from a listener that is watched; the connection never blocks.
+
+        None if he was gone before we came or another process was faster. Where the kernel has
+        nothing left to give, who waits would wake us all the time.
+        """
+        try:
+            link, address = listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                fd = listener.fileno()
+                callback = self._callbacks.get(fd)
+                self.change(fd, 0)
+                self.after(PAUSE, lambda: self._look_again(fd, callback))
+            return None
+        link.setblocking(False)  # noqa: FBT003  (socket names it so)
+        return link, address
+
+    def _look_again(self, fd: int, callback: Callback | None) -> None:
+        if self._callbacks.get(fd) is callback:  # not forgotten meanwhile
+            self.change(fd, READ)
 
     def pair(self, terminal: Spilling, link: Spilling, *, framed: bool) -> None:
         """Copy between two descriptors without a word, until something happens to one of them.

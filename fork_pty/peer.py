@@ -20,6 +20,8 @@ LAST_WORDS = 10.0
 WATCHER_MAX = 256 << 10
 """Bytes that one who watches may be behind."""
 
+MARK = b"\r\n[donjon: you were too far behind and are cut off]\r\n"
+
 
 class Connection(Protocol):
     """What a peer needs of a socket; one that is ``encrypted`` is nothing for the pump."""
@@ -193,11 +195,11 @@ class Peer:
         if not self._out:
             self._end()
 
-    def cut_off(self, mark: bytes) -> None:
-        """Forget what it has not read, say ``mark`` if that can be said, and hang up."""
-        if not self.ours:  # there ``mark`` could stand within a packet
+    def cut_off(self) -> None:
+        """Forget what it has not read, say ``MARK`` if that can be said, and hang up."""
+        if not self.ours:  # there it could stand within a packet
             with contextlib.suppress(OSError):
-                self.link.send(mark)
+                self.link.send(MARK)
         self.gone = _forget
         self._end()
 

@@ -23,7 +23,6 @@ import errno
 import json
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +37,9 @@ from donjon.fork_pty.spec import RouterSpec
 PACKET_MAX = 64 << 10
 PATIENCE = 5.0
 """Seconds that the clerk has for a part of a record; then this part is a gap."""
+
+SIGNALS = shell.SIGNALS - shell.FROM_TERMINAL
+"""What a clerk sends for a router; the others are the terminal's own to send."""
 
 LOST = 129
 """The status of a program whose clerk is gone: as of one that was hung up."""
@@ -242,8 +244,3 @@ class Parts:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-SIGNALS = frozenset({signal.SIGHUP, signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2,
-                     signal.SIGTERM, signal.SIGCONT, signal.SIGWINCH})  # fmt: skip
-"""What a clerk sends for a router; the others are the terminal's own to send."""

@@ -8,19 +8,17 @@ happens before the hello that brings it. Then it opens a session, or joins one b
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from donjon.errors import DonjonError, reason_of
-from donjon.fork_pty import audit, shell, statistics, ticket
+from donjon.fork_pty import audit, credentials, shell, statistics, ticket
 from donjon.fork_pty.hello import Hello, read_hello
 from donjon.fork_pty.house import House, Local, Program, Wanted
 from donjon.fork_pty.limits import Rate
@@ -43,9 +41,6 @@ LOGIN_PATIENCE = 30.0
 DELAY = 2.0
 """Seconds between a failed login and the word that it failed."""
 
-PAUSE = 0.1
-"""Seconds without a look at a listener when descriptors or memory are used up."""
-
 COMPLAINTS = 10
 """Lines a second about who had no login to fail: more of them are counted."""
 
@@ -64,9 +59,6 @@ KEYS_MAX = 64 << 10
 
 SIZE = frozenset({What.ROWS, What.COLS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
-_OVERFLOW = 65534  # /proc/sys/kernel/overflowuid: who has no name in our user namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +178,13 @@ class Router:
     # -- who comes
 
     def _accept(self, door: Opened, _events: int) -> None:
-        taken = self._take(door.listener)
+        taken = self.loop.accept(door.listener)
         if taken is None:
             return
         link, address = taken
-        link.setblocking(False)  # noqa: FBT003  (socket names it so)
-        who, known = self._ask_kernel(link, address)
+        spec = self.spec
+        who, known = credentials.ask(link, address, spec.uids, spec.gids)
+        known = known or spec.insecure or spec.auth.kind != PEER  # nobody decides, or the login
         if self._handshakes is None or link.family == socket.AF_UNIX:
             self._admit(door, link, who, known=known)
             return
@@ -236,37 +229,6 @@ class Router:
             self._refuse(one, "too many wait of this address", delay=0.0)
         elif spec.auth.kind == PEER and not door.framed:
             self._open(one)
-
-    def _take(self, listener: socket.socket) -> tuple[socket.socket, Any] | None:
-        """Accept who waits; None if he was gone before we came or another process was faster.
-
-        Where the kernel has nothing left to give, who waits would wake us all the time.
-        """
-        try:
-            return listener.accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                fd = listener.fileno()
-                self.loop.change(fd, 0)
-                self.loop.after(PAUSE, lambda: self._look_again(fd))
-            return None
-
-    def _look_again(self, listener: int) -> None:
-        if listener in self._listening:
-            self.loop.change(listener, READ)
-
-    def _ask_kernel(self, link: socket.socket, address: tuple[str, int]) -> tuple[str, bool]:
-        """Return who connected, and whether peer credentials let him in."""
-        spec = self.spec
-        if link.family != socket.AF_UNIX:
-            return f"{address[0]}:{address[1]}", spec.insecure or spec.auth.kind != PEER
-        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, uid, gid = _UCRED.unpack(raw)
-        who = f"uid={uid},gid={gid},pid={pid}"
-        if spec.insecure or spec.auth.kind != PEER:
-            return who, True  # the login decides, or nobody
-        known = uid != _OVERFLOW and (uid in (0, os.geteuid()) or uid in spec.uids)
-        return who, known or (gid != _OVERFLOW and gid in spec.gids)
 
     def _waited_enough(self, one: Waiting) -> None:
         if one.settled:
@@ -405,8 +367,8 @@ class Router:
 
     def _join_named(self, one: Waiting) -> bool:
         """Let a client in to the session of its name; return whether there is one."""
-        found = next((s for s in self.sessions.values() if one.name and s.name == one.name), None)
-        if found is None or found.over:
+        found = self._living(one.name)
+        if found is None:
             return False
         if len(found.peers) >= PEERS_MAX:
             self._refuse(one, "too many look at it", delay=0.0)
@@ -416,6 +378,11 @@ class Router:
             found.fit(one.rows, one.cols)
         return True
 
+    def _living(self, name: str) -> Session | None:
+        """Return the session of that name; those that end have lost theirs."""
+        named = (s for s in self.sessions.values() if name and s.name == name and not s.over)
+        return next(named, None)
+
     def _begin(self, one: Waiting, number: int, program: Program | str) -> None:
         """Make a session of a program that was begun, or say why there is none."""
         self._opening -= 1
@@ -424,13 +391,14 @@ class Router:
             if here:
                 self._refuse(one, f"no terminal: {program}", delay=0.0)
             return
+        taken = self._living(one.name) is not None
         session = Session(self.loop, number, one.name, program, self._ended)
         self.sessions[number] = session
         self._audit("open", session=number, name=one.name or "-", who=one.peer.who)
         if not here:
             session.end()  # who wanted it has left meanwhile
             return
-        if self._is_another(session):
+        if taken:
             session.end()  # somebody was faster
             self._join_named(one)
             return
@@ -438,11 +406,6 @@ class Router:
         session.scrollback = self.spec.scrollback if one.name else 0
         session.record = self.house.record(number, one.rows, one.cols)
         self._join(one, session)
-
-    def _is_another(self, session: Session) -> bool:
-        """Whether there is one of the same name."""
-        named = (s for s in self.sessions.values() if s.name == session.name and not s.over)
-        return bool(session.name) and any(one is not session for one in named)
 
     def _limit(self, one: Waiting) -> str:
         if not one.peer.wants_to_drive:
@@ -519,7 +482,7 @@ class Router:
 
     def _tell_statistics(self, _events: int) -> None:
         assert self._stats is not None
-        taken = self._take(self._stats)
+        taken = self.loop.accept(self._stats)
         if taken is None:
             return
         for session in self.sessions.values():

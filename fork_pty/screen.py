@@ -11,17 +11,13 @@ import os
 from collections.abc import Callable
 
 from donjon.fd import Fd
+from donjon.fork_pty.keys import Keys
 from donjon.fork_pty.loop import READ, WRITE, Loop
 from donjon.fork_pty.peer import PIECE, Peer
 from donjon.fork_pty.protocol import Packet
 
 BEHIND_MAX = 1 << 20
 """Bytes that a client may be behind."""
-
-KEYS_MAX = 64 << 10
-"""Bytes of keys that the process has not read yet; then no client is read either."""
-
-MARK = b"\r\n[donjon: you were too far behind and are cut off]\r\n"
 
 
 class Screen:
@@ -38,7 +34,7 @@ class Screen:
         self._master, self._process = master, process
         self._fd = master.fileno()
         self._logs = logs
-        self._keys = bytearray()
+        self._keys = Keys(self._fd)
         self._ended = ended
         os.set_blocking(self._fd, False)
         loop.watch(self._fd, READ, self._on_terminal)
@@ -70,23 +66,12 @@ class Screen:
 
     def is_full(self) -> bool:
         """Whether the process has much to read first."""
-        return len(self._keys) > KEYS_MAX
+        return self._keys.is_full()
 
     def type(self, keys: bytes) -> None:
         """Hand keys on; what the process does not take now it gets later."""
-        if self.over:
+        if self.over or not self._keys.type(keys):
             return
-        if not self._keys:
-            try:
-                taken = os.write(self._fd, keys)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                return  # its end is read from the terminal
-            keys = keys[taken:]
-            if not keys:
-                return
-        self._keys += keys
         self._loop.change(self._fd, READ | WRITE)
         if self.is_full():
             self._let_type(reading=False)
@@ -136,18 +121,11 @@ class Screen:
             peer.show(data)
             if peer.behind > BEHIND_MAX:
                 self.peers.remove(peer)
-                peer.cut_off(MARK)
+                peer.cut_off()
         self._consider()
 
     def _write_keys(self) -> None:
-        try:
-            taken = os.write(self._fd, self._keys)
-        except BlockingIOError:
-            return
-        except OSError:
-            taken = len(self._keys)
-        del self._keys[:taken]
-        if not self._keys:
+        if self._keys.flush():
             self._loop.change(self._fd, READ)
             self._let_type(reading=True)
             self.heard()

@@ -17,24 +17,17 @@ from collections.abc import Callable
 
 from donjon.fork_pty import shell
 from donjon.fork_pty.house import Program
+from donjon.fork_pty.keys import Keys
 from donjon.fork_pty.loop import READ, WRITE, Loop, Timer
 from donjon.fork_pty.peer import PIECE, WATCHER_MAX, Peer, Role
 from donjon.fork_pty.protocol import Packet, What, Word
 from donjon.fork_pty.record import Record
-
-INPUT_MAX = 64 << 10
-"""Bytes of keys that a program has not read yet; then its driver is not read either."""
 
 MUCH = 2048
 """Bytes that came at once: there are probably more. A pseudoterminal gives at most 4 KiB."""
 
 PIECES = 16
 """Reads for one packet at most."""
-
-MARK = b"\r\n[donjon: you were too far behind and are cut off]\r\n"
-
-SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15, 18, 20, 28})
-"""HUP INT QUIT KILL USR1 USR2 TERM CONT TSTP WINCH: what a client may send (signal(7))."""
 
 
 class Session:
@@ -65,9 +58,9 @@ class Session:
         self._killer = Timer(_nobody)
         self._ended = ended
         self._past = bytearray()
-        self._keys = bytearray()
         self._held = False
         self._fd = program.master.fileno()
+        self._keys = Keys(self._fd)
         loop.watch(self._fd, READ, self._on_terminal)
         loop.watch(program.pidfd.fileno(), READ, self._on_exit)
 
@@ -130,7 +123,7 @@ class Session:
                 if drives:
                     self._type(body)
             elif what is What.SIGNAL:
-                if number in SIGNALS and (drives or Role.SIGNAL in peer.allowed):
+                if number in shell.SIGNALS and (drives or Role.SIGNAL in peer.allowed):
                     self.program.signal(number)
             elif what is What.OURS:
                 if number == Word.TAKE:
@@ -145,19 +138,10 @@ class Session:
             self.record.keys(keys)
         self.active = self.loop.now
         self.received += len(keys)
-        if not self._keys:
-            try:
-                taken = os.write(self._fd, keys)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                return  # its end is read from the terminal
-            if taken == len(keys):
-                return
-            keys = keys[taken:]
-        self._keys += keys
+        if not self._keys.type(keys):
+            return
         self._listen()
-        if self.driver is not None and len(self._keys) > INPUT_MAX:
+        if self.driver is not None and self._keys.is_full():
             self.driver.pause(reading=False)
 
     def _resize(self, what: What, number: int) -> None:
@@ -273,7 +257,7 @@ class Session:
             self._listen()
         elif peer.behind > WATCHER_MAX + self.scrollback:  # it began with that much
             self.peers.remove(peer)
-            peer.cut_off(MARK)
+            peer.cut_off()
 
     def _resume(self) -> None:
         if self._held and (self.driver is None or not self.driver.behind):
@@ -282,14 +266,7 @@ class Session:
         self._consider()
 
     def _write_keys(self) -> None:
-        try:
-            taken = os.write(self._fd, self._keys)
-        except BlockingIOError:
-            return
-        except OSError:
-            taken = len(self._keys)
-        del self._keys[:taken]
-        if not self._keys:
+        if self._keys.flush():
             self._listen()
             if self.driver is not None:
                 self.driver.pause(reading=True)

@@ -9,7 +9,6 @@ waits.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import signal
@@ -30,13 +29,8 @@ PEERS_MAX = 32
 SCREENS_MAX = 8
 """Terminals at once: the newest, and those of workers that are about to end."""
 
-PAUSE = 0.5
-"""Seconds without accepting where the kernel has nothing left to give."""
-
 TERMINAL = b"t"
 """What comes with a terminal and a pidfd."""
-
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def send_terminal(line: socket.socket, master: int) -> None:
@@ -115,15 +109,12 @@ class Shared:
             self._read_input(wanted=wanted and not self._screens[-1].is_full())
 
     def _accept(self, _events: int) -> None:
-        try:
-            link, address = self._door.accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._loop.change(self._door.fileno(), 0)
-                self._loop.after(PAUSE, self._look_again)
+        taken = self._loop.accept(self._door)
+        if taken is None:
             return
-        link.setblocking(False)  # noqa: FBT003  (socket names it so)
-        who, known = credentials.ask(link, address, self.spec)
+        link, address = taken
+        who, known = credentials.ask(link, address, self.spec.uids, self.spec.gids)
+        known = known or self.spec.insecure
         screen = self._screens[-1]
         why = "" if known else "uid and gid are not of those that may"
         if known and len(screen.peers) >= PEERS_MAX:
@@ -136,10 +127,6 @@ class Shared:
         peer = Peer(self._loop, link, framed=False, who=who)
         peer.listen()
         screen.join(peer)
-
-    def _look_again(self) -> None:
-        if self._accepting:
-            self._loop.change(self._door.fileno(), READ)
 
     # -- the input of the instance
 

@@ -38,6 +38,10 @@ TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h
 TIOCSPTLCK = 0x40045431
 TIOCSIG = 0x40045436  # linux/tty.h, ioctl_tty(2): only for the next three
 FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
+SIGNALS = FROM_TERMINAL | {signal.SIGHUP, signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2,
+                           signal.SIGTERM, signal.SIGCONT, signal.SIGWINCH}  # fmt: skip
+"""What a client may send."""
+
 _TERMINAL = b"t"
 _ENDED = os.WEXITED | os.WNOHANG
 _WINSIZE = struct.Struct("HHHH")

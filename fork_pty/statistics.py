@@ -19,7 +19,6 @@ VERSION = "2.0.31"
 def answer(link: socket.socket, router: Router) -> None:
     """Tell one client and hang up; who does not read it at once goes without."""
     with link, contextlib.suppress(OSError):
-        link.setblocking(False)  # noqa: FBT003  (socket names it so)
         link.sendall(json.dumps(document(router), indent="\t").encode() + b"\n")
 
 

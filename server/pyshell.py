@@ -13,17 +13,7 @@ import traceback
 import types
 
 from donjon.server import worker
-from donjon.server.loop import (
-    IGNORED,
-    SIGHUP,
-    SIGINT,
-    SIGPIPE,
-    SIGQUIT,
-    SIGTERM,
-    SIGTSTP,
-    SIGUSR1,
-    handle,
-)
+from donjon.server.loop import IGNORED, handle
 
 OURS = "__main__"
 
@@ -55,9 +45,9 @@ def _work(text: str, main: types.ModuleType) -> None:
 
 
 def _take_signals() -> None:
-    handle(SIGHUP, lambda _number, _frame: worker.leave(worker.GRACEFUL))
-    for number in (SIGTERM, SIGQUIT):
+    handle(signal.SIGHUP, lambda _number, _frame: worker.leave(worker.GRACEFUL))
+    for number in (signal.SIGTERM, signal.SIGQUIT):
         handle(number, lambda _number, _frame: worker.leave(worker.ENDED))
-    handle(SIGINT, signal.default_int_handler)
-    for number in (SIGTSTP, SIGUSR1, SIGPIPE):
+    handle(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTSTP, signal.SIGUSR1, signal.SIGPIPE):
         handle(number, IGNORED)

@@ -121,12 +121,8 @@ OURS = (
         ours=True,
     ),
     _router.text(
-        "forkpty-ticket-key",
-        "The file of the key that tickets are signed with: donjon ticket.",
-        field="ticket_key",
-        metavar="FILE",
-        example="/etc/donjon/shop.key",
-        ours=True,
+        "forkpty-ticket-key", "The file of the key that tickets are signed with: donjon ticket.",
+        field="ticket_key", metavar="FILE", example="/etc/donjon/shop.key", ours=True,
     ),
     _router.several(
         "forkpty-uid", "Let this user have a shell as well.", field="uids",

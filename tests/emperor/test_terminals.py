@@ -178,6 +178,21 @@ def test_an_answer_to_a_clerk_that_is_gone_ends_no_porter(doors):
     assert one.terminals._pid == porter
 
 
+def test_a_door_without_a_porter_is_none_and_the_next_birth_is_another_try(
+    doors, monkeypatch, capfd
+):
+    one = doors()
+    with monkeypatch.context() as patch:
+        nothing = SimpleNamespace(executable=str(one.place / "nothing"))
+        patch.setattr("donjon.emperor.terminals.sys", nothing)
+        one.born("shop")
+    said = f"[emperor] no terminals of shop.ini: {one.path('shop')}: No such file or directory\n"
+    assert said in capfd.readouterr().err
+    assert os.listdir(f"{one.place}/doors") == []
+    one.born("shop")
+    assert b"there is no shop.ini any more" in one.answer("shop")
+
+
 def test_a_door_is_its_new_owner_s_and_no_more_the_old_one_s(doors):
     one = doors(tyrant=True)
     one.born("shop", uid=44441)

@@ -14,48 +14,15 @@ import hosting
 import pexpect
 import pytest
 from hosting import wait_for
+from operators import Operators
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-FIVE = "fs,ipc,pid,uts,net"
-
-
-class Attaching:
-    """An Emperor with the jailed vassal shop, and operators that attach to it."""
-
-    def __init__(self, place):
-        self.host = hosting.Host(place)
-        self.control = str(place / "control")
-        self._clients = []
-
-    def start(self, lines=""):
-        bind = f"rootfs = host\nbind = {self.host.place}/sockets\n"
-        self.host.vassal("shop", f"{bind}uid = 33\ngid = 33\nhostname = cell\n{lines}")
-        self.host.start(f"emperor-control = {self.control}\nemperor-use-clone = {FIVE}\n")
-        self.host.answer("shop")
-
-    def command(self, *words, program=hosting.DONJON):
-        return [*program, "attach", "--control", self.control, *words]
-
-    def attach(self, *words, rows=24, cols=80, program=hosting.DONJON):
-        command = self.command(*words, program=program)
-        env = {**os.environ, "TERM": "xterm-256color"}
-        client = pexpect.spawn(
-            command[0], command[1:], dimensions=(rows, cols), timeout=20, env=env
-        )
-        self._clients.append(client)
-        return client
-
-    def close(self):
-        for client in self._clients:
-            client.close(force=True)
-        self.host.close()
-
 
 @pytest.fixture
-def attaching(request):
+def attaching():
     place = Path("/var/tmp") / f"donjon-attach-{os.getpid()}"
-    found = Attaching(place)
+    found = Operators(place)
     yield found
     found.close()
 
@@ -115,17 +82,35 @@ def test_the_exit_status_is_the_commands(attaching, command, status):
     wait_for(lambda: said in attaching.host.log().rpartition("left the jail")[2], "its line")
 
 
+LATE = """
+import os, select, sys
+sys.path.insert(0, sys.argv.pop(1))
+from hosting import descendants, status, wait_for
+from donjon.cli import main
+from donjon.fork_pty import attach, shell
+
+receive, show = shell.receive_terminal, attach.show
+
+def receive_late(link):
+    found = receive(link)
+    wait_for(lambda: status(descendants(os.getpid())[-1])["State"][0] in "SZ", "all it can do")
+    return found
+
+def show_late(master, process, *words, **more):
+    select.select([process], [], [])
+    return show(master, process, *words, **more)
+
+shell.receive_terminal, attach.show = receive_late, show_late
+raise SystemExit(main())
+"""
+"""An operator's command that knows the terminal only when the newcomer waits or has ended, and looks
+at it only when the command has ended."""
+
+
 def test_a_command_may_end_before_anybody_has_looked(attaching):
     attaching.start()
-    late = (
-        "import sys, time\n"
-        "from donjon.fork_pty import shell\n"
-        "receive = shell.receive_terminal\n"
-        "shell.receive_terminal = lambda link: (receive(link), time.sleep(0.5))[0]\n"
-        "from donjon.cli import main\n"
-        "raise SystemExit(main())\n"
-    )
-    client = attaching.attach("shop", "sh", "-c", "exit 6", program=[sys.executable, "-c", late])
+    late = [sys.executable, "-c", LATE, str(Path(hosting.__file__).parent)]
+    client = attaching.attach("shop", "sh", "-c", "exit 6", program=late)
     client.expect(pexpect.EOF)
     client.close()
     assert (client.exitstatus, client.before) == (6, b"")

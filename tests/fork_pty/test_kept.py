@@ -5,10 +5,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import hosting
 import pexpect
 import pytest
 from hosting import wait_for
+from operators import Operators
 from pty_client import Client
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -16,46 +16,9 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 LEAVE = "\\"
 
 
-class Keeping:
-    """An Emperor with the jailed vassal shop, and operators."""
-
-    def __init__(self, place):
-        self.host = hosting.Host(place)
-        self.control = str(place / "control")
-        self._clients = []
-
-    def start(self, lines=""):
-        bind = f"rootfs = host\nbind = {self.host.place}/sockets\n"
-        self.host.vassal("shop", f"{bind}uid = 33\ngid = 33\nhostname = cell\n")
-        self.host.start(f"emperor-control = {self.control}\n"
-                        f"emperor-use-clone = fs,ipc,pid,uts,net\n{lines}")  # fmt: skip
-        self.host.answer("shop")
-
-    def command(self, *words):
-        return [*hosting.DONJON, "attach", "--control", self.control, *words]
-
-    def attach(self, *words, rows=24, cols=80):
-        command = self.command(*words)
-        env = {**os.environ, "TERM": "xterm-256color"}
-        client = pexpect.spawn(
-            command[0], command[1:], dimensions=(rows, cols), timeout=20, env=env
-        )
-        self._clients.append(client)
-        return client
-
-    def run(self, *words):
-        return subprocess.run(self.command(*words), capture_output=True, text=True, check=False,
-                              stdin=subprocess.DEVNULL, timeout=60)  # fmt: skip
-
-    def close(self):
-        for client in self._clients:
-            client.close(force=True)
-        self.host.close()
-
-
 @pytest.fixture
 def keeping():
-    found = Keeping(Path("/var/tmp") / f"donjon-kept-{os.getpid()}")
+    found = Operators(Path("/var/tmp") / f"donjon-kept-{os.getpid()}")
     yield found
     found.close()
 
