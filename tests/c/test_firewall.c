@@ -180,21 +180,29 @@ test_rules_go_on_counting_in_the_next_table(void)
     firewall_free(firewall);
 }
 
+/** The same, whose only rule of IN lets answers through. */
+static struct example
+stateful(uint32_t connections, uint32_t per_jail)
+{
+    struct example e = example(connections, per_jail);
+
+    e.head.rules[IN] = e.head.rules[OUT] = 1;
+    e.rules[0].flags = 0;
+    e.rules[0].states = STATE_ESTABLISHED;
+    e.rules[0].verdict = RULE_ACCEPT;
+    return e;
+}
+
 static void
 test_a_flood_takes_from_the_flooder_only(void)
 {
     struct firewall *firewall = NULL;
-    struct example e = example(1024, 256);
+    struct example e = stateful(1024, 256);
     struct flow quiet = packet(2, 1, 80);
     struct flow reply = answer(quiet);
     struct firewall_totals totals;
 
     e.rules[1].states = STATE_NEW;
-    e.head.rules[IN] = 1; /* rules[0] becomes one of IN: answers only */
-    e.head.rules[OUT] = 1;
-    e.rules[0].flags = 0;
-    e.rules[0].states = STATE_ESTABLISHED;
-    e.rules[0].verdict = RULE_ACCEPT;
     CHECK(load(&e, EXAMPLE, &firewall) == 0);
     CHECK(firewall_check(firewall, OUT, &quiet, SECOND) == ACCEPT);
     CHECK(firewall_check(firewall, IN, &reply, SECOND) == ACCEPT);
@@ -225,18 +233,6 @@ talk(struct firewall *firewall, uint32_t jail, uint16_t port, bool answered, uin
     if (answered && verdict == ACCEPT)
         CHECK(firewall_check(firewall, IN, &reply, now) == ACCEPT);
     return verdict;
-}
-
-static struct example
-stateful(uint32_t connections, uint32_t per_jail)
-{
-    struct example e = example(connections, per_jail);
-
-    e.head.rules[IN] = e.head.rules[OUT] = 1;
-    e.rules[0].flags = 0;
-    e.rules[0].states = STATE_ESTABLISHED;
-    e.rules[0].verdict = RULE_ACCEPT;
-    return e;
 }
 
 static void

@@ -60,8 +60,7 @@ def host(host):
 
 
 def faults(host, name):
-    row = next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
-    return row["faults"]
+    return host.row(name)["faults"]
 
 
 def show(host, name, *words):

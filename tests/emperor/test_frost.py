@@ -32,7 +32,7 @@ def start(host, base, program=None, lines=""):
         f"emperor-on-demand-extension = .sock\n{lines}",
         program,
     )
-    hosting.wait_for(lambda: row(host)["state"] == "on-demand", "sleep")
+    hosting.wait_for(lambda: host.row("shop")["state"] == "on-demand", "sleep")
 
 
 def vassal(host, text=""):
@@ -42,13 +42,9 @@ def vassal(host, text=""):
     return path
 
 
-def row(host):
-    return next(row for row in host.stats()["vassals"] if row["id"] == "shop.ini")
-
-
 def frozen(host, seconds=15):
-    hosting.wait_for(lambda: row(host)["frozen"], "frost", seconds)
-    return row(host)["pid"]
+    hosting.wait_for(lambda: host.row("shop")["frozen"], "frost", seconds)
+    return host.row("shop")["pid"]
 
 
 def processor_time(pids):
@@ -83,9 +79,9 @@ def test_an_idle_vassal_is_frozen_and_thawed_by_a_connection(host, base, kind):
     assert processor_time(family) == before
     again = hosting.ask(host.sock("shop"))
     assert again["pid"] == first["pid"], "the same worker answers"
-    assert row(host)["pid"] == master
+    assert host.row("shop")["pid"] == master
     assert frozen(host) == master, "it is idle again"
-    assert row(host)["freezes"] == 2
+    assert host.row("shop")["freezes"] == 2
 
 
 def test_a_client_who_holds_a_connection_keeps_it_awake_and_is_served(host, base):
@@ -97,7 +93,7 @@ def test_a_client_who_holds_a_connection_keeps_it_awake_and_is_served(host, base
         client.connect(str(host.sock("shop")))
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         hosting.pause(2.5)
-        assert not row(host)["frozen"]
+        assert not host.row("shop")["frozen"]
         client.sendall(b"Connection: close\r\n\r\n")
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -134,10 +130,12 @@ def test_a_frozen_vassal_is_not_missed_for_its_heartbeat_and_reloads(host, base)
     host.answer("shop")
     master = frozen(host)
     hosting.pause(3)
-    assert (row(host)["frozen"], row(host)["pid"]) == (1, master)
+    assert (host.row("shop")["frozen"], host.row("shop")["pid"]) == (1, master)
     os.utime(path)
-    hosting.wait_for(lambda: row(host)["respawns"] == 1 and row(host)["accepting"], "a reload")
-    assert row(host)["pid"] == master
+    hosting.wait_for(
+        lambda: host.row("shop")["respawns"] == 1 and host.row("shop")["accepting"], "a reload"
+    )
+    assert host.row("shop")["pid"] == master
 
 
 def test_a_vassal_with_a_socket_of_its_own_is_never_frozen(host, base):
@@ -150,4 +148,4 @@ def test_a_vassal_with_a_socket_of_its_own_is_never_frozen(host, base):
         ),
         "the reason",
     )
-    assert not row(host)["frozen"]
+    assert not host.row("shop")["frozen"]

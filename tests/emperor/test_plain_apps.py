@@ -55,10 +55,6 @@ def write_pair(host, name, application, text):
         host.write(whole, lines)
 
 
-def row(host, name):
-    return next(one for one in host.stats()["vassals"] if one["id"] == f"{name}.ini")
-
-
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_application_that_cannot_load_is_an_error_page(host, name):
     def page(kind):
@@ -77,7 +73,7 @@ def test_an_application_that_ends_its_worker_ends_the_vassal_with_the_same_words
     for kind in ("plain", "other"):
         whole = f"{name}-{kind}"
         errors[kind] = host.error(whole).replace(whole, name)
-        wait_for(lambda whole=whole: row(host, whole)["state"] == "waiting", "patience")
+        wait_for(lambda whole=whole: host.row(whole)["state"] == "waiting", "patience")
     assert errors["plain"] == errors["other"]
     assert errors["plain"].count("\n") == 0
     if name.startswith("need-"):

@@ -52,10 +52,6 @@ def host(host):
     return host
 
 
-def row(host, name):
-    return next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
-
-
 def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
     host.vassal("shop", "")
     plan = "cpu-weight = 400\ncpu-max = 150%\nmemory-high = 200M\nmemory-max = 256M\npids = 64\n"
@@ -65,7 +61,7 @@ def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
     files = {"cpu.weight": "400", "cpu.max": "150000 100000", "pids.max": "64",
              "memory.high": str(200 << 20), "memory.max": str(256 << 20)}  # fmt: skip
     assert {name: (group / name).read_text().strip() for name in files} == files
-    master = row(host, "shop")["pid"]
+    master = host.row("shop")["pid"]
     assert str(master) in (group / "cgroup.procs").read_text().split()
     done = subprocess.run(
         [*hosting.DONJON, "plans", "--json", "--control", str(host.place / "control")],
@@ -82,7 +78,7 @@ def test_a_plan_is_written_to_one_group_and_changed_in_it(host, base):
         lambda: (group / "cpu.max").read_text() == "50000 100000\n", "the changed ceiling", 30
     )
     assert (group / "memory.high").read_text() == "max\n"
-    assert row(host, "shop")["pid"] == master
+    assert host.row("shop")["pid"] == master
 
 
 def test_the_kernel_tells_of_memory_and_the_neighbour_lives(host, base):
@@ -91,12 +87,12 @@ def test_the_kernel_tells_of_memory_and_the_neighbour_lives(host, base):
     start(host, base, "memory-max = 96M\n")
     for name in ("greedy", "modest"):
         well(host, name, 30)
-    neighbours = hosting.descendants(row(host, "modest")["pid"])
+    neighbours = hosting.descendants(host.row("modest")["pid"])
     # the kernel ends the connection with the process; a busy guest looks long for memory before it kills
     assert get(host, "greedy", "/eat", 60) == ""
-    hosting.wait_for(lambda: row(host, "greedy")["faults"].get("oom"), "the count", 30)
-    assert row(host, "modest")["faults"].get("oom") is None
-    assert hosting.descendants(row(host, "modest")["pid"]) == neighbours
+    hosting.wait_for(lambda: host.row("greedy")["faults"].get("oom"), "the count", 30)
+    assert host.row("modest")["faults"].get("oom") is None
+    assert hosting.descendants(host.row("modest")["pid"]) == neighbours
     well(host, "greedy", 30)
 
 
@@ -106,5 +102,5 @@ def test_the_kernel_tells_of_refused_forks(host, base):
     well(host, "shop", 30)
     refused = int(get(host, "shop", "/fork"))
     assert refused >= 8
-    hosting.wait_for(lambda: row(host, "shop")["faults"].get("pids") == refused, "the count", 30)
+    hosting.wait_for(lambda: host.row("shop")["faults"].get("pids") == refused, "the count", 30)
     assert "vassal shop.ini: no more processes allowed, refused: " in host.log()

@@ -98,15 +98,14 @@ def test_a_vassal_of_which_somebody_is_a_guest_is_not_frozen(host, base):
     path.write_text(text)
     (host.place / "vassals" / "shop.ini.sock").write_text(str(host.sock("shop")))
     start(host, base, "emperor-on-demand-extension = .sock\n")
-    row = lambda: next(one for one in host.stats()["vassals"] if one["id"] == "shop.ini")  # noqa: E731
-    hosting.wait_for(lambda: row()["frozen"], "frost")
+    hosting.wait_for(lambda: host.row("shop")["frozen"], "frost")
     with enter(host, "/bin/cat") as caller:
         inside(caller)
-        assert not row()["frozen"]
+        assert not host.row("shop")["frozen"]
         hosting.pause(1.5)
-        assert not row()["frozen"]
+        assert not host.row("shop")["frozen"]
         caller.communicate(timeout=15)
-    hosting.wait_for(lambda: row()["frozen"], "frost")
+    hosting.wait_for(lambda: host.row("shop")["frozen"], "frost")
 
 
 def test_there_is_none_where_limits_hold_for_one_group_alone(base):

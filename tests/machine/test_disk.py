@@ -50,10 +50,6 @@ def full():
     free()
 
 
-def row(host, name):
-    return next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
-
-
 def files(place):
     """Names and sizes of what must not be half written."""
     return {path.name: path.read_bytes() for path in Path(place).glob("ids*") if path.is_file()}
@@ -76,7 +72,7 @@ def test_a_full_disk_stops_nobody_and_is_said(host, full):
     log, ledger, pid = (
         host.place / "logs" / "old.ini.log",
         files(host.place),
-        row(host, "old")["pid"],
+        host.row("old")["pid"],
     )
     # what is shown of the kernel's own file systems needs no block of the disk
     other = Path("/run/new.ini")
@@ -87,7 +83,7 @@ def test_a_full_disk_stops_nobody_and_is_said(host, full):
         assert get(host, "old", f"/full/{number}" + "x" * 200) == "well"
     assert log.stat().st_size - before < 400 * 200, "the disk was not full"
     os.symlink(other, host.place / "vassals" / "new.ini")
-    reason = hosting.wait_for(lambda: row(host, "new")["error"], "the reason", 30)
+    reason = hosting.wait_for(lambda: host.row("new")["error"], "the reason", 30)
     assert "No space left on device" in reason
     assert files(host.place) == ledger
     for verb in ("ls", "show"):
@@ -96,7 +92,7 @@ def test_a_full_disk_stops_nobody_and_is_said(host, full):
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert (row(host, "old")["pid"], host.emperor.poll()) == (pid, None)
+    assert (host.row("old")["pid"], host.emperor.poll()) == (pid, None)
     free()
     well(host, "new", 60)
     assert get(host, "old", "/after") == "well"

@@ -71,10 +71,6 @@ def group(base, name):
     return Path(LAYOUT.unified, base, f"{name}.ini")
 
 
-def row(host, name):
-    return next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
-
-
 def number(path):
     return int(path.read_text())
 
@@ -89,12 +85,12 @@ def test_swap_is_as_much_as_the_plan_says(host, base, swap):
     assert get(host, "shop", "/eat/60", 60) == "well"
     used = number(group(base, "shop") / "memory.swap.current")
     assert 0 < used <= 64 << 20
-    assert row(host, "shop")["faults"].get("oom") is None
+    assert host.row("shop")["faults"].get("oom") is None
     assert get(host, "dry", "/eat/60", 60) == ""
-    hosting.wait_for(lambda: row(host, "dry")["faults"].get("oom"), "the fault", 30)
+    hosting.wait_for(lambda: host.row("dry")["faults"].get("oom"), "the fault", 30)
     assert number(group(base, "dry") / "memory.swap.current") == 0
     assert get(host, "shop", "/eat/80", 60) == ""
-    hosting.wait_for(lambda: row(host, "shop")["faults"].get("oom"), "the fault", 30)
+    hosting.wait_for(lambda: host.row("shop")["faults"].get("oom"), "the fault", 30)
 
 
 def test_memory_above_high_is_slowed_down_and_told_and_nobody_is_killed(host, base, swap):
@@ -102,9 +98,9 @@ def test_memory_above_high_is_slowed_down_and_told_and_nobody_is_killed(host, ba
     start(host, base, "memory-high = 40M\nmemory-max = 256M\n")
     well(host, "shop", 30)
     assert get(host, "shop", "/eat/80", 120) == "well"
-    hosting.wait_for(lambda: row(host, "shop")["faults"].get("memory-high"), "the fault", 30)
+    hosting.wait_for(lambda: host.row("shop")["faults"].get("memory-high"), "the fault", 30)
     assert number(group(base, "shop") / "memory.current") < 60 << 20
-    assert row(host, "shop")["faults"].get("oom") is None
+    assert host.row("shop")["faults"].get("oom") is None
 
 
 def test_a_group_that_is_to_end_whole_ends_whole(host, base):
@@ -119,14 +115,14 @@ def test_a_group_that_is_to_end_whole_ends_whole(host, base):
     host.start(f"emperor-control = {host.place}/control\n")
     for name in ("whole", "neighbour"):
         well(host, name, 30)
-    neighbours = hosting.descendants(row(host, "neighbour")["pid"])
+    neighbours = hosting.descendants(host.row("neighbour")["pid"])
     assert get(host, "whole", "/fork/3") == "well"
-    family = [row(host, "whole")["pid"], *hosting.descendants(row(host, "whole")["pid"])]
+    family = [host.row("whole")["pid"], *hosting.descendants(host.row("whole")["pid"])]
     assert len(family) >= 5
     assert get(host, "whole", "/eat/200", 60) == ""
     hosting.wait_for(lambda: not any(map(hosting.alive, family)), "the end of all of it", 30)
     well(host, "whole", 30)
-    assert hosting.descendants(row(host, "neighbour")["pid"]) == neighbours
+    assert hosting.descendants(host.row("neighbour")["pid"]) == neighbours
 
 
 def test_a_vassal_runs_on_the_processors_of_its_group(host, base):
@@ -142,14 +138,14 @@ def test_a_vassal_runs_on_the_processors_of_its_group(host, base):
     assert (group(base, "shop") / "cpuset.cpus.effective").read_text().strip() == str(last)
 
 
-def scheduler(device):
-    """Have a scheduler that knows weights; say why not, else what its file is called."""
+def is_weighing(device):
+    """Have a scheduler that knows weights, if there is one."""
     choice = Path("/sys/block", device, "queue/scheduler")
     subprocess.run(["modprobe", "-q", "bfq"], check=False)
     if "bfq" not in choice.read_text():
-        return ""
+        return False
     choice.write_text("bfq")
-    return "io.bfq.weight"
+    return True
 
 
 def disk():
@@ -168,7 +164,7 @@ while time.monotonic() < begun + float(sys.argv[2]):
 
 
 def test_a_disk_is_shared_by_weight(host, base):
-    if not scheduler(disk()):
+    if not is_weighing(disk()):
         pytest.skip("no scheduler of disks here knows weights")
     names = {"light": "100", "heavy": "300"}
     for name in names:

@@ -32,10 +32,6 @@ def host(host):
     return host
 
 
-def row(host, name):
-    return next(row for row in host.stats()["vassals"] if row["id"] == f"{name}.ini")
-
-
 def killed():
     """How many processes the kernel killed for want of memory since it started."""
     rows = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
@@ -48,18 +44,18 @@ def test_a_vassal_takes_all_memory_of_the_host_and_only_it_is_ended(host, base):
     start(host, base, "memory-max = 64G\n")
     for name in ("greedy", *MODEST):
         well(host, name, 30)
-    neighbours = {name: hosting.descendants(row(host, name)["pid"]) for name in MODEST}
+    neighbours = {name: hosting.descendants(host.row(name)["pid"]) for name in MODEST}
     emperor, before = host.emperor.pid, killed()
     assert get(host, "greedy", "/eat", 60) == ""
     assert killed() > before
     well(host, "greedy", 30)
     assert host.emperor.poll() is None
-    assert {name: hosting.descendants(row(host, name)["pid"]) for name in MODEST} == neighbours
+    assert {name: hosting.descendants(host.row(name)["pid"]) for name in MODEST} == neighbours
     assert host.pid == emperor
     if COUNTED:
-        hosting.wait_for(lambda: row(host, "greedy")["faults"].get("oom"), "the count", 30)
+        hosting.wait_for(lambda: host.row("greedy")["faults"].get("oom"), "the count", 30)
         assert "vassal greedy.ini: out of memory, processes killed: " in host.log()
-    assert all(row(host, name)["faults"].get("oom") is None for name in MODEST)
+    assert all(host.row(name)["faults"].get("oom") is None for name in MODEST)
 
 
 def take_everything(times):

@@ -187,9 +187,14 @@ class Host:
             raise AssertionError(f"{error}; log:\n{self.log()[-3000:]}") from None
         return facts
 
+    def row(self, name: str) -> dict[str, Any]:
+        """What the Emperor's statistics say of vassal NAME."""
+        rows: list[dict[str, Any]] = self.stats()["vassals"]
+        return next(row for row in rows if row["id"] == f"{name}.ini")
+
     def master(self, name: str) -> int:
         """The pid of vassal NAME as the Emperor tells it."""
-        return next(int(v["pid"]) for v in self.stats()["vassals"] if v["id"] == f"{name}.ini")
+        return int(self.row(name)["pid"])
 
     def close_emperor(self) -> None:
         """End the Emperor (SIGINT) and require a clean end, and that it made no mistake."""

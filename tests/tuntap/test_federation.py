@@ -2,17 +2,16 @@
 
 import contextlib
 import random
-import select
 import socket
 import struct
 import subprocess
 import sys
-import time
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from instances import awaited
 from netspaces import four
 from routed import routed
 
@@ -213,13 +212,6 @@ def datagram(source, destination):
     ends = socket.inet_aton(source) + socket.inet_aton(destination)
     head = struct.pack(">BBHHHBBH", 0x45, 0, 30, 1, 0, 64, 17, 0) + ends
     return wire.frame(Kind.PACKET, head + struct.pack(">HHHH", 9, 9, 10, 0) + b"hi")
-
-
-def awaited(look):
-    end = time.monotonic() + 10
-    while not (seen := look()) and time.monotonic() < end:
-        select.select([], [], [], 0.01)
-    return seen
 
 
 def say(space, destination):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import struct
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from instances import DONJON, UWSGI, awaited, begin, pings
 from netspaces import Space, four
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from routed import routed
@@ -24,8 +24,6 @@ from donjon.tuntap.rules import classic, compile_rules
 
 pytestmark = [pytest.mark.root, pytest.mark.uwsgi]
 
-DONJON = [sys.executable, "-m", "donjon"]
-UWSGI = ["uwsgi", "--plugin", "tuntap"]
 HOST, JAIL = four(1), four(2)
 
 
@@ -60,26 +58,6 @@ def spaces(stack):
     return host, jail
 
 
-def begin(stack, space, program, place, *words):
-    """Start an instance that serves nothing but what ``words`` say."""
-    log = stack.enter_context((place / f"log{len(list(place.iterdir()))}").open("w+"))
-    common = ["--master", "--socket", "127.0.0.1:0", "--uid", "65534", "--gid", "65534"]
-    child = subprocess.Popen(
-        space.command(*program, *common, *words), stdout=log, stderr=log, start_new_session=True
-    )
-
-    def end():
-        child.send_signal(signal.SIGQUIT)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-    stack.callback(end)
-    return child, log
-
-
 def running(text):
     """The processes that name ``text``."""
     found = []
@@ -92,38 +70,14 @@ def running(text):
 
 def begin_router(stack, space, program, place, address, *words):
     up = f"ip address add {HOST}/16 dev emperor0 && ip link set emperor0 up"
-    return begin(
-        stack,
-        space,
-        program,
-        place,
-        "--tuntap-router",
-        f"emperor0 {address}",
-        "--exec-as-root",
-        up,
-        *words,
-    )
+    words = ("--tuntap-router", f"emperor0 {address}", "--exec-as-root", up, *words)
+    return begin(stack, space, program, place / "router.log", *words)
 
 
 def begin_peer(stack, space, program, place, address, own=JAIL):
     up = f"ip address add {own}/16 dev uwsgi0 && ip link set uwsgi0 up"
     words = ("--jailed", "--tuntap-device", f"uwsgi0 {address}", "--exec-as-root", up)
-    return begin(stack, space, program, place, *words)
-
-
-def pings(space, address, *, within=8.0):
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        words = space.command("ping", "-c", "1", "-W", "1", address)
-        if (
-            subprocess.run(
-                words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-            ).returncode
-            == 0
-        ):
-            return True
-        select.select([], [], [], 0.05)
-    return False
+    return begin(stack, space, program, place / "peer.log", *words)
 
 
 def address_of(kind, place):
@@ -132,14 +86,12 @@ def address_of(kind, place):
 
 def there(space, place, kind):
     """Wait until the router listens."""
-    end = time.monotonic() + 10
     look = (
         ("test", "-S", str(place / "tuntap.socket"))
         if kind == "unix"
         else ("sh", "-c", "ss -tln | grep -q 3017")
     )
-    while time.monotonic() < end and subprocess.run(space.command(*look), check=False).returncode:
-        select.select([], [], [], 0.05)
+    awaited(lambda: not subprocess.run(space.command(*look), check=False).returncode)
 
 
 @pytest.mark.parametrize(
@@ -158,10 +110,11 @@ def test_peers_and_routers_of_both_kinds_understand_each_other(
 ):
     host, jail = spaces
     address = address_of(kind, tmp_path)
-    _, log = begin_router(stack, host, router, tmp_path, address)
+    begin_router(stack, host, router, tmp_path, address)
     there(host, tmp_path, kind)
-    _, peer_log = begin_peer(stack, jail, peer, tmp_path, address)
-    assert pings(jail, HOST), Path(log.name).read_text() + Path(peer_log.name).read_text()
+    begin_peer(stack, jail, peer, tmp_path, address)
+    logs = [(tmp_path / f"{name}.log").read_text() for name in ("router", "peer")]
+    assert pings(jail, HOST), logs
     assert pings(host, JAIL)
     large = host.command("ping", "-c", "1", "-W", "2", "-s", "1400", JAIL)
     assert subprocess.run(large, stdout=subprocess.DEVNULL, check=False).returncode == 0
@@ -171,9 +124,10 @@ def test_a_device_without_a_router_is_there_and_not_in_the_applications_hands(
     stack, spaces, tmp_path
 ):
     _, jail = spaces
-    child, log = begin(stack, jail, DONJON, tmp_path, "--jailed", "--tuntap-device", "bare0")
+    log = tmp_path / "log"
+    child = begin(stack, jail, DONJON, log, "--jailed", "--tuntap-device", "bare0")
     status = Path("/proc", str(child.pid), "status")
-    assert awaited(lambda: "Uid:\t65534" in status.read_text()), Path(log.name).read_text()
+    assert awaited(lambda: "Uid:\t65534" in status.read_text()), log.read_text()
     assert "bare0" in jail.run("ip", "link")
     held = [os.readlink(path) for path in Path("/proc", str(child.pid), "fd").iterdir()]
     assert "/dev/net/tun" not in held
@@ -301,7 +255,7 @@ def test_the_chains_of_the_specification_hold(stack, spaces, tmp_path):
 def test_a_peer_finds_the_next_router(stack, spaces, tmp_path):
     host, jail = spaces
     address = address_of("unix", tmp_path)
-    first, _ = begin_router(stack, host, DONJON, tmp_path, address)
+    first = begin_router(stack, host, DONJON, tmp_path, address)
     there(host, tmp_path, "unix")
     begin_peer(stack, jail, DONJON, tmp_path, address)
     assert pings(jail, HOST)
@@ -349,13 +303,6 @@ def frame(packet, kind=0):
 
 def peers(router):
     return {tuple(row["addresses"]): row for row in router.client.counters().peers}
-
-
-def awaited(look):
-    end = time.monotonic() + 5
-    while not (seen := look()) and time.monotonic() < end:
-        select.select([], [], [], 0.01)
-    return seen
 
 
 def test_the_first_peer_of_an_address_keeps_it_until_it_ends(framed):

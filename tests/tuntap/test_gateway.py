@@ -2,17 +2,13 @@
 
 import contextlib
 import json
-import os
-import select
-import signal
 import socket
 import struct
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from instances import DONJON, UWSGI, awaited, begin, pings
 from netspaces import Space, enter, inside
 from routed import Routed
 
@@ -21,8 +17,6 @@ from donjon.tuntap import gateway, routes
 from donjon.tuntap.protocol import RouterError
 from donjon.tuntap.rules import classic, compile_rules
 
-DONJON = [sys.executable, "-m", "donjon"]
-UWSGI = ["uwsgi", "--plugin", "tuntap"]
 NEAR, FAR = "10.8.0.1", "10.8.0.2"
 OWN, OTHER = "10.7.0.2", "10.6.0.2"
 
@@ -31,13 +25,6 @@ OWN, OTHER = "10.7.0.2", "10.6.0.2"
 def stack():
     with contextlib.ExitStack() as stack:
         yield stack
-
-
-def awaited(look, seconds=10):
-    end = time.monotonic() + seconds
-    while not (seen := look()) and time.monotonic() < end:
-        select.select([], [], [], 0.01)
-    return seen
 
 
 def join(near, far):
@@ -214,25 +201,6 @@ def test_the_next_router_has_the_gateway_too(stack):
 # -- two hosts
 
 
-def begin(stack, space, program, place, name, *words):
-    """Start an instance that serves nothing but what ``words`` say."""
-    log = stack.enter_context((place / f"{name}.log").open("w+"))
-    common = ["--master", "--socket", "127.0.0.1:0", "--uid", "65534", "--gid", "65534"]
-    child = subprocess.Popen(
-        space.command(*program, *common, *words), stdout=log, stderr=log, start_new_session=True
-    )
-
-    def end():
-        child.send_signal(signal.SIGQUIT)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-    stack.callback(end)
-
-
 def begin_host(stack, space, program, place, name, own, network, other):
     """A router whose jail is in ``network``; what is for the other's goes to its gateway."""
     address, stats = str(place / f"{name}.socket"), "127.0.0.1:7010"
@@ -240,7 +208,7 @@ def begin_host(stack, space, program, place, name, own, network, other):
     there = {NEAR: FAR, FAR: NEAR}[own]
     words = ("--tuntap-router", f"emperor0 {address} {stats} {own}:7000", "--exec-as-root", up)
     route = ("--tuntap-router-route", f"{network}.0/24 {other}.0/24 {there}:7000")
-    begin(stack, space, program, place, name, *words, *route)
+    begin(stack, space, program, place / f"{name}.log", *words, *route)
     assert awaited(Path(address).exists), (place / f"{name}.log").read_text()
     jail = Space()
     stack.callback(jail.close)
@@ -248,17 +216,9 @@ def begin_host(stack, space, program, place, name, own, network, other):
     up = f"ip address add {network}.2/8 dev uwsgi0 && ip link set uwsgi0 up"
     tun = ("--jailed", "--tuntap-device", f"uwsgi0 {address}", "--exec-as-root", up)
     peer = UWSGI if program is UWSGI else DONJON
-    begin(stack, jail, peer, place, f"{name}-jail", *tun)
+    begin(stack, jail, peer, place / f"{name}-jail.log", *tun)
     assert awaited(lambda: "uwsgi0" in jail.run("ip", "address", "show", "up"))
     return jail
-
-
-def pings(space, address, seconds=10):
-    def look():
-        words = space.command("ping", "-c", "1", "-W", "1", address)
-        return not subprocess.run(words, capture_output=True, check=False).returncode
-
-    return awaited(look, seconds)
 
 
 @pytest.mark.root

@@ -3,22 +3,19 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from empire import alive, children
+from instances import DONJON, awaited, pings, reaches
 from netspaces import Space, four
 
 pytestmark = pytest.mark.root
 
 HOST, JAIL = four(1), four(2)
-DONJON = [sys.executable, "-m", "donjon"]
 
 
 class Instance:
@@ -50,13 +47,6 @@ class Instance:
             self.process.wait()
 
 
-def awaited(look, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not (seen := look()) and time.monotonic() < end:
-        select.select([], [], [], 0.02)
-    return seen
-
-
 @pytest.fixture
 def stack():
     with contextlib.ExitStack() as stack:
@@ -82,7 +72,7 @@ master = true
 socket = 127.0.0.1:0
 """
     stack.callback(Instance(tmp_path, jail, "peer", peer).end)
-    assert pings(jail), router.log()
+    assert pings(jail, HOST), router.log()
     return router, jail
 
 
@@ -93,16 +83,6 @@ def configuration(place, *rules, server=True):
 exec-as-root = ip address add {HOST}/16 dev emperor0 && ip link set emperor0 up
 {serves if server else f"emperor = {place}/vassals"}
 """
-
-
-def reaches(jail):
-    words = jail.command("ping", "-c", "1", "-W", "1", HOST)
-    quiet = subprocess.DEVNULL
-    return subprocess.run(words, stdout=quiet, stderr=quiet, check=False).returncode == 0
-
-
-def pings(jail):
-    return awaited(lambda: reaches(jail))
 
 
 def stats(place):
@@ -123,15 +103,15 @@ def test_other_rules_are_in_force_after_a_reload_and_wrong_ones_change_nothing(j
     router.write(configuration(tmp_path, "deny"))
     router.process.send_signal(signal.SIGHUP)
     router.said("the rules of the tuntap router are read again")
-    assert not reaches(jail)
+    assert not reaches(jail, HOST)
     router.write(configuration(tmp_path, "allow", "nonsense 10.0.0.0/8 0.0.0.0"))
     router.process.send_signal(signal.SIGHUP)
     router.said("the rules of the tuntap router stay as they were")
     assert f"{router.file}:3: tuntap-router-firewall-out" in router.log()
-    assert not reaches(jail)
+    assert not reaches(jail, HOST)
     router.write(configuration(tmp_path, "allow"))
     router.process.send_signal(signal.SIGHUP)
-    assert pings(jail), router.log()
+    assert pings(jail, HOST), router.log()
     assert stats(tmp_path)["pid"] == before  # one router all the time
 
 
@@ -140,12 +120,12 @@ def test_a_keeper_that_is_killed_is_replaced_with_the_rules_it_had_read(joined, 
     router.write(configuration(tmp_path, f"allow 0.0.0.0 {HOST}", "deny"))
     router.process.send_signal(signal.SIGHUP)
     router.said("the rules of the tuntap router are read again")
-    assert pings(jail)
+    assert pings(jail, HOST)
     for count in (1, 2):
         keeper, first = keeper_of(tmp_path), stats(tmp_path)["pid"]
         os.kill(keeper, signal.SIGKILL)
         router.said("the keeper of the tuntap router died, its deputy goes on", count)
-        assert pings(jail), router.log()
+        assert pings(jail, HOST), router.log()
         assert awaited(lambda dead=first: not alive(dead))
         assert len(stats(tmp_path)["rules"]) == 4  # two, and the policies
         assert stats(tmp_path)["device"]["in_packets"] > 0
@@ -160,7 +140,7 @@ def test_a_deputy_that_is_killed_is_replaced(joined, tmp_path):
     (next_one,) = awaited(lambda: set(children(keeper)) - {known, deputy})
     assert stats(tmp_path)["pid"] == known
     os.kill(keeper, signal.SIGKILL)
-    assert pings(jail), router.log()
+    assert pings(jail, HOST), router.log()
     assert keeper_of(tmp_path) == next_one
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hosting import held
 from netspaces import four
+from patience import patient
 from routed import ALLOW_ALL, routed
 
 from donjon.tuntap import counters, isolation
@@ -52,7 +53,7 @@ def drops(router, name, cause):
 
 
 def awaited(look, wanted=True):
-    end = time.monotonic() + 5
+    end = time.monotonic() + patient(5)
     while (seen := look()) != wanted and time.monotonic() < end:
         select.select([], [], [], 0.01)
     return seen
