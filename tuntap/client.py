@@ -119,15 +119,16 @@ class _Lent:
 @contextlib.contextmanager
 def _kept(descriptor: Fd, keep: Callable[[], None]) -> Iterator[None]:
     """Give a router something: it is kept for the next one too, but closed if it is refused."""
-    try:
-        yield
-    except RouterGoneError:
+    with contextlib.ExitStack() as refused:
+        refused.enter_context(descriptor)
+        try:
+            yield
+        except RouterGoneError:
+            refused.pop_all()
+            keep()
+            raise
+        refused.pop_all()
         keep()
-        raise
-    except BaseException:
-        descriptor.close()
-        raise
-    keep()
 
 
 class RouterClient:
@@ -150,12 +151,11 @@ class RouterClient:
         self._next = 1
         self.notes, self._noting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.notes.settimeout(0)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.notes)
+            stack.enter_context(self._noting)
             self._open()
-        except BaseException:
-            self.notes.close()
-            self._noting.close()
-            raise
+            stack.pop_all()
 
     def _open(self) -> None:
         """Have the first words with the router."""
