@@ -12,13 +12,12 @@ import functools
 import json
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from donjon import log, syscalls
+from donjon import log
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.watch import OVERFLOW, WRITTEN, Watch
@@ -205,9 +204,8 @@ class Neighbours:
             return
         self.reactor.forget(started.channel.fileno())
         started.channel.close()
-        syscalls.pidfd_send_signal(started.pidfd.fileno(), signal.SIGKILL)
-        os.waitid(os.P_PIDFD, started.pidfd.fileno(), os.WEXITED)
-        started.pidfd.close()
+        started.kill()
+        started.reap()
 
     def _lose(self, why: str) -> None:
         """The process is no good any more: nobody is behind our links until there is another."""
