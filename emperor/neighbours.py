@@ -218,6 +218,10 @@ class Neighbours:
             self._put(each, {})
         self.reactor.after(PAUSE, self._start)
 
+    def _lose_soon(self, why: str) -> None:
+        """Lose it when what is being done is done."""
+        self.reactor.after(0.0, functools.partial(self._lose, why))
+
     # -- certificates
 
     def _read(self) -> None:
@@ -281,9 +285,13 @@ class Neighbours:
     # -- streams between router and process
 
     def _connect(self, each: Neighbour) -> None:
-        """Join the router and the process."""
+        """Join the router and the process; where that cannot be, another process tries."""
         assert self._router is not None
-        near, theirs = socket.socketpair()
+        try:
+            near, theirs = socket.socketpair()
+        except OSError as error:
+            self._lose_soon(reason_of(error))
+            return
         far = Fd(theirs.detach())
 
         def joined(problem: DonjonError | None) -> None:
@@ -294,7 +302,11 @@ class Neighbours:
                     log.write(f"[emperor] the router has no link to {each.peer.name}: {problem}")
 
         with near:
-            self._router.trunk(each.peer.name, near.fileno(), joined)
+            try:
+                self._router.trunk(each.peer.name, near.fileno(), joined)
+            except DonjonError as error:
+                far.close()
+                self._lose_soon(str(error))
         self._put_routes(each, each.routes)
 
     def _router_resumed(self) -> None:
@@ -369,11 +381,14 @@ class Neighbours:
         try:
             protocol.send(self._started.channel, {"do": do, **more}, descriptors)
         except OSError as error:
-            self.reactor.after(0.0, functools.partial(self._lose, reason_of(error)))
+            self._lose_soon(reason_of(error))
 
     def _send_memory(self, do: str, value: Any, **more: Any) -> None:
-        with protocol.memory(do, json.dumps(value).encode()) as memory:
-            self._send(do, memory.fileno(), **more)
+        try:
+            with protocol.memory(do, json.dumps(value).encode()) as memory:
+                self._send(do, memory.fileno(), **more)
+        except OSError as error:
+            self._lose_soon(reason_of(error))
 
     # -- what is shown
 

@@ -138,11 +138,11 @@ class Resolver:
     def _send_book(self) -> None:
         if self._started.pidfd.closed:
             return
-        with protocol.memory("book", self._book) as memory:
-            try:
+        try:
+            with protocol.memory("book", self._book) as memory:
                 protocol.send(self._started.channel, {"do": "book"}, [memory.fileno()])
-            except OSError:  # it is gone, or does not read: the next one gets the book
-                self._started.kill()
+        except OSError:  # it is gone, or does not read: the next one gets the book
+            self._started.kill()
 
     def _hear(self) -> None:
         """Read what it says: one thing, and what was said after it another time."""

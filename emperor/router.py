@@ -72,8 +72,13 @@ class Router:
         def ruled(result: object) -> None:
             if isinstance(result, DonjonError):
                 lent(result)
+                return
+            try:
+                steps = self.client.lending(Do.DEVICE, device.fileno())
+            except DonjonError as error:
+                lent(error)
             else:
-                self.client.post(self.client.lending(Do.DEVICE, device.fileno()), lent)
+                self.client.post(steps, lent)
 
         self.client.post(self.client.ruling(rules), ruled)
 
