@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from donjon import log
 from donjon.emperor.reactor import Reactor, Timer
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, reason_of
 from donjon.fd import Fd
 from donjon.records import dataclass
 
@@ -71,7 +71,11 @@ class Captures:
         router = tap.router if tap is not None else None
         if router is None:
             raise DonjonError("there is no router whose packets could be captured")
-        near, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            near, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            reason = reason_of(error)
+            raise DonjonError(f"cannot capture packets of {name}", reason=reason) from error
         ours = Fd(near.detach())
 
         def begun(problem: DonjonError | None) -> None:
@@ -96,6 +100,8 @@ class Captures:
                     seconds=checked["seconds"],
                     done=begun,
                 )
+            except DonjonError as error:
+                begun(error)
             except KeyError:
                 begun(
                     DonjonError(

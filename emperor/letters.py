@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from donjon.emperor.reactor import Reactor, Timer
-from donjon.errors import DonjonError
+from donjon.errors import DonjonError, reason_of
 from donjon.records import dataclass
 from donjon.tuntap import client, protocol
 from donjon.tuntap.client import Request, RouterClient, Steps
@@ -116,6 +116,9 @@ class Letters(RouterClient):
                 return
             except DonjonError as error:
                 self._finish(one, error)
+                return
+            except OSError as error:  # there are no descriptors left, say
+                self._finish(one, RouterError("cannot ask the router", reason=reason_of(error)))
                 return
             refused = self._ask_for(request)
             if refused is None:

@@ -12,13 +12,12 @@ import functools
 import json
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from donjon import log, syscalls
+from donjon import log
 from donjon.config.spec import EmperorSpec
 from donjon.emperor.reactor import Reactor
 from donjon.emperor.watch import OVERFLOW, WRITTEN, Watch
@@ -205,9 +204,8 @@ class Neighbours:
             return
         self.reactor.forget(started.channel.fileno())
         started.channel.close()
-        syscalls.pidfd_send_signal(started.pidfd.fileno(), signal.SIGKILL)
-        os.waitid(os.P_PIDFD, started.pidfd.fileno(), os.WEXITED)
-        started.pidfd.close()
+        started.kill()
+        started.reap()
 
     def _lose(self, why: str) -> None:
         """The process is no good any more: nobody is behind our links until there is another."""
@@ -219,6 +217,10 @@ class Neighbours:
             each.up, each.why = False, "the process that holds the links ended"
             self._put(each, {})
         self.reactor.after(PAUSE, self._start)
+
+    def _lose_soon(self, why: str) -> None:
+        """Lose it when what is being done is done."""
+        self.reactor.after(0.0, functools.partial(self._lose, why))
 
     # -- certificates
 
@@ -283,9 +285,13 @@ class Neighbours:
     # -- streams between router and process
 
     def _connect(self, each: Neighbour) -> None:
-        """Join the router and the process."""
+        """Join the router and the process; where that cannot be, another process tries."""
         assert self._router is not None
-        near, theirs = socket.socketpair()
+        try:
+            near, theirs = socket.socketpair()
+        except OSError as error:
+            self._lose_soon(reason_of(error))
+            return
         far = Fd(theirs.detach())
 
         def joined(problem: DonjonError | None) -> None:
@@ -296,7 +302,11 @@ class Neighbours:
                     log.write(f"[emperor] the router has no link to {each.peer.name}: {problem}")
 
         with near:
-            self._router.trunk(each.peer.name, near.fileno(), joined)
+            try:
+                self._router.trunk(each.peer.name, near.fileno(), joined)
+            except DonjonError as error:
+                far.close()
+                self._lose_soon(str(error))
         self._put_routes(each, each.routes)
 
     def _router_resumed(self) -> None:
@@ -371,11 +381,14 @@ class Neighbours:
         try:
             protocol.send(self._started.channel, {"do": do, **more}, descriptors)
         except OSError as error:
-            self.reactor.after(0.0, functools.partial(self._lose, reason_of(error)))
+            self._lose_soon(reason_of(error))
 
     def _send_memory(self, do: str, value: Any, **more: Any) -> None:
-        with protocol.memory(do, json.dumps(value).encode()) as memory:
-            self._send(do, memory.fileno(), **more)
+        try:
+            with protocol.memory(do, json.dumps(value).encode()) as memory:
+                self._send(do, memory.fileno(), **more)
+        except OSError as error:
+            self._lose_soon(reason_of(error))
 
     # -- what is shown
 

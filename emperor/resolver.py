@@ -10,8 +10,6 @@ import contextlib
 import errno
 import functools
 import mmap
-import os
-import signal
 import socket
 import termios
 from collections.abc import Callable, Sequence
@@ -113,7 +111,7 @@ class Resolver:
         """End it, and wait until it is gone."""
         if self._again is not None:
             self._again.cancel()
-        self._kill()
+        self._started.kill()
         self._reap()
         self._close_listeners()
 
@@ -140,11 +138,11 @@ class Resolver:
     def _send_book(self) -> None:
         if self._started.pidfd.closed:
             return
-        with protocol.memory("book", self._book) as memory:
-            try:
+        try:
+            with protocol.memory("book", self._book) as memory:
                 protocol.send(self._started.channel, {"do": "book"}, [memory.fileno()])
-            except OSError:  # it is gone, or does not read: the next one gets the book
-                self._kill()
+        except OSError:  # it is gone, or does not read: the next one gets the book
+            self._started.kill()
 
     def _hear(self) -> None:
         """Read what it says: one thing, and what was said after it another time."""
@@ -154,16 +152,12 @@ class Resolver:
             message = None
         if message is None:
             self.reactor.forget(self._started.channel.fileno())  # its end is an event, too
-            self._kill()
+            self._started.kill()
             return
         message.close()
         if self.reactor.clock() - self._complained >= COMPLAINTS:
             self._complained = self.reactor.clock()
             self.complained()
-
-    def _kill(self) -> None:
-        if not self._started.pidfd.closed:
-            syscalls.pidfd_send_signal(self._started.pidfd.fileno(), signal.SIGKILL)
 
     def _reap(self) -> str:
         started = self._started
@@ -171,13 +165,8 @@ class Resolver:
             return ""
         self.reactor.forget(started.pidfd.fileno())
         self.reactor.forget(started.channel.fileno())
-        result = os.waitid(os.P_PIDFD, started.pidfd.fileno(), os.WEXITED)
-        started.pidfd.close()
         started.channel.close()
-        if result is None:
-            return ""
-        how = "exit code" if result.si_code == os.CLD_EXITED else "signal"
-        return f"{how} {result.si_status}"
+        return started.reap()
 
     def _died(self) -> None:
         how = self._reap()

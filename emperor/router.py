@@ -8,11 +8,9 @@ does not answer in time, or not to a question that is asked now and then, is kil
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from donjon import log, syscalls
+from donjon import log
 from donjon.emperor.letters import Letters
 from donjon.emperor.reactor import Reactor, Timer
 from donjon.errors import DonjonError, reason_of
@@ -74,8 +72,13 @@ class Router:
         def ruled(result: object) -> None:
             if isinstance(result, DonjonError):
                 lent(result)
+                return
+            try:
+                steps = self.client.lending(Do.DEVICE, device.fileno())
+            except DonjonError as error:
+                lent(error)
             else:
-                self.client.post(self.client.lending(Do.DEVICE, device.fileno()), lent)
+                self.client.post(steps, lent)
 
         self.client.post(self.client.ruling(rules), ruled)
 
@@ -205,19 +208,13 @@ class Router:
 
     def _kill(self) -> None:
         """Whoever does not answer is gone soon; its end is then an event."""
-        if not self._started.pidfd.closed:
-            syscalls.pidfd_send_signal(self._started.pidfd.fileno(), signal.SIGKILL)
+        self._started.kill()
 
     def _reap(self) -> str:
         if self._started.pidfd.closed:
             return ""
         self.reactor.forget(self._started.pidfd.fileno())
-        result = os.waitid(os.P_PIDFD, self._started.pidfd.fileno(), os.WEXITED)
-        self._started.pidfd.close()
-        if result is None:
-            return ""
-        how = "exit code" if result.si_code == os.CLD_EXITED else "signal"
-        return f"{how} {result.si_status}"
+        return self._started.reap()
 
     def _died(self) -> None:
         how = self._reap()

@@ -21,6 +21,7 @@ import socket
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from donjon.errors import reason_of
 from donjon.fd import Fd
 from donjon.records import dataclass, replace
 from donjon.tuntap import notes, protocol
@@ -119,15 +120,24 @@ class _Lent:
 @contextlib.contextmanager
 def _kept(descriptor: Fd, keep: Callable[[], None]) -> Iterator[None]:
     """Give a router something: it is kept for the next one too, but closed if it is refused."""
-    try:
-        yield
-    except RouterGoneError:
+    with contextlib.ExitStack() as refused:
+        refused.enter_context(descriptor)
+        try:
+            yield
+        except RouterGoneError:
+            refused.pop_all()
+            keep()
+            raise
+        refused.pop_all()
         keep()
-        raise
-    except BaseException:
-        descriptor.close()
-        raise
-    keep()
+
+
+def _duplicate(descriptor: int) -> Fd:
+    """Return another of it. Raises RouterError."""
+    try:
+        return Fd(os.dup(descriptor))
+    except OSError as error:
+        raise RouterError("cannot give the router anything", reason=reason_of(error)) from error
 
 
 class RouterClient:
@@ -150,12 +160,11 @@ class RouterClient:
         self._next = 1
         self.notes, self._noting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.notes.settimeout(0)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.notes)
+            stack.enter_context(self._noting)
             self._open()
-        except BaseException:
-            self.notes.close()
-            self._noting.close()
-            raise
+            stack.pop_all()
 
     def _open(self) -> None:
         """Have the first words with the router."""
@@ -237,7 +246,7 @@ class RouterClient:
         texts = tuple(str(ipaddress.ip_address(address)) for address in addresses)
         if len(texts) > MOST_ADDRESSES:
             raise RouterError(f"{name} has {len(texts)} addresses", reason="at most 64")
-        device = Fd(os.dup(device_fd))
+        device = _duplicate(device_fd)
         return self._admitting(name, _Port(0, device, texts, bandwidth, connections))
 
     def _admitting(self, name: str, asked: _Port) -> Steps[int]:
@@ -284,7 +293,7 @@ class RouterClient:
         """As ``capture``, in steps; the socket is duplicated now."""
         bounds = {"packets": packets, "bytes": size, "seconds": seconds}
         number = self._ports[name].number
-        return self._capturing(number, Fd(os.dup(stream)), bounds)
+        return self._capturing(number, _duplicate(stream), bounds)
 
     def _capturing(self, number: int, stream: Fd, bounds: Mapping[str, int]) -> Steps[None]:
         with stream:
@@ -329,7 +338,7 @@ class RouterClient:
 
     def trunking(self, name: str, stream: int) -> Steps[None]:
         """As ``trunk``, in steps; the stream is duplicated now."""
-        return self._trunking(name, Fd(os.dup(stream)))
+        return self._trunking(name, _duplicate(stream))
 
     def _trunking(self, name: str, stream: Fd) -> Steps[None]:
         with stream:
@@ -460,7 +469,7 @@ class RouterClient:
 
     def lending(self, do: Do, descriptor: int, **more: Any) -> Steps[None]:
         """As ``device`` and ``listen``, in steps; the descriptor is duplicated now."""
-        return self._lending(_Lent(do, Fd(os.dup(descriptor)), more))
+        return self._lending(_Lent(do, _duplicate(descriptor), more))
 
     def _lending(self, lent: _Lent) -> Steps[None]:
         with _kept(lent.descriptor, lambda: self._lent.append(lent)):

@@ -111,6 +111,6 @@ gateway_write(struct plane *plane, struct port *port, const struct flow *flow,
         plane_received(plane, port, size);
         return true;
     }
-    plane_drop(plane, port->number, errno == EAGAIN ? DROP_FULL : DROP_REFUSED);
+    plane_drop(plane, port->number, route != NULL && errno == EAGAIN ? DROP_FULL : DROP_REFUSED);
     return false;
 }

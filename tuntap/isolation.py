@@ -43,11 +43,6 @@ def leave_namespaces(*, network: bool = True) -> None:
     syscalls.unshare(_SPACES if network else _SPACES & ~syscalls.CLONE_NEWNET)
 
 
-def leave_namespaces_but_network() -> None:
-    """Be in empty mount, IPC, host name and cgroup namespaces."""
-    syscalls.unshare(_SPACES & ~syscalls.CLONE_NEWNET)
-
-
 def leave_files(options: str = EMPTY) -> None:
     """Have an empty root, which keeps nothing of the host's reachable; without ``options`` of its
     own it is read-only."""

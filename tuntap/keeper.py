@@ -333,7 +333,7 @@ class Keeper:
 
     def _kill(self) -> None:
         """Whoever does not answer is gone soon; its end is then an event."""
-        syscalls.pidfd_send_signal(self._router.pidfd.fileno(), signal.SIGKILL)
+        self._router.kill()
 
     def _answer(self, stats: socket.socket) -> None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+from contextlib import ExitStack
 
 from donjon import syscalls
 from donjon.fd import Fd
@@ -27,16 +29,31 @@ class Started:
     pidfd: Fd
     channel: socket.socket
 
+    def kill(self) -> None:
+        """Kill it, unless it was reaped: its end is an event."""
+        if not self.pidfd.closed:
+            syscalls.pidfd_send_signal(self.pidfd.fileno(), signal.SIGKILL)
 
-def start(module: str = "donjon.tuntap.router") -> Started:
+    def reap(self) -> str:
+        """Wait for its end; return how it ended, "" where that is not known."""
+        with self.pidfd as pidfd:
+            result = os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED)
+        if result is None:
+            return ""
+        how = "exit code" if result.si_code == os.CLD_EXITED else "signal"
+        return f"{how} {result.si_status}"
+
+
+def start(module: str = ROUTER) -> Started:
     """Start a router, or another ``module`` that lives in the same way, as a child of
-    the caller, which must be root. Raises OSError.
+    the caller, which must be root.
 
     It isolates itself before it reads its first message, and a router is up when the first is
     answered. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    with theirs, ExitStack() as stack:
+        stack.enter_context(ours)
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-m", module],
@@ -48,4 +65,8 @@ def start(module: str = "donjon.tuntap.router") -> Started:
             ],
             setsigmask=(),
         )
-    return Started(pid, Fd(syscalls.pidfd_open(pid)), ours)
+        stack.callback(os.waitpid, pid, 0)
+        stack.callback(os.kill, pid, signal.SIGKILL)  # before it is waited for
+        pidfd = Fd(syscalls.pidfd_open(pid))
+        stack.pop_all()
+    return Started(pid, pidfd, ours)

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from donjon import log
@@ -120,6 +121,7 @@ class Router:
     # -- ports
 
     def _own_device(self, message: Message) -> None:
+        self._check_free(OWN)
         self._add_device(OWN, message, (0, 0, 0, 0))
         self._note_own_addresses()
 
@@ -131,26 +133,27 @@ class Router:
             packed(ipaddress.ip_address(text))
             for text in message.texts("addresses", MOST_ADDRESSES)
         ]
+        limits = _limits(message)
+        connections = message.number("connections", MOST_CONNECTIONS)
+        self._check_free(number)
         self._note_own_addresses()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._plane.disown, number)
             for address in addresses:
                 self._own(number, address)
-            self._add_device(number, message, _limits(message))
-            self._plane.cap(number, message.number("connections", MOST_CONNECTIONS))
-        except BaseException:
-            if number not in self._devices:
-                self._plane.disown(number)
-            raise
+            self._add_device(number, message, limits)
+            undo.pop_all()
+        self._plane.cap(number, connections)
 
-    def _own(self, number: int, address: bytes) -> None:
+    def _check_free(self, number: int) -> None:
         if number in self._devices:
             raise RouterError(f"port {number} is attached already")
+
+    def _own(self, number: int, address: bytes) -> None:
         if not self._plane.own(number, address):
             raise RouterError(f"address {unpacked(address)} is another port's")
 
     def _add_device(self, number: int, message: Message, limits: Limits) -> None:
-        if number in self._devices:
-            raise RouterError(f"port {number} is attached already")
         descriptor = message.descriptor()
         device.check(descriptor.fileno())
         os.set_blocking(descriptor.fileno(), False)

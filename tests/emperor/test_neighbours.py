@@ -16,6 +16,7 @@ from empire import Emperor, wait_for
 from hosting import descendants
 from netlab import HOST, OUTSIDE, Lab, ask, server
 from netspaces import enter, inside
+from scarce import no_more_descriptors
 
 from donjon.config.spec import EmperorSpec
 from donjon.emperor import neighbours
@@ -463,6 +464,17 @@ def test_a_process_of_links_that_stands_still_holds_nobody_up_and_is_replaced(al
     for number in range(5000):
         alone.tell([(f"{number}.ini", [ip_address("192.168.71.2")], frozenset({"far"}))])
     turned(alone, lambda: alone.pid not in (-1, pid))
+
+
+def test_a_process_of_links_that_cannot_be_told_for_want_of_descriptors_is_replaced(alone):
+    for told in (
+        lambda: alone.tell([("a.ini", [ip_address("192.168.71.2")], frozenset({"far"}))]),
+        alone._router_resumed,
+    ):
+        pid = alone.pid
+        with no_more_descriptors():
+            told()
+        turned(alone, lambda pid=pid: alone.pid not in (-1, pid))
 
 
 def test_a_peer_that_announces_for_ever_leaves_the_loop_its_time(alone, monkeypatch):

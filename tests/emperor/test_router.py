@@ -5,6 +5,7 @@ import signal
 import socket
 
 import pytest
+from scarce import no_more_descriptors
 
 from donjon.emperor import router as routers
 from donjon.emperor.letters import Letters
@@ -92,6 +93,20 @@ def test_rules_that_were_refused_are_not_the_next_routers(reactor, router):
     assert isinstance(turned(reactor, told)[0], DonjonError)
     os.kill(router.pid, signal.SIGKILL)
     restarted(reactor, router)
+
+
+def test_an_emperor_without_descriptors_refuses_in_one_line_and_goes_on(reactor, router):
+    namespace, device = making.make(Namespace(tun=Interface(name="tun0")))
+    told = []
+    with namespace, device:
+        with no_more_descriptors():
+            router.rules(NO_RULES, told.append)
+            with pytest.raises(RouterError, match="cannot give the router anything: Too many"):
+                router.attach("one", device, ["10.0.0.2"], Limits(), told.append)
+        assert str(told.pop()) == "cannot ask the router: Too many open files"
+        router.rules(NO_RULES, told.append)
+        router.attach("one", device, ["10.0.0.2"], Limits(), told.append)
+        assert turned(reactor, told, 2) == [None, None]
 
 
 def test_a_router_that_hangs_holds_nobody_up_and_is_replaced(reactor, router, monkeypatch, capfd):

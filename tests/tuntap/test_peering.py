@@ -10,7 +10,7 @@ import pytest
 from authority import Authority
 
 from donjon.tuntap.federation import credentials, peering, wire
-from donjon.tuntap.federation.link import HIGH, READ, Link, State
+from donjon.tuntap.federation.link import HIGH, READ, WRITE, Link, State
 from donjon.tuntap.federation.peer import Peer
 from donjon.tuntap.federation.peering import Peering
 from donjon.tuntap.federation.wire import Kind
@@ -188,6 +188,18 @@ def test_a_peer_that_stops_reading_makes_our_router_wait(ends):
             break
     assert HIGH <= len(link.out) < HIGH + 2 * 65536
     assert not dict(ends.near.sockets())[ends.near.stream] & READ
+
+
+def test_a_router_is_not_heard_while_the_link_is_full_whatever_the_event(ends):
+    near, _ = ends.routers
+    link = ends.near.link
+    link.say(wire.frame(Kind.ALIVE) * HIGH)
+    near.send(PACKET)
+    ends.near._to_router += bytes(8)  # so the stream is waited for, to be written to
+    events, size = dict(ends.near.sockets())[ends.near.stream], len(link.out)
+    assert events == WRITE
+    ends.near.hear_router(time.monotonic())
+    assert len(link.out) == size
 
 
 def test_a_peer_that_stops_reading_is_told_of_our_vassals_when_it_reads_again(ends, monkeypatch):

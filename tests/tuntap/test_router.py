@@ -1,5 +1,6 @@
 """The router process with real devices, in network namespaces of the test's own."""
 
+import errno
 import json
 import os
 import select
@@ -15,7 +16,7 @@ from netspaces import four
 from patience import patient
 from routed import ALLOW_ALL, routed
 
-from donjon.tuntap import counters, isolation
+from donjon.tuntap import counters, isolation, launch
 from donjon.tuntap._plane import CAUSES
 from donjon.tuntap.client import Bandwidth
 from donjon.tuntap.protocol import RouterError, RouterGoneError
@@ -99,6 +100,20 @@ def test_another_jails_source_is_counted_as_claimed(router):
     jail, _ = router.jail(2), router.jail(3)
     send_as(jail, four(3))
     assert awaited(lambda: drops(router, "2", "claimed"), 1) == 1
+
+
+def test_a_router_that_cannot_be_watched_is_ended(monkeypatch):
+    pids = []
+
+    def refuse(pid):
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(launch.syscalls, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        launch.start()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
 
 
 def test_an_address_has_one_owner(router):

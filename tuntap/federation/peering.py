@@ -76,6 +76,11 @@ class Peering:
         """Whether packets pass."""
         return self.link is not None
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether the link takes nothing more now."""
+        return self.link is not None and len(self.link.out) >= HIGH
+
     def sockets(self) -> list[tuple[socket.socket | Link, int]]:
         """Return what is to be waited for."""
         listen = len(self._to_router) < HIGH
@@ -83,8 +88,7 @@ class Peering:
             (one, one.events(listen=listen)) for one in self.links()
         ]
         if self.stream is not None:
-            full = self.link is not None and len(self.link.out) >= HIGH
-            events = (0 if full else READ) | (WRITE if self._to_router else 0)
+            events = (0 if self._is_full else READ) | (WRITE if self._to_router else 0)
             found.append((self.stream, events))
         return found
 
@@ -135,7 +139,7 @@ class Peering:
             if one is not self.link and now - one.begun >= PATIENCE:
                 self.lose(one, "it took too long", now)
         if self._announce_at is not None and now >= self._announce_at:
-            full = self.link is not None and len(self.link.out) >= HIGH
+            full = self._is_full
             self._announce_at = now + ALIVE if full else None  # who reads nothing gets no more
             if self.link is not None and not full:
                 self._say_own(self.link)
@@ -317,8 +321,10 @@ class Peering:
     # -- our router
 
     def hear_router(self, now: float) -> None:
-        """Pass on what our router sends; without a link it is lost."""
+        """Pass on what our router sends, while the link takes it; without a link it is lost."""
         assert self.stream is not None
+        if self._is_full:
+            return
         try:
             data = self.stream.recv(65536)
             found = self._splitter.feed(data)

@@ -270,7 +270,7 @@ class Process:
         rows = [[str(address), name] for address, name in peering.routes]
         body = {
             "peer": peering.peer.name,
-            "up": link is not None,
+            "up": peering.is_up,
             "why": peering.why,
             "refused": peering.refused,
             "expires": int(link.expires) if link else 0,
@@ -289,7 +289,7 @@ def isolate() -> None:
     ssl.cert_time_to_seconds("Jan  1 00:00:00 2030 GMT")  # as each link will: it imports things
     "peer".encode("idna")
     isolation.close_all_but(CHANNEL)
-    isolation.leave_namespaces_but_network()
+    isolation.leave_namespaces(network=False)
     isolation.leave_files(f"size=4m,mode=700,uid={WHO},gid={WHO}")
     isolation.limit_resources()
     isolation.leave_privileges(WHO)

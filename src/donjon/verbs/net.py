@@ -60,36 +60,30 @@ def _rule(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    counters = row["counters"]
-    passed: tuple[str, ...] = ("-",) * 5
-    if counters is not None:
-        out, into = counters["out"], counters["in"]
-        drops = ", ".join(f"{count} {cause}" for cause, count in counters["drops"].items())
-        passed = (
-            text.size(out["bytes"]), str(out["packets"]),
-            text.size(into["bytes"]), str(into["packets"]), drops or "0",
-        )  # fmt: skip
     return (
         str(row["name"]), kind(row), " ".join(row["addresses"]) or "-", row["device"] or "-",
-        *passed,
+        *_passed(row["counters"], "out", "in"),
     )  # fmt: skip
 
 
 def _peer(row: Mapping[str, Any]) -> tuple[str, ...]:
-    counters = row["counters"]
-    passed: tuple[str, ...] = ("-",) * 5
-    if counters is not None:
-        here, there = counters["from"], counters["to"]
-        drops = ", ".join(f"{count} {cause}" for cause, count in counters["drops"].items())
-        passed = (
-            text.size(here["bytes"]), str(here["packets"]),
-            text.size(there["bytes"]), str(there["packets"]), drops or "0",
-        )  # fmt: skip
+    passed = _passed(row["counters"], "from", "to")
     refused = f"{row['refused']} addresses are refused" if row["refused"] else ""
     why = "; ".join(filter(None, (row["why"], refused))) or "-"
     return (
         row["peer"], "up" if row["up"] else "down", str(len(row["vassals"])), *passed, why,
     )  # fmt: skip
+
+
+def _passed(counters: Mapping[str, Any] | None, *ways: str) -> tuple[str, ...]:
+    """Return bytes and packets of both ways, and what was dropped."""
+    if counters is None:
+        return ("-",) * 5
+    words: list[str] = []
+    for way in ways:
+        words += [text.size(counters[way]["bytes"]), str(counters[way]["packets"])]
+    drops = ", ".join(f"{count} {cause}" for cause, count in counters["drops"].items())
+    return *words, drops or "0"
 
 
 def kind(row: Mapping[str, Any]) -> str:
