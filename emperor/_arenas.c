@@ -2,12 +2,13 @@
  *
  * CPython takes memory for objects an arena at a time (obmalloc.c), each a mapping between others.
  * In one range they can lie on huge pages, and fork(2) copies one entry of a page table for each
- * of these instead of 512.
+ * of these instead of 512. The same allocator gives the chunks of 16 KiB in which frames are
+ * (_PyObject_VirtualAlloc, since 3.11), which come and go with the depth of calls: in the range
+ * they would use it up, and leave holes in which no page can be huge.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -16,7 +17,7 @@
 #define MADV_COLLAPSE 25
 #endif
 
-enum { HUGE_PAGE = 2 << 20, ROOM = 48 << 20 };
+enum { HUGE_PAGE = 2 << 20, ROOM = 48 << 20, LEAST_ARENA = 256 << 10 };
 
 /* The range, and where its unused part begins. There is one for all of a process's objects. */
 static struct {
@@ -35,7 +36,7 @@ rounded_up(unsigned char *address)
 static void *
 take(void *Py_UNUSED(context), size_t size)
 {
-    if (size <= (size_t)(range.end - range.unused)) {
+    if (size >= LEAST_ARENA && size <= (size_t)(range.end - range.unused)) {
         void *arena = range.unused;
         range.unused += size;
         return arena;
@@ -57,19 +58,19 @@ static PyObject *
 do_gather(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     if (range.start != NULL) {
-        Py_RETURN_NONE;
+        Py_RETURN_TRUE;
     }
     size_t size = (size_t)ROOM + HUGE_PAGE;
     unsigned char *found = mmap(NULL, size, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (found == MAP_FAILED) {
-        return PyErr_SetFromErrno(PyExc_OSError);
+    if (found == MAP_FAILED) { /* little memory: objects lie where they find room */
+        Py_RETURN_FALSE;
     }
     range.start = range.unused = rounded_up(found);
     range.end = range.start + ROOM;
     PyObjectArenaAllocator allocator = {.ctx = NULL, .alloc = take, .free = give_back};
     PyObject_SetArenaAllocator(&allocator);
-    Py_RETURN_NONE;
+    Py_RETURN_TRUE;
 }
 
 PyDoc_STRVAR(settle_doc,
@@ -78,16 +79,18 @@ PyDoc_STRVAR(settle_doc,
 static PyObject *
 do_settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    unsigned char *used = rounded_up(range.unused);
     if (range.start == NULL || range.settled) { /* a newborn shares pages that are settled */
         Py_RETURN_FALSE;
     }
+    unsigned char *used = rounded_up(range.unused);
     range.settled = true;
     (void)munmap(used, (size_t)(range.end - used));
     range.end = used;
-    /* ENOMEM: there are holes, which were given back; the rest was done (madvise(2)) */
-    int result = madvise(range.start, (size_t)(used - range.start), MADV_COLLAPSE);
-    return PyBool_FromLong(result == 0 || errno == ENOMEM);
+    bool some = false; /* one by one: the first that cannot be would end it for those behind it */
+    for (unsigned char *page = range.start; page < used; page += HUGE_PAGE) {
+        some = madvise(page, HUGE_PAGE, MADV_COLLAPSE) == 0 || some;
+    }
+    return PyBool_FromLong(some);
 }
 
 static PyMethodDef methods[] = {

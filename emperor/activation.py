@@ -18,7 +18,10 @@ class Given:
     def __init__(self) -> None:
         self._sockets: dict[str, socket.socket] = {}
         for number in activation.numbers():
-            link = socket.socket(fileno=number)
+            try:
+                link = socket.socket(fileno=number)
+            except OSError as error:
+                raise activation.unusable(number, error) from error
             self._sockets[_name(link)] = link
         if self._sockets:
             log.write(f"[emperor] sockets for vassals on demand: {', '.join(self._sockets)}")

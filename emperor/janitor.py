@@ -112,19 +112,35 @@ def extinguish(path: str) -> list[int]:
 
     All are stopped before one is killed: who forks while others are killed, or starts others
     again, would always be one ahead. A fork under way fails when a signal comes (fork(2)).
+    Whoever is in the group no more when he has been opened may be a stranger with a number that
+    became free.
     """
     stopped: dict[int, int] = {}
     for _ in range(ROUNDS):
         fresh = [pid for pid in live.pids_of(path) if pid not in stopped]
         if not fresh:
             break
-        for pid in fresh:
-            with contextlib.suppress(OSError):  # ended meanwhile, or a kernel thread
-                stopped[pid] = syscalls.pidfd_open(pid)
-                syscalls.pidfd_send_signal(stopped[pid], signal.SIGSTOP)
+        opened = _open_all(fresh)
+        members = set(live.pids_of(path))
+        for pid, pidfd in opened.items():
+            if pid not in members:
+                os.close(pidfd)
+                continue
+            stopped[pid] = pidfd
+            with contextlib.suppress(ProcessLookupError):
+                syscalls.pidfd_send_signal(pidfd, signal.SIGSTOP)
     for pidfd in stopped.values():
         kill(pidfd)
     return list(stopped.values())
+
+
+def _open_all(pids: Iterable[int]) -> dict[int, int]:
+    """Return the pidfds of those who did not end meanwhile."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found[pid] = syscalls.pidfd_open(pid)
+    return found
 
 
 def unlink_same(path: str, identity: tuple[int, int]) -> None:

@@ -44,7 +44,11 @@ NAME = "donjon"
 LINK_FD = 3
 """Where a zygote holds its end of the pair."""
 
-FRESH = "from donjon.emperor.spawner import main; main()"
+FRESH = (
+    "from donjon.emperor import _arenas; _arenas.gather(); "
+    "from donjon.emperor.spawner import main; main()"
+)
+"""What is executed: its objects are gathered as those of the Emperor's start are (``verbs``)."""
 
 OUT_OF_THE_WAY = 60
 """Descriptors of the spawner's own that newborns inherit lie from here on."""

@@ -122,8 +122,7 @@ def work(
     say(_LOADED)
     if chdir2:
         environment.change_directory(chdir2)
-    if "post_fork_hook" in module.__dict__:
-        call_post_fork_hook(module)
+    call_post_fork_hook(module)
     os.write(emperor_fd, _ACCEPTING)
     say(_ONCE)
     return Server(

@@ -126,3 +126,30 @@ def test_syd06_an_instance_alone_serves_what_it_was_handed(tmp_path, bound, word
         server.send_signal(signal.SIGINT)
         assert server.wait(patient(20)) == 0
     assert os.path.exists(address)
+
+
+def test_syd06_an_emperor_that_is_handed_no_socket_says_so(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        done = subprocess.run(
+            [*handed(file), *hosting.DONJON, "emperor", ".", "--emperor-control", "control"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=patient(30),
+            pass_fds=[file.fileno()], check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "donjon: LISTEN_FDS: descriptor 3 is not a socket that listens: "
+        "Socket operation on non-socket (a .socket unit for donjon has ListenStream=)\n"
+    )
+
+
+def test_syd06_an_instance_that_is_not_handed_what_it_was_promised_says_so(tmp_path):
+    promised = ["bash", "-c", 'exec 3<&-; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "bash"]
+    done = subprocess.run(
+        [*promised, *hosting.DONJON, "--master"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=patient(30), check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "donjon: LISTEN_FDS: descriptor 3 is not a socket that listens: "
+        "Bad file descriptor (a .socket unit for donjon has ListenStream=)"
+    )

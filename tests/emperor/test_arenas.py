@@ -18,12 +18,18 @@ def mapped(address):
 def size():
     return int(open("/proc/self/statm").read().split()[0]) * 4
 
+def deep(calls):
+    return calls and deep(calls - 1)
+
 before = size()
 _arenas.gather()
 _arenas.gather()
 reserved = size() - before
-objects = [{"number": number} for number in range(60000)]
-places = {mapped(id(one))[:2] for one in objects[-20000::500]}
+objects = [{"number": number} for number in range(40000)]
+for _ in range(400):
+    deep(500)  # chunks of frames come and go
+objects += [{"number": number} for number in range(40000, 60000)]
+places = {mapped(id(one))[:2] for one in objects[-40000::500]}
 done = _arenas.settle()
 start, end, huge = mapped(id(objects[-1]))
 print(len(places), done, huge > 0, reserved > size() - before)

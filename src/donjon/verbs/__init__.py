@@ -7,7 +7,6 @@ itself: a verb asks the package that does and presents the answer.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 from collections.abc import Callable, Sequence
@@ -62,5 +61,4 @@ def _gather() -> None:
     """Have what a start imports in one range of memory: every vassal is a copy of it."""
     from donjon.emperor import _arenas  # noqa: PLC0415  (for a start alone)
 
-    with contextlib.suppress(OSError):  # little memory: then it lies where it finds room
-        _arenas.gather()
+    _arenas.gather()
